@@ -1,0 +1,7 @@
+"""`python -m genzoo`, for launchers such as torchrun."""
+
+import sys
+
+from genzoo.cli import main
+
+sys.exit(main())

@@ -1,0 +1,82 @@
+"""The command line: one short file per verb. Nothing here imports torch; a verb does when it runs."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from genzoo.errors import UsageError, suggest
+
+VERBS = {
+    "train": "train a model, or resume it with the same command",
+    "sample": "draw new images from a trained model",
+    "reconstruct": "encode and decode images, side by side",
+    "interpolate": "walk between two images in latent space",
+    "encode": "write the latents of images to .npz or .safetensors",
+    "list": "show models, presets or datasets",
+}
+
+EXAMPLES = """examples:
+  genzoo train introvae                       the quick start: cartoon faces, minutes on a laptop
+  genzoo train introvae --res 256 --dry-run   what the paper's 256x256 recipe would do
+  genzoo train softintrovae.cifar10           a published recipe on its own data
+  genzoo train introvae --data FOLDER --res 128
+  genzoo sample runs/introvae.toyfaces32-toyfaces-s0 --n 64
+  genzoo list presets"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are ours: one line that names the cure."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0] if message.startswith("unrecognized arguments: ") else ""
+        options = [option for action in self._actions for option in action.option_strings]
+        hint = suggest(unknown.partition("=")[0], options) if unknown else ""
+        raise UsageError(f"{message}.{hint} See `{self.prog} --help`.")
+
+
+def build_parser() -> Parser:
+    """Builds the whole command line; a test freezes its options."""
+    parser = Parser(prog="genzoo", description="Introspective autoencoders: the encoder is also the discriminator.", epilog=EXAMPLES)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
+    for verb, summary in VERBS.items():
+        sub = verbs.add_parser(verb, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        importlib.import_module(f"genzoo.cli.{verb}").add_options(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status: 0 done, 1 the run stopped, 2 bad input, 130 interrupted."""
+    parser = build_parser()
+    try:
+        args, extra = parser.parse_known_args(argv)
+        if args.version:
+            from genzoo import __version__
+
+            print(__version__)
+            return 0
+        if args.verb is None:
+            parser.print_help()
+            return 0
+        verb = parser._subparsers._group_actions[0].choices[args.verb]
+        if extra:
+            verb.error(f"unrecognized arguments: {' '.join(extra)}")
+        return importlib.import_module(f"genzoo.cli.{args.verb}").run(args, verb) or 0
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if type(error).__name__ == "RunStopped":  # known by name: its module imports torch
+            return _fail(str(error), 1)
+        raise
+
+
+def _fail(message: str, status: int) -> int:
+    if os.environ.get("RANK", "0") == "0":  # several processes make the same mistake; one tells it
+        print(f"genzoo: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,47 @@
+"""`genzoo encode`: the latents of images, for other programs."""
+
+import argparse
+from pathlib import Path
+
+from genzoo.cli.common import CHUNK, add_data, add_model, default_out, load_model, open_images
+from genzoo.errors import UsageError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Writes the posterior of every image: mean and logvar [N, Z], kl [N] (nats), and its index, file or label where known."
+    parser.epilog = "example:\n  genzoo encode RUN --data cifar10 --out latents.npz\n  genzoo encode RUN a.png b.png --out latents.safetensors"
+    add_model(parser, ".npz or .safetensors (default MODEL/latents.npz)")
+    add_data(parser, n=None)
+
+
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
+    out = Path(args.out) if args.out else default_out(args.model, "latents.npz")
+    if out.suffix not in (".npz", ".safetensors"):
+        raise UsageError(f"--out {out}: end it in .npz or .safetensors.")
+    model = load_model(args.model)
+    images, dataset, places = open_images(args, model)
+    with torch.no_grad():
+        parts = images.split(CHUNK)
+        posteriors = [model.encode(part).latent_dist for part in tqdm(parts, disable=len(parts) < 8, unit="batch")]
+    arrays = {
+        "mean": torch.cat([p.mean for p in posteriors]).cpu().numpy(),
+        "logvar": torch.cat([p.logvar for p in posteriors]).cpu().numpy(),
+        "kl": torch.cat([p.kl() for p in posteriors]).cpu().numpy(),
+    }
+    if dataset is not None:
+        arrays["index"] = np.array(places)
+        labels = dataset.labels()
+        named = labels if isinstance(labels, dict) else {"label": labels} if labels is not None else {}
+        arrays |= {f"label_{k}" if k != "label" else k: np.asarray(v)[places] for k, v in named.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".npz":
+        np.savez(out, **arrays)
+    else:
+        from safetensors.numpy import save_file
+
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items() if array.dtype.kind in "fiub"}, out)
+    print(f"{out}: mean and logvar of {len(images)} items, {arrays['mean'].shape[1]} latent dimensions")

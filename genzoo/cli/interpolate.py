@@ -1,0 +1,33 @@
+"""`genzoo interpolate`: IntroVAE's Figure 6."""
+
+import argparse
+from pathlib import Path
+
+from genzoo.cli.common import add_data, add_model, default_out, load_model, open_images
+from genzoo.errors import UsageError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Encodes two images, walks between their latents in a straight line, and decodes the steps (IntroVAE, Figure 6)."
+    parser.epilog = "example:\n  genzoo interpolate RUN a.png b.png --steps 11 --out walk.png\n  genzoo interpolate RUN --n 8      four walks between held-out images"
+    add_model(parser, "PNG to write: one row per pair (default MODEL/interpolation.png)")
+    add_data(parser, n=8)
+    parser.add_argument("--steps", metavar="N", type=int, default=9, help="images a row, reconstructions of both ends included (default 9)")
+
+
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    from genzoo.training.pictures import save_grid
+
+    if args.steps < 2:
+        raise UsageError(f"--steps {args.steps}: a walk has at least its two ends.")
+    model = load_model(args.model)
+    if not model.is_image:
+        raise UsageError("This model is of points, not images: use model.interpolate in Python.")
+    images, _, _ = open_images(args, model)
+    if len(images) < 2:
+        raise UsageError("Interpolation takes two images: give another file, or --n 2.")
+    walks = [model.interpolate(a[None], b[None], args.steps)[0] for a, b in zip(images[0::2], images[1::2], strict=False)]
+    out = Path(args.out) if args.out else default_out(args.model, "interpolation.png")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_grid(walks, out)
+    print(f"{out}: {len(walks)} walks of {args.steps} steps")

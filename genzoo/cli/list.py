@@ -1,0 +1,54 @@
+"""`genzoo list`: what there is to train, and on what."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+
+from genzoo.registry import get_spec, list_models
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Shows models, presets (with their source), or datasets by their short names."
+    parser.add_argument("what", nargs="?", choices=("models", "presets", "data"), default="models", help="default: models")
+
+
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    {"models": _models, "presets": _presets, "data": _data}[args.what]()
+
+
+def _models() -> None:
+    specs = [get_spec(name) for name in list_models()]
+    _table(("model", "what", "paper", "presets"), ((s.name, s.summary, s.paper, str(len(s.presets))) for s in specs))
+
+
+def _presets() -> None:
+    rows = []
+    for name in list_models():
+        for preset_name, preset in get_spec(name).presets.items():
+            size = preset.data.get("size")
+            shown = f"{size[0]}x{size[1]}" if size else "points"
+            rows.append((f"{name}.{preset_name}", shown, preset.source, preset.expected, preset.deviations))
+    _table(("preset", "size", "source", "published score", "deviations"), rows)
+
+
+def _data() -> None:
+    from genzoo.data import list_datasets
+
+    rows = []
+    for e in list_datasets():
+        size = f"{e.size[0]}x{e.size[1]}" if e.size else "any" if e.kind == "embedded" else "-" if e.kind == "points" else "varies"
+        rows.append((e.name, e.hub or e.kind, f"{e.images:,}" if e.images else "endless", size, e.terms, " ".join(filter(None, (e.what, e.note)))))
+    _table(("name", "where", "images", "size", "terms", "what"), rows)
+    print("Also: any hub id owner/name, a folder of images, a parquet file or folder, an .npy or .npz file.")
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=SIMPLE_HEAD)
+    table.columns[0].no_wrap = True
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    Console(width=console.width if console.is_terminal else 200).print(table)

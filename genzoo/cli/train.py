@@ -1,0 +1,81 @@
+"""`genzoo train`: from a name to a run folder."""
+
+import argparse
+from collections.abc import Iterator
+
+from genzoo.errors import UsageError
+from genzoo.registry import list_models, split_name
+from genzoo.resolve import fields, parse_size, resolve, section_classes, show
+from genzoo.spec import ModelSpec
+
+DESCRIPTION = """Trains a model into a run folder: log, curves, previews, checkpoints, and model/, ready to load and share.
+The same command again resumes; Ctrl-C saves first. `genzoo train MODEL --help` lists that model's own options."""
+
+EXAMPLES = """examples:
+  genzoo train introvae --res 256                          the recipe for 256x256 on the embedded cartoon faces
+  genzoo train introvae --data FOLDER --res 128 --images 2M
+  genzoo train softintrovae.cifar10 --set objective.beta_neg=128 --set train.lr=1e-4
+  torchrun --standalone --nproc_per_node 2 -m genzoo train introvae"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description, parser.epilog, parser.add_help = DESCRIPTION, EXAMPLES, False
+    parser._handle_conflict_resolve(None, [("-h", parser._option_string_actions["-h"]), ("--help", parser._option_string_actions["--help"])])
+    parser.add_argument("-h", "--help", action="store_true", help="show this help; with a model, its options too")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="model or model.preset, e.g. introvae or introvae.celebahq256")
+    parser.add_argument("--data", metavar="DATA", help="short name, hub id, folder of images, parquet file or folder (default: the preset's, or toyfaces)")
+    parser.add_argument("--res", metavar="RES", help="resolution, 256 or HEIGHTxWIDTH; picks the preset made for it")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--images", metavar="N", help="length of the run in images: 50k, 2M")
+    length.add_argument("--epochs", metavar="N", help="length of the run in epochs")
+    parser.add_argument("--seed", metavar="N", help="seed of weights, data order, augmentation and noise (default 0)")
+    parser.add_argument("--out", metavar="RUN", help="run folder (default runs/MODEL-DATA-sSEED)")
+    parser.add_argument("--set", metavar="S.F=V", action="append", default=[], help="set any option: arch.z_dim=64, objective.beta=1, train.lr=1e-4")
+    parser.add_argument("--skip-corrupt", action="store_true", help="count unreadable images and go on")
+    parser.add_argument("--dry-run", action="store_true", help="print configuration, update plan, sizes and memory; train nothing")
+
+
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if args.help:
+        print(parser.format_help())
+        if args.model:
+            print("\n".join(_model_help(split_name(args.model)[0])))
+        return 0
+    if args.model is None:
+        raise UsageError(f"Which model? genzoo train {' | '.join(list_models())}. See `genzoo train --help`.")
+    config = resolve(args.model, res=parse_size(args.res) if args.res else None, data=args.data, settings=_settings(args))
+    if args.dry_run:
+        from genzoo.training.plan import plan
+
+        print(plan(config))
+        return 0
+    from genzoo.training.trainer import Trainer
+
+    trainer = Trainer(config, out=args.out)
+    for note in config.notes:
+        trainer.acc.print(f"note: {note}")
+    for skipped in trainer.dataset.skipped[:5]:
+        trainer.acc.print(f"skipped: {skipped}")
+    if len(trainer.dataset.skipped) > 5:
+        trainer.acc.print(f"skipped: {len(trainer.dataset.skipped)} unreadable images in all")
+    folder = trainer.fit()
+    trainer.acc.print(f"Done: {folder}/preview.png, {folder}/curves.png, {folder}/model. More images: genzoo sample {folder} --n 64")
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> list[str]:
+    """The short options as `--set` texts, before the user's own, which win."""
+    short = {"train.duration": args.images or (f"{args.epochs}ep" if args.epochs else None), "train.seed": args.seed}
+    settings = [f"{key}={value}" for key, value in short.items() if value is not None]
+    return [*settings, *(["data.skip_corrupt=true"] if args.skip_corrupt else []), *args.set]
+
+
+def _model_help(spec: ModelSpec) -> Iterator[str]:
+    yield f"{spec.name}: {spec.summary}\n{spec.paper}\n\npresets: {', '.join(spec.presets)}  (see `genzoo list presets`)"
+    for section, cls in section_classes(spec).items():
+        yield f"\n{section}: --set {section}.NAME=VALUE"
+        for name, kind, default, description in fields(cls):
+            default = spec.arch.get(name, default) if section == "arch" else default
+            yield f"  {name:<17} {kind} [{show(default)}]\n{'':20}{description}"
+
+

@@ -1,0 +1,90 @@
+"""Arrays in `.npy` and `.npz` files: images [n,C,H,W], [n,H,W,C] or [n,H,W] and vectors [n,D]."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from genzoo.data.base import ArraySet, Labels
+from genzoo.data.imageset import fingerprint
+from genzoo.errors import UsageError
+
+_CHUNK = 4096  # items looked at together, so that a memory-mapped file is never read whole
+
+
+class ArrayFile:
+    """Collection: a `.npy` file is `train`; in a `.npz` file, arrays named like splits are splits, or its only array is `train`."""
+
+    def __init__(self, path: Path) -> None:
+        self.name, self._path = path.stem, path
+        with _opened(path) as archive:
+            names = tuple(archive.files) if hasattr(archive, "files") else ()
+        self._only = names[0] if len(names) == 1 else None
+        self.splits = names if len(names) > 1 else ("train",)
+
+    def source(self, split: str) -> "ArraySource | ArraySet":
+        status = self._path.stat()
+        identity = (str(self._path.resolve()), status.st_size, status.st_mtime_ns, split)
+        with _opened(self._path) as archive:
+            array = archive[self._only or split] if hasattr(archive, "files") else archive
+        return array_source(array, f"{self.name}/{split}" if len(self.splits) > 1 else self.name, identity)
+
+
+class ArraySource:
+    """Images that are already numbers, uint8 [n,C,H,W] or float [n,C,H,W] in [0,1]."""
+
+    def __init__(self, images: np.ndarray, name: str, identity: object, labels: Labels = None) -> None:
+        self.name, self.size, self.identity = name, len(images), identity
+        self._images, self._labels = images, labels
+
+    def fetch(self, indices: Sequence[int]) -> list[np.ndarray]:
+        items = self._images[np.asarray(indices)]
+        return list(items if items.dtype == np.uint8 else np.rint(items * 255.0).astype(np.uint8))
+
+    def where(self, index: int) -> str:
+        return f"{self.name}[{index}]"
+
+    def labels(self) -> Labels:
+        return self._labels
+
+
+def array_source(array: np.ndarray, name: str, identity: object, labels: Labels = None) -> ArraySource | ArraySet:
+    """Checks an array and says what it holds by its shape.
+
+    Args:
+        array: uint8 or float; images [n,C,H,W], [n,H,W,C] or [n,H,W], floats in [0,1]; vectors [n,D] of any range.
+
+    Raises:
+        UsageError: another shape or type, no items, NaN or infinity, image values outside [0,1]; it names the first bad item.
+    """
+    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        raise UsageError(f"{name} has type {array.dtype}: save it as uint8, or as floats in [0,1].")
+    if array.ndim not in (2, 3, 4) or not array.size:
+        raise UsageError(f"{name} has shape {list(array.shape)}: images are [n,C,H,W] and vectors [n,D].")
+    if array.ndim == 2:
+        _refuse_first(array, lambda items: ~np.isfinite(items), name, "NaN or infinity: remove or repair it.")
+        return ArraySet(name, fingerprint(name, identity), array.astype(np.float32), ArraySource(array, name, identity, labels).labels)
+    images = _channels_first(array, name)
+    if images.dtype != np.uint8:
+        _refuse_first(images, lambda items: ~np.isfinite(items), name, "NaN or infinity: remove or repair it.")
+        remedy = "values outside [0,1]: divide by 255, or save uint8; for [-1,1] take (x + 1) / 2."
+        _refuse_first(images, lambda items: (items < 0) | (items > 1), name, remedy)
+    return ArraySource(images, name, identity, labels)
+
+
+def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
+    """Brings images to [n,C,H,W] with 1 or 3 channels."""
+    if array.ndim == 3:
+        return array[:, None]
+    if array.shape[1] in (1, 3):
+        return array
+    if array.shape[3] in (1, 3):
+        return array.transpose(0, 3, 1, 2)
+    raise UsageError(f"{name} has shape {list(array.shape)}: images have 1 or 3 channels, [n,C,H,W].")
+
+
+def _refuse_first(array: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray], name: str, what: str) -> None:
+    for start in range(0, len(array), _CHUNK):
+        bad = wrong(array[start : start + _CHUNK]).reshape(len(array[start : start + _CHUNK]), -1).any(1)
+        if bad.any():
+            raise UsageError(f"item {start + int(bad.argmax())} of {name} holds {what}")

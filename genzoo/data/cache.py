@@ -1,0 +1,104 @@
+"""Decoded images on disk: `<root>/<key>/images.npy`, uint8 [n,C,H,W], memory-mapped, with `about.json` beside it.
+
+A cache folder is written under another name and renamed when it is complete, by one process at a time: the others wait
+and read it. Nothing deletes old caches; the whole root may be deleted at any time.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+PIXELS, ABOUT = "images.npy", "about.json"
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A finished cache."""
+
+    images: np.ndarray  # uint8 [n,C,H,W], memory-mapped, read-only
+    skipped: dict[int, str]  # unreadable items: index in the source -> what and why
+
+
+def root() -> Path:
+    """`$GENZOO_CACHE`, else `$XDG_CACHE_HOME/genzoo`, else `~/.cache/genzoo`."""
+    if own := os.environ.get("GENZOO_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genzoo"
+
+
+def fits(nbytes: int) -> bool:
+    """Whether so many bytes take at most half of the free disk under the root. Raises OSError where there is no disk to ask."""
+    folder = root()
+    while not folder.exists():
+        folder = folder.parent
+    return nbytes <= shutil.disk_usage(folder).free / 2
+
+
+def load(key: str) -> Cached | None:
+    """Opens a finished cache, or None where there is none."""
+    folder = root() / key
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+        return Cached(np.load(folder / PIXELS, mmap_mode="r"), {int(index): text for index, text in about["skipped"].items()})
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def build(key: str, origin: str, shape: tuple[int, int, int], chunks: Iterable[np.ndarray], skipped: dict[int, str]) -> Cached:
+    """Writes a cache, unless another process has done so in the meantime.
+
+    Args:
+        origin: where the images come from, for a reader of `about.json`.
+        shape: (C,H,W) of each image.
+        chunks: the images in order, uint8 [k,C,H,W] each; consumed once.
+        skipped: filled by whoever yields the chunks; read when they are through.
+
+    Raises:
+        OSError: the folder cannot be written or is full.
+    """
+    base = root()
+    base.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(base / f"{key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        warnings.warn(f"another process is decoding {origin}; waiting for it", stacklevel=2)
+        lock.acquire()
+    try:
+        return load(key) or _write(base, key, origin, shape, chunks, skipped)
+    finally:
+        lock.release()
+
+
+def _write(base: Path, key: str, origin: str, shape: tuple[int, int, int], chunks: Iterable[np.ndarray], skipped: dict[int, str]) -> Cached:
+    for left in base.glob(f"{key}.tmp-*"):  # of a process that was killed: nobody else can be writing while we hold the lock
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{key}.tmp-", dir=base))
+    try:
+        count = 0
+        # Ordinary writes, not a memory map: on a full disk they raise, where a map would kill the process.
+        with open(temporary / PIXELS, "wb") as file:
+            _header(file, count, shape)
+            for chunk in chunks:
+                file.write(np.ascontiguousarray(chunk).data)
+                count += len(chunk)
+            file.seek(0)
+            _header(file, count, shape)  # numpy leaves room for the first axis to grow, so the length stays the same
+        (temporary / ABOUT).write_text(json.dumps({"origin": origin, "count": count, "shape": shape, "skipped": skipped}, indent=1))
+        temporary.chmod(0o755)  # mkdtemp's own is private, and a cache may be shared
+        os.replace(temporary, base / key)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return load(key)
+
+
+def _header(file, count: int, shape: tuple[int, int, int]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})

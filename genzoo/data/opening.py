@@ -1,0 +1,124 @@
+"""A dataset's name -> the dataset: embedded names, then paths, then short names, then hub ids."""
+
+import os
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genzoo.data.arrays import ArrayFile
+from genzoo.data.base import ArraySet, Collection, Dataset, Part
+from genzoo.data.catalog import EMBEDDED, HUB
+from genzoo.data.embedded import embedded
+from genzoo.data.folder import ImageFolder
+from genzoo.data.imageset import open_images
+from genzoo.data.images import CorruptImage, Decode, rgb
+from genzoo.errors import UsageError, suggest
+from genzoo.spec import DataConfig
+
+_SPLIT = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<start>\d*):(?P<stop>\d*)\])?")  # test, train[:29000], train[29000:]
+_HELDOUT = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation")  # the first there is evaluates
+
+
+def open_dataset(config: DataConfig, split: str | None = None, progress: bool = True) -> Dataset:
+    """Opens one split of a dataset; images are decoded once into a cache where that works.
+
+    Args:
+        split: a split or a part of one, `train[:29000]`; None takes config.split.
+        progress: show a bar when decoding takes a while.
+
+    Returns:
+        images: uint8 [C,H,W] items in [0,255], C and (H,W) as configured; vectors and points: float32 [D].
+
+    Raises:
+        UsageError: an unknown name or split, unreadable or unfit data, no network; the line says what to do.
+    """
+    rgb(config.background)  # a wrong colour should not wait for the first transparent image
+    collection = _find(config)
+    name, start, stop = _parse(split or config.split)
+    if name not in collection.splits:
+        raise UsageError(f"{collection.name} has no split {name!r}: it has {', '.join(collection.splits)}.")
+    source = collection.source(name)
+    if source.size is None:
+        return source
+    chosen = range(source.size)[start:stop][: config.limit]
+    if not chosen:
+        raise UsageError(f"{source.name} has {source.size:,} items: {split or config.split!r} leaves none of them.")
+    if isinstance(source, ArraySet):
+        return source.part(chosen)
+    return open_images(Part(source, chosen), config, progress)
+
+
+def heldout_split(config: DataConfig) -> str | None:
+    """Names the split to evaluate on, or None where there is none but the one to train on. Decodes nothing.
+
+    What `train[:29000]` leaves over, `train[29000:]`, is held out; else a split called test, validation, ... is.
+    """
+    name, start, stop = _parse(config.split)
+    if start is None and stop is not None:
+        return f"{name}[{stop}:]"
+    splits = _find(config).splits
+    return next((other for other in _HELDOUT if other in splits and other != name), None)
+
+
+def load_image(path: str | Path, shape: tuple[int, ...], config: DataConfig) -> Tensor:
+    """Loads one image file as a model's dataset would have it.
+
+    Args:
+        shape: (C,H,W) of the model; takes the place of the size and channels in config.
+
+    Returns:
+        uint8 [C,H,W] in [0,255].
+
+    Raises:
+        UsageError: no such file, unreadable, or a model of points.
+    """
+    if len(shape) != 3:
+        raise UsageError(f"{path} is an image, but the model takes vectors of {shape[0]} numbers.")
+    if not Path(path).is_file():
+        raise UsageError(f"there is no file {path}.")
+    decode = Decode(size=shape[1:], channels=shape[0], fit=config.fit, precrop=config.precrop, background=config.background)
+    try:
+        return torch.from_numpy(decode(Path(path)))
+    except CorruptImage as error:
+        raise UsageError(f"cannot read {path}: {error}.") from error
+
+
+def _parse(split: str) -> tuple[str, int | None, int | None]:
+    """`train[:29000]` -> train, None, 29000."""
+    match = _SPLIT.fullmatch(split)
+    if not match:
+        raise UsageError(f"{split!r} is no split: write a name (train), or a part of one (train[:29000], train[29000:]).")
+    return match["name"], *(int(text) if text else None for text in (match["start"], match["stop"]))
+
+
+def _find(config: DataConfig) -> Collection:
+    name, path = config.name, Path(config.name).expanduser()
+    if name in EMBEDDED:
+        return embedded(config)
+    if path.exists():
+        return _at(path, config)
+    if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name:
+        raise UsageError(f"there is no file or folder {path}.")
+    if name not in HUB and "/" not in name:
+        raise UsageError(
+            f"no dataset is called {name!r}.{suggest(name, [*EMBEDDED, *HUB])} `genzoo list data` shows all; "
+            "a folder, a .parquet or .npy file or a hub id owner/name works too."
+        )
+    from genzoo.data.hub import HubRepository
+
+    return HubRepository(config)
+
+
+def _at(path: Path, config: DataConfig) -> Collection:
+    """Finds the collection at an existing path."""
+    if path.suffix.lower() in (".npy", ".npz"):
+        return ArrayFile(path)
+    if path.suffix.lower() == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet"))):
+        from genzoo.data.parquet import ParquetFiles  # pyarrow takes 0.4 s to import
+
+        return ParquetFiles(path, config.column)
+    if path.is_dir():
+        return ImageFolder(path)
+    raise UsageError(f"{path} is no dataset: give a folder of images, or a .parquet, .npy or .npz file.")

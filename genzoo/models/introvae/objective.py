@@ -1,0 +1,77 @@
+"""IntroVAE (Huang et al., NeurIPS 2018, arXiv 1807.06358): Algorithm 1 with Eqs. 9-12, and the authors' code where it differs."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.models.autoencoder import Autoencoder
+from genzoo.models.introvae.presets import IntroVAEConfig
+from genzoo.noise import Noise
+from genzoo.objective import Mean, Progress, Step, Update, frozen
+
+
+class IntroVAE(Autoencoder):
+    """Encoder and decoder trained introspectively: the KL to the prior that the encoder assigns is its score of an image."""
+
+
+class Batch(NamedTuple):
+    x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
+    eps: Tensor  # [N, Z], noise of the posterior sample
+    z_p: Tensor  # [N, Z], samples of the prior
+
+
+class IntroVAEObjective:
+    """One iteration of Algorithm 1; `form=official` puts the hinge on the batch mean and drops the 1/2 of Eq. 10, as the authors' code does."""
+
+    def __init__(self, config: IntroVAEConfig, shape: tuple[int, ...], z_dim: int):
+        self.config, self.z_dim = config, z_dim
+        self.guides = {"kl": config.margin}
+        self.alpha_decoder = config.alpha if config.alpha_decoder is None else config.alpha_decoder
+
+    def draw(self, real: Tensor, noise: Noise) -> Batch:
+        return Batch(real, noise.normal("eps", self.z_dim), noise.normal("prior", self.z_dim))
+
+    def step(self, nets: nn.Module, batch: Batch, at: Progress) -> Step:
+        c, enc, dec, x = self.config, nets.encoder, nets.decoder, batch.x
+        if at.before(c.warmup):
+            yield from self._warmup(nets, batch)
+            return
+        half = 0.5 if c.form == "paper" else 1.0
+
+        mu, logvar = enc(x)  # line 4: Z <- Enc(X)
+        x_r, x_p = dec(reparameterize(mu, logvar, batch.eps)), dec(batch.z_p)  # 6
+        kl_real = kl_to_prior(mu, logvar).mean()
+        l_ae = half * sse(x, x_r).mean()  # 7, Eq. 10
+        kl_r, kl_p = kl_to_prior(*enc(x_r.detach())), kl_to_prior(*enc(x_p.detach()))  # 8
+        hinge_r, hinge_p = (yield from self._hinge(kl_r)), (yield from self._hinge(kl_p))
+        loss_e = kl_real + c.alpha * (hinge_r + hinge_p) + c.beta * l_ae  # 9-10, Eq. 11
+        logs = {"loss/encoder": loss_e, "kl/real": kl_real, "kl/reconstruction": kl_r.mean(), "kl/sample": kl_p.mean(), "error/sse": l_ae / half}
+        yield Update(("encoder",), loss_e, {k: v.detach() for k, v in logs.items()}, keep_graph=not c.recompute)
+
+        if c.recompute:  # the same images again instead of the graph kept from above: less memory, one more decoding
+            z = reparameterize(mu, logvar, batch.eps).detach()
+            x_r, x_p = dec(z), dec(batch.z_p)
+            l_ae = half * sse(x, x_r).mean()
+        with frozen(enc):  # the encoder has been updated by now
+            kl_r, kl_p = kl_to_prior(*enc(x_r)), kl_to_prior(*enc(x_p))  # 11
+        loss_g = self.alpha_decoder * (kl_r + kl_p).mean() + c.beta * l_ae  # 12-13, Eq. 12
+        yield Update(("decoder",), loss_g, {"loss/decoder": loss_g.detach()})
+
+    def _hinge(self, kl: Tensor) -> Step:
+        """[m - KL]^+, per image (paper) or on the mean of the global batch (official); returns a scalar."""
+        m = self.config.margin
+        if self.config.form == "paper":
+            return (m - kl).relu().mean()
+        batch_mean = yield Mean(kl.mean())
+        return (batch_mean < m) * (m - kl.mean())  # a micro-batch's share of relu(m - batch_mean), value and gradient
+
+    def _warmup(self, nets: nn.Module, batch: Batch) -> Step:
+        """The plain VAE of the first epochs: alpha = 0 (paper), or SSE + KL, both unweighted (official)."""
+        c = self.config
+        mu, logvar = nets.encoder(batch.x)
+        error = sse(batch.x, nets.decoder(reparameterize(mu, logvar, batch.eps))).mean()
+        kl_real = kl_to_prior(mu, logvar).mean()
+        loss = kl_real + (c.beta * 0.5 * error if c.form == "paper" else error)
+        logs = {"loss/elbo": loss, "kl/real": kl_real, "error/sse": error}
+        yield Update(("encoder", "decoder"), loss, {k: v.detach() for k, v in logs.items()})

@@ -1,0 +1,110 @@
+"""What IntroVAE's loss can be told, and its presets; `--res` takes the first row of that size."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from genzoo.duration import Duration
+from genzoo.spec import Preset, config
+
+
+@config
+class IntroVAEConfig:
+    """Eqs. 11 and 12. In the authors' code's words: beta = weight_rec, alpha = weight_neg / 2, alpha_decoder = weight_kl / 2."""
+
+    form: Annotated[
+        Literal["paper", "official"],
+        Field(description="paper: hinge per image, 1/2 SSE; official: hinge on the batch mean, SSE, unweighted warm-up (authors' code)"),
+    ] = "paper"
+    margin: Annotated[float, Field(gt=0, description="m, in nats: KL of generated images that the encoder is pushed to; above the KL of real ones")] = 110.0
+    alpha: Annotated[float, Field(ge=0, description="weight of each adversarial term")] = 0.25
+    alpha_decoder: Annotated[float | None, Field(ge=0, description="the decoder's own alpha; none: the same")] = None
+    beta: Annotated[float, Field(ge=0, description="weight of the reconstruction error")] = 0.5
+    warmup: Annotated[Duration, Field(description="plain VAE before the game begins (paper: 1-2 epochs)")] = "1ep"
+    recompute: Annotated[bool, Field(description="decode again for the decoder's step: less memory, same result, slower")] = False
+
+
+CELEBA = "Huang et al. 2018, Section 4.1 and Table 1"
+CODE = "authors' code, as listed in genzoo/models/introvae/README.md"
+UNSTATED = "length, data order and augmentation are not stated in the paper: 700,000 steps as in its Figure 5, mirrored images"
+CODE_LENGTH = "length not stated: 700,000 steps"
+C128, C256 = (64, 128, 256, 512, 512), (32, 64, 128, 256, 512, 512)
+C512, C1024 = (16, 32, 64, 128, 256, 512, 512), (16, 32, 64, 128, 256, 512, 512, 512)
+LONG = "700000it"
+
+PRESETS = {
+    "celeba128": Preset(
+        data={"name": "celeba", "size": (128, 128), "precrop": 148, "mirror": True},
+        arch={"z_dim": 256, "channels": C128},
+        objective={"margin": 110, "alpha": 0.25, "beta": 0.5},
+        train={"batch": 64, "duration": LONG},
+        source=CELEBA,
+        expected="MS-SSIM .2719 (mean over 10K generated pairs at 128, Table 2)",
+        deviations=f"{UNSTATED}; channels at 128 and the crop of CelebA are not given: Soft-IntroVAE's channels, 148 pixels",
+    ),
+    "celebahq256": Preset(
+        data={"name": "celeba-hq", "size": (256, 256), "mirror": True},
+        arch={"z_dim": 512, "channels": C256},
+        objective={"margin": 120, "alpha": 0.25, "beta": 0.05},
+        train={"batch": 32, "duration": LONG},
+        source=CELEBA,
+        deviations=UNSTATED,
+    ),
+    "celebahq512": Preset(
+        data={"name": "celeba-hq", "size": (512, 512), "mirror": True},
+        arch={"z_dim": 512, "channels": C512},
+        objective={"margin": 105, "alpha": 0.25, "beta": 0.0125},
+        train={"batch": 12, "duration": LONG},
+        source="ours: Table 1 gives the batch (12) and 7 days, no other setting; m and beta lie between those of 256 and 1024",
+        deviations="everything but the batch is ours",
+    ),
+    "celebahq1024": Preset(
+        data={"name": "celeba-hq", "size": (1024, 1024), "mirror": True},
+        arch={"z_dim": 512, "channels": C1024},
+        objective={"margin": 90, "alpha": 0.25, "beta": 0.0025},
+        train={"batch": 8, "duration": LONG},
+        source=CELEBA,
+        expected="FID 5.19 (50K images, Table 2)",
+        deviations=UNSTATED,
+    ),
+    "celebahq1024-official": Preset(
+        data={"name": "celeba-hq", "size": (1024, 1024), "mirror": True},
+        arch={"z_dim": 512, "channels": C1024},
+        objective={"form": "official", "margin": 500, "alpha": 0.5, "alpha_decoder": 0.5, "beta": 0.01, "warmup": "4ep"},
+        train={"batch": 12, "duration": LONG},
+        source=CODE,
+        deviations=CODE_LENGTH,
+    ),
+    "celebahq256-official": Preset(
+        data={"name": "celeba-hq", "size": (256, 256), "mirror": True},
+        arch={"z_dim": 512, "channels": C256},
+        objective={"form": "official", "margin": 120, "alpha": 0.25, "alpha_decoder": 0.5, "beta": 0.05},
+        train={"batch": 16, "duration": LONG},
+        source=CODE,
+        deviations=f"{CODE_LENGTH}; warm-up of this setting not found: 1 epoch",
+    ),
+    "celebahq256-official-m1000": Preset(
+        data={"name": "celeba-hq", "size": (256, 256), "mirror": True},
+        arch={"z_dim": 512, "channels": C256},
+        objective={"form": "official", "margin": 1000, "alpha": 0.25, "alpha_decoder": 0.5, "beta": 1.0, "warmup": "10ep"},
+        train={"batch": 16, "duration": LONG},
+        source=f"{CODE}, its second setting at 256",
+        deviations=f"{CODE_LENGTH}; weight_neg and batch of this setting not found: those of the first",
+    ),
+    "lsun256": Preset(
+        data={"name": "lsun-bedroom", "size": (256, 256), "mirror": True},
+        arch={"z_dim": 512, "channels": C256},
+        objective={"margin": 120, "alpha": 0.25, "beta": 0.05},
+        train={"batch": 32, "duration": LONG},
+        source=CELEBA,
+        expected="FID 8.84 (50K images, Table 2)",
+        deviations=f"{UNSTATED}; settings for LSUN are not stated: those of CelebA-HQ at 256",
+    ),
+    "toyfaces32": Preset(
+        data={"name": "toyfaces", "size": (32, 32)},
+        arch={"z_dim": 32, "channels": (32, 64, 128)},
+        objective={"margin": 60, "alpha": 0.25, "beta": 2.0, "warmup": "5k"},
+        train={"batch": 32, "duration": "40k", "ema": 0.995},
+        source="ours: the quick start",
+    ),
+}

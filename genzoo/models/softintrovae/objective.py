@@ -1,0 +1,103 @@
+"""Soft-IntroVAE (Daniel & Tamar, CVPR 2021, arXiv 2012.13253): the hinge becomes a soft exponential of generated images' ELBO."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.models.autoencoder import Autoencoder
+from genzoo.models.softintrovae.presets import SoftIntroVAEConfig
+from genzoo.noise import Noise
+from genzoo.objective import Progress, Step, Update, frozen
+
+
+class SoftIntroVAE(Autoencoder):
+    """Encoder and decoder trained introspectively: the ELBO that they assign together is their score of an image."""
+
+
+class Batch(NamedTuple):
+    x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
+    eps: Tensor  # [N, Z], noise of the posterior sample of x
+    z_f: Tensor  # [N, Z], samples of the prior
+    eps_e: tuple[Tensor, Tensor]  # two [N, Z]: posterior noise of reconstruction and sample, encoder phase
+    eps_d: tuple[Tensor, Tensor]  # the same, decoder phase
+
+
+class SoftIntroVAEObjective:
+    """L_E = ELBO(x) - 1/2 exp(2 ELBO(D(z))), L_D = ELBO(x) + ELBO(D(z)), both maximised (the paper's alpha = 2, gamma = 1).
+
+    Generated images are prior samples (`form=paper`), or reconstructions and prior samples, averaged (`form=official`).
+    """
+
+    def __init__(self, config: SoftIntroVAEConfig, shape: tuple[int, ...], z_dim: int):
+        self.config, self.z_dim = config, z_dim
+        self.scale = 1 / math.prod(shape) if len(shape) == 3 else 0.5  # s: per pixel for images, 1/2 for points
+        self.guides: dict[str, float] = {}
+
+    def draw(self, real: Tensor, noise: Noise) -> Batch:
+        names = ("eps", "prior", "eps_e/reconstruction", "eps_e/sample", "eps_d/reconstruction", "eps_d/sample")
+        eps, z_f, *again = (noise.normal(name, self.z_dim) for name in names)
+        return Batch(real, eps, z_f, (again[0], again[1]), (again[2], again[3]))
+
+    def step(self, nets: nn.Module, batch: Batch, at: Progress) -> Step:
+        c, s, enc, dec, x = self.config, self.scale, nets.encoder, nets.decoder, batch.x
+        if at.before(c.warmup):
+            yield from self._warmup(nets, batch)
+            return
+
+        x_f = dec(batch.z_f)
+        mu, logvar = enc(x)
+        z = reparameterize(mu, logvar, batch.eps)
+        x_r = dec(z)
+        error, kl_real = sse(x, x_r).mean(), kl_to_prior(mu, logvar).mean()
+        exp_elbos = [self._exp_elbo(nets, image, eps).mean() for image, eps in self._generated(x_r, x_f, batch.eps_e)]
+        loss_e = s * (c.beta_rec * error + c.beta_kl * kl_real) + 0.5 * _average(exp_elbos)
+        logs = {"loss/encoder": loss_e, "kl/real": kl_real, "error/sse": error, "expelbo/sample": exp_elbos[-1]}
+        yield Update(("encoder",), loss_e, {k: v.detach() for k, v in logs.items()}, keep_graph=not c.recompute)
+
+        if c.recompute:  # the same images again instead of the graph kept from above, as the published code does
+            x_f, x_r = dec(batch.z_f), dec(z.detach())
+            error = sse(x, x_r).mean()
+        generated = self._generated(x_r, x_f, batch.eps_d)
+        with frozen(enc):  # the encoder has been updated by now
+            posteriors = [enc(image) for image, _ in generated]
+        kls = [kl_to_prior(*posterior).mean() for posterior in posteriors]
+        loss_d = s * (c.beta_rec * error + c.beta_kl * _average(kls))
+        if c.gamma_r > 0:
+            zs = [reparameterize(*posterior, eps).detach() for posterior, (_, eps) in zip(posteriors, generated, strict=True)]
+            errors = [sse(image.detach(), dec(z)).mean() for (image, _), z in zip(generated, zs, strict=True)]
+            loss_d = loss_d + s * c.gamma_r * c.beta_rec * _average(errors)
+        names = ("kl/reconstruction", "kl/sample")[-len(kls) :]
+        yield Update(("decoder",), loss_d, {"loss/decoder": loss_d.detach()} | {k: v.detach() for k, v in zip(names, kls, strict=True)})
+
+    def _generated(self, x_r: Tensor, x_f: Tensor, eps: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """The images that count as generated, each with the noise of its own posterior sample."""
+        pairs = [(x_r, eps[0]), (x_f, eps[1])]
+        return pairs if self.config.form == "official" else pairs[1:]
+
+    def _exp_elbo(self, nets: nn.Module, image: Tensor, eps: Tensor) -> Tensor:
+        """exp(2 ELBO(image)) per image: [N, ...] -> [N], in (0, 1]. The image enters the encoder detached.
+
+        As the target of its own reconstruction it is not: the published code lets that gradient reach the encoder through x_r.
+        """
+        c = self.config
+        mu, logvar = nets.encoder(image.detach())
+        with frozen(nets.decoder):
+            again = nets.decoder(reparameterize(mu, logvar, eps))
+        return torch.exp(-2 * self.scale * (c.beta_rec * sse(image, again) + c.beta_neg * kl_to_prior(mu, logvar)))
+
+    def _warmup(self, nets: nn.Module, batch: Batch) -> Step:
+        """The plain VAE of the first epochs or iterations, not scaled by s (published code)."""
+        c = self.config
+        mu, logvar = nets.encoder(batch.x)
+        error = sse(batch.x, nets.decoder(reparameterize(mu, logvar, batch.eps))).mean()
+        kl_real = kl_to_prior(mu, logvar).mean()
+        loss = c.beta_rec * error + c.beta_kl * kl_real
+        logs = {"loss/elbo": loss, "kl/real": kl_real, "error/sse": error}
+        yield Update(("encoder", "decoder"), loss, {k: v.detach() for k, v in logs.items()})
+
+
+def _average(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean()

@@ -1,0 +1,81 @@
+"""What Soft-IntroVAE's loss can be told, and its presets; `--res` takes the first row of that size."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from genzoo.duration import Duration
+from genzoo.spec import Preset, config
+
+
+@config
+class SoftIntroVAEConfig:
+    """The weights inside the two ELBOs (Section 4 of the paper); all errors are SSE per image, scaled by s = 1 / (C H W)."""
+
+    form: Annotated[
+        Literal["paper", "official"],
+        Field(description="generated images are prior samples (paper), or reconstructions and prior samples, averaged (official: published code)"),
+    ] = "official"
+    beta_kl: Annotated[float, Field(ge=0, description="weight of the KL of real images, and of generated ones in the decoder")] = 1.0
+    beta_rec: Annotated[float, Field(ge=0, description="weight of the reconstruction errors; authors: at most beta_kl")] = 1.0
+    beta_neg: Annotated[float, Field(ge=0, description="weight of generated images' KL in the encoder; authors: about z_dim or more")] = 256.0
+    gamma_r: Annotated[float, Field(ge=0, description="weight of generated images' reconstruction error in the decoder; 0 saves two decodings")] = 1e-8
+    warmup: Annotated[Duration, Field(description="plain VAE before the game begins")] = "0"
+    recompute: Annotated[bool, Field(description="decode again for the decoder's step: less memory, same result, slower")] = False
+
+
+CODE = "Daniel & Tamar 2021, published code and its table of hyper-parameters"
+DROP = {"lr_drops": ("350ep",), "lr_factor": 0.1}
+
+
+def _points(name: str, kl: float, rec: float, neg: float) -> Preset:
+    drops = {"lr_drops": ("10000it", "15000it"), "lr_factor": 0.1}
+    return Preset(
+        data={"name": name},
+        arch={"z_dim": 2, "encoder": "mlp", "decoder": "mlp"},
+        objective={"beta_kl": kl, "beta_rec": rec, "beta_neg": neg, "warmup": "2000it"},
+        train={"batch": 512, "duration": "30000it", "snapshot_every": "10%", "log_every": 50, "ema": 0.0, **drops},
+        source=CODE,
+    )
+
+
+def _images(data: dict[str, Any], size: int, channels: tuple[int, ...], z_dim: int, betas: tuple[float, float, float], batch: int, **more: str) -> Preset:
+    return Preset(
+        data={**data, "size": (size, size)},
+        arch={"z_dim": z_dim, "channels": channels},
+        objective=dict(zip(("beta_kl", "beta_rec", "beta_neg"), betas, strict=True)),
+        train={"batch": batch, "duration": "250ep", **DROP},
+        **({"source": CODE} | more),
+    )
+
+
+PRESETS = {
+    "cifar10": _images(
+        {"name": "cifar10"}, 32, (64, 128, 256), 128, (1, 1, 256), 32, expected="FID 25.86 (standard protocol, one user's measurement of the published checkpoint)"
+    ),
+    "svhn": _images({"name": "svhn"}, 32, (64, 128, 256), 128, (1, 1, 256), 32),
+    "mnist": _images(
+        {"name": "mnist", "channels": 1}, 28, (64, 128), 32, (1, 1, 256), 128, deviations="the author later advised beta_neg = 128"
+    ),
+    "fashion-mnist": _images(
+        {"name": "fashion_mnist", "channels": 1}, 28, (64, 128), 32, (1, 1, 256), 128, deviations="the author later advised beta_neg = 128"
+    ),
+    "monsters128": _images(
+        {}, 128, (64, 128, 256, 512, 512), 128, (0.2, 0.2, 256), 16, deviations="the Digital Monsters images are on no hub: give --data FOLDER"
+    ),
+    "celebahq256": _images(
+        {"name": "celeba-hq", "mirror": True}, 256, (64, 128, 256, 512, 512, 512), 256, (0.5, 1, 1024), 8,
+        deviations="the authors give beta_kl 0.5, beta_rec 1.0 in one place (used here) and 1.0, 0.5 in another",
+    ),
+    "8gaussians": _points("8gaussians", 0.3, 0.2, 0.9),
+    "2spirals": _points("2spirals", 0.5, 0.2, 1.0),
+    "checkerboard": _points("checkerboard", 0.1, 0.2, 0.2),
+    "rings": _points("rings", 0.2, 0.2, 1.0),
+    "toyfaces32": Preset(
+        data={"name": "toyfaces", "size": (32, 32)},
+        arch={"z_dim": 32, "channels": (32, 64, 128)},
+        objective={"beta_kl": 1, "beta_rec": 1, "beta_neg": 64, "warmup": "5k"},
+        train={"batch": 32, "duration": "40k", "ema": 0.995},
+        source="ours: the quick start",
+    ),
+}

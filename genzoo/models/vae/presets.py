@@ -1,0 +1,32 @@
+"""What the VAE's loss can be told, and its presets."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from genzoo.spec import Preset, config
+
+
+@config
+class VAEConfig:
+    """-ELBO = beta_rec * SSE + beta * KL."""
+
+    beta: Annotated[float, Field(ge=0, description="weight of the KL to the prior (Higgins et al. 2017)")] = 1.0
+    beta_rec: Annotated[float, Field(ge=0, description="weight of the SSE; 0.5 is a Gaussian likelihood of unit variance")] = 0.5
+
+
+PRESETS = {
+    "toyfaces32": Preset(
+        data={"name": "toyfaces", "size": (32, 32)},
+        arch={"z_dim": 32, "channels": (32, 64, 128)},
+        train={"batch": 32, "duration": "40k", "ema": 0.995},
+        source="ours: the quick start",
+    ),
+    "8gaussians": Preset(
+        data={"name": "8gaussians"},
+        arch={"z_dim": 2, "encoder": "mlp", "decoder": "mlp"},
+        objective={"beta": 0.05, "beta_rec": 1.0},
+        train={"batch": 512, "duration": "30000it", "snapshot_every": "10%", "log_every": 50, "ema": 0.0},
+        source="ours",
+    ),
+}

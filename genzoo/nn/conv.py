@@ -1,0 +1,124 @@
+"""The papers' convolutional stacks: a stem and residual blocks around average pooling, or nearest-neighbour upsampling.
+
+All layers start from PyTorch's default initialisation (Kaiming uniform with a = sqrt(5)), as in the published Soft-IntroVAE code.
+"""
+
+import math
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from genzoo.errors import UsageError
+
+SLOPE = 0.2  # of every LeakyReLU
+
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "group":
+        return nn.GroupNorm(math.gcd(32, channels), channels)
+    return nn.Identity()
+
+
+class ResidualBlock(nn.Module):
+    """conv3-norm-LeakyReLU-conv3 plus a shortcut, then LeakyReLU; [N, C, H, W] -> [N, out, H, W].
+
+    The second norm stands after the addition (IntroVAE's code) or on the branch, before it (Soft-IntroVAE's).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,  # C
+        out_channels: int,  # a 1x1 convolution on the shortcut where it differs from in_channels
+        norm: str = "batch",  # batch | group | none
+        norm_place: str = "before",  # after | before the addition
+    ):
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+            _norm(norm, out_channels),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+        )
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, bias=False) if in_channels != out_channels else nn.Identity()
+        self.norm = _norm(norm, out_channels)
+        self.act = nn.LeakyReLU(SLOPE)
+        self.norm_after = norm_place == "after"
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, x = self.branch(x), self.shortcut(x)
+        return self.act(self.norm(y + x) if self.norm_after else self.norm(y) + x)
+
+
+def latent_grid(shape: tuple[int, int, int], channels: tuple[int, ...]) -> tuple[int, int]:
+    """Returns the height and width that remain after one halving per entry of `channels`.
+
+    Raises:
+        UsageError: the size cannot be halved so often; the message names sizes and widths that work.
+    """
+    _, height, width = shape
+    step = 2 ** len(channels)
+    if height % step or width % step:
+        near = [max(step, round(side / step) * step) for side in (height, width)]
+        depth = min((side & -side).bit_length() - 1 for side in (height, width))
+        shorter = f", or set arch.channels to {depth} entries" if depth else ""
+        raise UsageError(
+            f"{len(channels)} entries in arch.channels halve the image {len(channels)} times, and {height}x{width} is not divisible by {step}: "
+            f"use --res {near[0]}x{near[1]}{shorter}."
+        )
+    return height // step, width // step
+
+
+class ConvEncoder(nn.Module):
+    """[N, C, H, W] in [0, 1] -> mu, logvar: [N, Z] each."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],  # C, H, W of the images; H and W divisible by 2 ** len(channels)
+        z_dim: int,  # Z
+        channels: tuple[int, ...],  # widths; the stem has the first, each entry is followed by a halving
+        norm: str = "batch",  # batch | group | none
+        norm_place: str = "before",  # see ResidualBlock
+    ):
+        super().__init__()
+        height, width = latent_grid(shape, channels)
+        blocks = OrderedDict(
+            stem=nn.Sequential(
+                nn.Conv2d(shape[0], channels[0], 5, padding=2, bias=False), _norm(norm, channels[0]), nn.LeakyReLU(SLOPE), nn.AvgPool2d(2)
+            )
+        )
+        for i, (before, after) in enumerate(zip(channels, channels[1:], strict=False), start=1):
+            blocks[f"down{i}"] = nn.Sequential(ResidualBlock(before, after, norm, norm_place), nn.AvgPool2d(2))
+        blocks["last"] = ResidualBlock(channels[-1], channels[-1], norm, norm_place)
+        self.main = nn.Sequential(blocks)
+        self.head = nn.Linear(channels[-1] * height * width, 2 * z_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(self.main(x).flatten(1)).chunk(2, dim=1)
+
+
+class ConvDecoder(nn.Module):
+    """[N, Z] -> [N, C, H, W]; no output activation, as every published beta and margin assumes."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],  # C, H, W of the images; H and W divisible by 2 ** len(channels)
+        z_dim: int,  # Z
+        channels: tuple[int, ...],  # as the encoder's, from image to latent
+        norm: str = "batch",  # batch | group | none
+        norm_place: str = "before",  # see ResidualBlock
+    ):
+        super().__init__()
+        grid = latent_grid(shape, channels)
+        widths = channels[::-1]
+        self.head = nn.Sequential(nn.Linear(z_dim, widths[0] * math.prod(grid)), nn.ReLU(), nn.Unflatten(1, (widths[0], *grid)))
+        blocks = OrderedDict()
+        for i, (before, after) in enumerate(zip((widths[0], *widths), widths, strict=False), start=1):
+            blocks[f"up{i}"] = nn.Sequential(ResidualBlock(before, after, norm, norm_place), nn.Upsample(scale_factor=2, mode="nearest"))
+        blocks["last"] = ResidualBlock(widths[-1], widths[-1], norm, norm_place)
+        blocks["image"] = nn.Conv2d(widths[-1], shape[0], 5, padding=2)
+        self.main = nn.Sequential(blocks)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.main(self.head(z))

@@ -1,0 +1,39 @@
+"""A timm trunk as encoder: any of timm's image models, pooled, with a linear layer to mu and logvar."""
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from genzoo.errors import UsageError, suggest
+
+
+class TrunkEncoder(nn.Module):
+    """[N, C, H, W] in [0, 1] -> mu, logvar: [N, Z] each. The trunk keeps timm's own initialisation or pretrained weights."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],  # C, H, W of the images
+        z_dim: int,  # Z
+        name: str,  # timm's model name, e.g. resnet18
+        pretrained: bool = False,  # timm's weights, from its hub
+    ):
+        super().__init__()
+        if name.partition(".")[0] not in timm.list_models():
+            raise UsageError(f"timm has no model {name!r}.{suggest(name, timm.list_models())} See timm.list_models().")
+        self.trunk = timm.create_model(name, pretrained=pretrained, in_chans=shape[0], num_classes=0)
+        self.head = nn.Linear(_pooled_width(self.trunk, name, shape), 2 * z_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(self.trunk(x)).chunk(2, dim=1)
+
+
+def _pooled_width(trunk: nn.Module, name: str, shape: tuple[int, int, int]) -> int:
+    """Passes a black image through, because timm's num_features is not what every trunk returns."""
+    trunk.eval()
+    try:
+        with torch.no_grad():
+            return trunk(torch.zeros(1, *shape)).shape[1]
+    except Exception as error:
+        raise UsageError(f"timm:{name} cannot encode {shape[1]}x{shape[2]} images ({error}): try timm:resnet18, or another --res.") from error
+    finally:
+        trunk.train()

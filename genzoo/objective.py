@@ -1,0 +1,119 @@
+"""The only thing a model and the trainer share: an objective's step is a generator that reads like the paper's algorithm.
+
+A step computes, yields one `Update` per optimiser step in the paper's order, and is resumed after the trainer has applied it. Local
+variables carry what two phases share. Whoever drives it (the trainer, a test) knows no loss and no network role:
+
+    for phase in lockstep(steps, mean):       # one step per micro-batch, side by side
+        for update in phase:
+            (update.loss / len(steps)).backward(inputs=parameters(update.trains), retain_graph=update.keep_graph)
+        ...                                   # average over processes, clip, let the optimisers of `trains` step
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.duration import Duration, in_images
+from genzoo.noise import Noise
+
+
+@dataclass(frozen=True)
+class Update:
+    """One optimiser step: the networks that it moves, and the scalar loss that moves them."""
+
+    trains: tuple[str, ...]
+    loss: Tensor  # scalar, a mean over the micro-batch
+    logs: Mapping[str, Tensor] = field(default_factory=dict)  # detached scalars; `panel/curve`, e.g. `kl/real`
+    keep_graph: bool = False  # a later phase walks this graph again
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A request: the generator is sent the detached mean of `value` over all micro-batches and processes.
+
+    For losses that are not linear in a batch mean, such as a hinge on it.
+    """
+
+    value: Tensor  # scalar, the micro-batch's own mean
+
+
+Step = Generator[Update | Mean, Tensor | None, None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where in the run a step stands."""
+
+    step: int
+    batch: int  # images per step, over all processes and micro-batches
+    total_nimg: int
+    epoch_nimg: int | None = None  # images per epoch; None for endless data
+
+    @property
+    def nimg(self) -> int:
+        """Images seen before this step."""
+        return self.step * self.batch
+
+    def before(self, duration: Duration) -> bool:
+        """Whether this step begins before so much of the run has passed."""
+        return self.nimg < in_images(duration, batch=self.batch, epoch=self.epoch_nimg, total=self.total_nimg)
+
+
+class Objective(Protocol):
+    """What a model must define to be trained. No accelerate, no device, no optimiser, no printing."""
+
+    guides: Mapping[str, float]  # horizontal lines to draw in a panel of the curves, e.g. {"kl": margin}
+
+    def draw(self, real: Tensor, noise: Noise) -> Any:
+        """Makes the batch of one step: images in [0, 1] or points, and all the randomness that the step needs."""
+        ...
+
+    def step(self, nets: nn.Module, batch: Any, at: Progress) -> Step:
+        """Yields the updates of one iteration, in the paper's order; `nets.<name>` are the networks by name."""
+        ...
+
+
+def lockstep(steps: Sequence[Step], mean: Callable[[Tensor], Tensor] = lambda value: value) -> Iterator[Iterator[Update]]:
+    """Advances the steps of all micro-batches side by side; yields one iterator per phase, of one update per micro-batch.
+
+    A micro-batch is computed only when its update is asked for, so a graph that is not kept is gone before the next one grows.
+
+    Args:
+        steps: one generator per micro-batch, all of the same objective.
+        mean: average of a scalar over processes, for `Mean` requests.
+    """
+    replies: Sequence[Tensor | None] = [None] * len(steps)
+    while (first := _advance(steps[0], replies[0])) is not None:
+        phase = chain([first], map(_advance, steps[1:], replies[1:]))
+        if isinstance(first, Mean):
+            values = torch.stack([request.value.detach() for request in phase])
+            replies = [mean(values.mean())] * len(steps)
+        else:
+            yield phase
+            for _ in phase:  # whoever drives may have stopped early; the others must not lag behind
+                pass
+            replies = [None] * len(steps)
+
+
+def _advance(step: Step, reply: Tensor | None) -> Update | Mean | None:
+    try:
+        return step.send(reply)
+    except StopIteration:
+        return None
+
+
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """Runs a network without recording weight gradients; gradients still pass through to its input."""
+    flags = [p.requires_grad for p in net.parameters()]
+    net.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p, flag in zip(net.parameters(), flags, strict=True):
+            p.requires_grad_(flag)

@@ -1,0 +1,125 @@
+"""What a model, a preset and a run are: frozen dataclasses, typed by their annotations and checked by pydantic.
+
+No torch here, so that `genzoo list` and every `--help` answer at once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from genzoo.duration import Duration
+
+if TYPE_CHECKING:
+    from genzoo.models.autoencoder import Autoencoder
+    from genzoo.objective import Objective
+
+STRICT = ConfigDict(extra="forbid")  # an unknown key is refused, never ignored
+config = dataclass(frozen=True, kw_only=True, config=STRICT)  # the decorator of every configuration class
+
+
+@config
+class ArchConfig:
+    """The networks: what `genzoo.nn` builds for a data shape."""
+
+    encoder: Annotated[str, Field(description="conv | mlp | timm:<name>, any timm trunk by its name")] = "conv"
+    decoder: Annotated[Literal["conv", "mlp"], Field(description="mlp is for points and plain vectors")] = "conv"
+    z_dim: Annotated[int, Field(gt=0, description="latent dimensions")] = 128
+    channels: Annotated[
+        tuple[Annotated[int, Field(gt=0)], ...],
+        Field(min_length=1, description="conv: widths from image to latent; each entry halves the image once"),
+    ] = (64, 128, 256)
+    hidden: Annotated[tuple[int, ...], Field(description="mlp: hidden widths")] = (256, 256, 256, 256)
+    norm: Annotated[Literal["batch", "group", "none"], Field(description="normalisation in the conv stacks")] = "batch"
+    norm_place: Annotated[
+        Literal["after", "before"], Field(description="second norm of a residual block: after the addition (IntroVAE) or before it (Soft-IntroVAE)")
+    ] = "before"
+    pretrained: Annotated[bool, Field(description="timm trunks only: start from timm's pretrained weights")] = False
+
+
+@config
+class DataConfig:
+    """The images or points, and how they reach the networks."""
+
+    name: Annotated[str, Field(description="short name, hub id, folder, parquet file or folder (see `genzoo list data`)")] = "toyfaces"
+    size: Annotated[tuple[int, int] | None, Field(description="height, width in pixels; none keeps the dataset's own size")] = None
+    channels: Annotated[Literal[1, 3], Field(description="1 = grey, 3 = RGB; images are converted")] = 3
+    split: Annotated[str, Field(description="split to train on")] = "train"
+    column: Annotated[str | None, Field(description="image column; none finds it")] = None
+    fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="how another aspect ratio is made to fit")] = "crop"
+    precrop: Annotated[int | None, Field(gt=0, description="centre square cut out before resizing, in source pixels (CelebA: 148)")] = None
+    background: Annotated[str, Field(description="colour behind transparent pixels and padding: a name or #rrggbb")] = "white"
+    mirror: Annotated[bool, Field(description="flip half of the images left to right")] = False
+    limit: Annotated[int | None, Field(gt=0, description="use only the first n images")] = None
+    skip_corrupt: Annotated[bool, Field(description="count unreadable images and go on instead of stopping")] = False
+    cache: Annotated[bool, Field(description="decode once into a uint8 cache where it fits")] = True
+
+
+@config
+class TrainConfig:
+    """The run: how long, how fast, how precise, what is kept."""
+
+    duration: Annotated[Duration, Field(description="images (50k, 2M), epochs (3ep) or steps (2000it)")] = "1M"
+    batch: Annotated[int, Field(gt=0, description="images per optimiser step, over all processes and micro-batches")] = 32
+    accumulate: Annotated[int, Field(gt=0, description="micro-batches a step is split into, to save memory")] = 1
+    optimizer: Annotated[str, Field(description="adam, or any timm optimiser by name")] = "adam"
+    lr: Annotated[float, Field(gt=0, description="learning rate of every network")] = 2e-4
+    lr_of: Annotated[dict[str, float], Field(description="learning rate of one network: train.lr_of.decoder=1e-4")] = field(default_factory=dict)
+    betas: Annotated[tuple[float, float], Field(description="Adam's moment decays")] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0, description="weight decay of the optimiser")] = 0.0
+    lr_drops: Annotated[tuple[Duration, ...], Field(description="points of the run at which the rate is multiplied by lr_factor")] = ()
+    lr_factor: Annotated[float, Field(gt=0, le=1, description="factor of each drop")] = 0.1
+    clip: Annotated[float | None, Field(gt=0, description="largest gradient norm of a network; none = no clipping")] = None
+    ema: Annotated[float, Field(ge=0, lt=1, description="decay per step of the averaged weights; 0 = none")] = 0.999
+    precision: Annotated[Literal["fp32", "bf16"], Field(description="bf16 runs the networks under autocast; losses stay fp32")] = "fp32"
+    device: Annotated[Literal["auto", "cpu"], Field(description="auto takes the GPU when there is one")] = "auto"
+    seed: Annotated[int, Field(ge=0, description="seed of weights, data order, augmentation and noise")] = 0
+    log_every: Annotated[int, Field(gt=0, description="steps between log lines")] = 10
+    snapshot_every: Annotated[Duration, Field(description="pictures, curves, score and checkpoint: a share (5%) or a duration")] = "5%"
+    snapshot_minutes: Annotated[float, Field(gt=0, description="at least one snapshot in so many minutes")] = 10
+    keep: Annotated[int, Field(gt=0, description="checkpoints kept, besides the best one")] = 2
+    trackers: Annotated[tuple[str, ...], Field(description="tensorboard, wandb, ... (any of Accelerate's)")] = ()
+    workers: Annotated[int, Field(ge=0, description="loader processes, for images that are not cached")] = 0
+
+
+@plain_dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One row: only what differs from the model's defaults, and where it comes from."""
+
+    data: Mapping[str, Any]
+    arch: Mapping[str, Any] = field(default_factory=dict)
+    objective: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+    source: str  # paper, table and equation; or "ours"
+    expected: str = "not found"  # published score with its protocol
+    deviations: str = "none known"
+
+
+@plain_dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One plugin: what the registry needs to know about a model before it is used."""
+
+    name: str
+    summary: str
+    paper: str
+    config: type  # the objective's configuration class
+    presets: Mapping[str, Preset]
+    default_preset: str  # what the bare model name and no `--res` mean
+    model: Callable[[], type["Autoencoder"]]  # imported on first use
+    objective: Callable[[Any, tuple[int, ...], int], "Objective"]  # (its config, data shape, z_dim)
+    arch: Mapping[str, Any] = field(default_factory=dict)  # this model's network defaults
+
+
+@plain_dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run; resolved once, saved before the first step, compared on resume."""
+
+    model: str  # `introvae.celebahq256`
+    arch: ArchConfig
+    objective: Any  # the model's own configuration class
+    data: DataConfig
+    train: TrainConfig
+    notes: tuple[str, ...] = ()  # what resolution decided and a reader should know

@@ -1,0 +1,112 @@
+"""Checkpoints: folders written atomically, verified when read, the last few kept; safetensors and JSON, never pickle."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+MANIFEST = "manifest.json"
+
+
+class Checkpoints:
+    """The folder `checkpoints/` of a run: one sub-folder per saved step."""
+
+    def __init__(self, folder: Path, keep: int):
+        self.folder, self.keep = folder, keep
+
+    def steps(self) -> list[int]:
+        """Returns the saved steps, oldest first."""
+        return sorted(int(path.name) for path in self.folder.glob("[0-9]*") if path.is_dir() and path.name.isdigit())
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Writes one file pair per entry of `state` (nested dicts and lists of tensors and plain values), then drops the oldest.
+
+        Nobody ever sees half a checkpoint: it is written beside its place and renamed into it.
+        """
+        with replacing(self.folder / f"{step:09d}") as temporary:
+            for name, value in state.items():
+                tensors: dict[str, Tensor] = {}
+                (temporary / f"{name}.json").write_text(json.dumps(_pack(value, tensors)))
+                save_file(tensors, temporary / f"{name}.safetensors")
+            (temporary / MANIFEST).write_text(json.dumps({path.name: _digest(path) for path in sorted(temporary.iterdir())}))
+        for old in self.steps()[: -self.keep]:
+            shutil.rmtree(self.folder / f"{old:09d}")
+
+    def load_latest(self) -> tuple[int, dict[str, Any], list[str]] | None:
+        """Reads the newest whole checkpoint: (step, state, complaints about newer ones), or None where there is none."""
+        complaints = []
+        for step in reversed(self.steps()):
+            folder = self.folder / f"{step:09d}"
+            try:
+                return step, self._load(folder), complaints
+            except (OSError, ValueError, KeyError, SafetensorError) as error:
+                complaints.append(f"checkpoint {folder.name} is damaged ({error}); trying the one before")
+        return None
+
+    def _load(self, folder: Path) -> dict[str, Any]:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        for name, digest in manifest.items():
+            if _digest(folder / name) != digest:
+                raise ValueError(f"{name} is not what was written")
+        names = [name.removesuffix(".safetensors") for name in manifest if name.endswith(".safetensors")]
+        return {name: _unpack(json.loads((folder / f"{name}.json").read_text()), load_file(folder / f"{name}.safetensors")) for name in names}
+
+
+class replacing:  # noqa: N801 (reads as a verb: `with replacing(folder) as temporary`)
+    """Gives a temporary folder to fill; on success it takes the folder's place, on failure it vanishes."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.parent.glob(f".{self.folder.name}.*.tmp"):
+            shutil.rmtree(left)
+        self.temporary.mkdir()
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is not None:
+            shutil.rmtree(self.temporary, ignore_errors=True)
+            return
+        for path in self.temporary.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        old = self.folder.with_name(f".{self.folder.name}.old.tmp")
+        if self.folder.exists():
+            os.rename(self.folder, old)
+        os.rename(self.temporary, self.folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Splits a nested value into JSON and a flat table of tensors; dicts keep the type of their keys."""
+    if isinstance(value, Tensor):
+        tensors[key := str(len(tensors))] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": key}
+    if isinstance(value, Mapping):
+        return {"items": [[key, _pack(item, tensors)] for key, item in value.items()]}
+    return [_pack(item, tensors) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(item, tensors) for item in value]
+    if isinstance(value, dict):
+        return tensors[value["tensor"]] if "tensor" in value else {key: _unpack(item, tensors) for key, item in value["items"]}
+    return value

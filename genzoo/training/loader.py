@@ -1,0 +1,59 @@
+"""Which images a step sees: a pure function of (seed, step), whatever the number of processes, workers or restarts."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from genzoo.data.base import Dataset
+from genzoo.noise import generator
+
+
+class Batches(TorchDataset):
+    """Item `step` is the batch of that step: images `start:stop` of a global batch of `batch` images.
+
+    Epochs are permutations of the dataset, laid end to end; a batch may span two of them. Endless datasets are drawn anew each step.
+    """
+
+    def __init__(self, dataset: Dataset, *, seed: int, batch: int, start: int, stop: int, mirror: bool):
+        self.dataset, self.seed, self.batch, self.slice, self.mirror = dataset, seed, batch, slice(start, stop), mirror
+        self._epoch, self._order = -1, np.empty(0, np.int64)
+
+    def indices(self, step: int) -> np.ndarray:
+        """Returns the dataset's indices of a step's global batch, int64 [batch]."""
+        size = self.dataset.size
+        assert size is not None
+        places = np.arange(step * self.batch, (step + 1) * self.batch)
+        out = np.empty(self.batch, np.int64)
+        for epoch in np.unique(places // size).tolist():
+            here = places // size == epoch
+            out[here] = self._permutation(epoch, size)[places[here] % size]
+        return out
+
+    def __getitem__(self, step: int) -> Tensor:
+        if self.dataset.size is None:
+            return self.dataset.draw(self.batch, generator(self.seed, "data", step))[self.slice]
+        images = self.dataset.batch(self.indices(step)[self.slice])
+        if self.mirror:
+            flip = torch.rand(self.batch, generator=generator(self.seed, "mirror", step))[self.slice] < 0.5
+            images = torch.where(flip[:, None, None, None], images.flip(-1), images)
+        return images
+
+    def _permutation(self, epoch: int, size: int) -> np.ndarray:
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, torch.randperm(size, generator=generator(self.seed, "order", epoch)).numpy()
+        return self._order
+
+
+def load(batches: Batches, first: int, end: int, workers: int) -> Iterator[Tensor]:
+    """Yields the batches of steps first..end-1, prefetched by `workers` processes: uint8 [n, C, H, W], or float32 [n, D]."""
+    return iter(DataLoader(batches, batch_size=None, sampler=range(first, end), num_workers=workers, pin_memory=torch.cuda.is_available()))
+
+
+def as_real(batch: Tensor, device: torch.device) -> Tensor:
+    """Moves a batch to the device; uint8 pixels become float32 in [0, 1]."""
+    batch = batch.to(device, non_blocking=True)
+    return batch.float().div_(255) if batch.dtype == torch.uint8 else batch

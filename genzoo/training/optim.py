@@ -1,0 +1,34 @@
+"""One optimiser per network, and the learning rate as a pure function of the run's progress."""
+
+import torch
+from torch import nn
+
+from genzoo.errors import UsageError, suggest
+from genzoo.objective import Progress
+from genzoo.spec import TrainConfig
+
+
+def make_optimizer(network: str, net: nn.Module, c: TrainConfig) -> torch.optim.Optimizer:
+    """Makes the optimiser of one network: torch's Adam (both papers'), or any of timm's by name.
+
+    Raises:
+        UsageError: an unknown optimiser (with suggestions).
+    """
+    lr = c.lr_of.get(network, c.lr)
+    params = list(net.parameters())
+    if c.optimizer == "adam":
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(params, lr=lr, betas=c.betas, weight_decay=c.weight_decay)
+    else:
+        from timm.optim import create_optimizer_v2, list_optimizers
+
+        if c.optimizer not in list_optimizers():
+            raise UsageError(f"Unknown optimiser {c.optimizer!r}.{suggest(c.optimizer, list_optimizers())} See timm.optim.list_optimizers().")
+        optimizer = create_optimizer_v2(params, opt=c.optimizer, lr=lr, weight_decay=c.weight_decay)
+    for group in optimizer.param_groups:
+        group["base_lr"] = group["lr"]
+    return optimizer
+
+
+def learning_rate(base: float, c: TrainConfig, at: Progress) -> float:
+    """Returns the rate of a step: `base`, times lr_factor for every drop that lies behind."""
+    return base * c.lr_factor ** sum(not at.before(drop) for drop in c.lr_drops)

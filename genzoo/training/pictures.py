@@ -1,0 +1,87 @@
+"""What a run shows: grids of images, scatter and density plots of points, curves of the losses."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import pad
+
+GAP = 2  # white pixels between the images of a grid
+
+
+def save_grid(rows: Sequence[Tensor], path: Path) -> None:
+    """Writes a PNG whose rows are batches [n, C, H, W] in [0, 1], C = 1 or 3; shorter rows end in white."""
+    wide = max(len(row) for row in rows)
+    filled = [torch.cat([row, row.new_ones(wide - len(row), *row.shape[1:])]) for row in rows]
+    cells = pad(torch.stack(filled).float().cpu().clamp(0, 1), (0, GAP, 0, GAP), value=1.0)
+    image = rearrange(cells, "r n c h w -> (r h) (n w) c").mul(255).round().byte().numpy()[:-GAP, :-GAP]
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path)
+
+
+def save_image(image: Tensor, path: Path) -> None:
+    """Writes one [C, H, W] in [0, 1] as PNG."""
+    save_grid([image[None]], path)
+
+
+@torch.no_grad()
+def save_points(model: Any, real: Tensor, samples: Tensor, path: Path, extent: float, n_grid: int = 200) -> None:
+    """Plots 2-D data, samples and the model's unnormalised density exp(-(KL + SSE)) (deterministic z), as Soft-IntroVAE's Figure of its 2-D sets.
+
+    Args:
+        model: an Autoencoder of 2-D points.
+        real: [n, 2]; samples: [m, 2].
+        path: the PNG to write.
+        extent: half-width of the square shown.
+        n_grid: density evaluations a side.
+    """
+    figure, (left, middle, right) = _subplots(1, 3, figsize=(12, 4))
+    for axes, title, points in ((left, "data", real), (middle, "samples", samples)):
+        axes.scatter(*points.cpu().T.numpy(), s=4, alpha=0.6, linewidths=0)
+        axes.set_title(title)
+    line = torch.linspace(-extent, extent, n_grid)
+    grid = torch.cartesian_prod(line, line).to(real.device)
+    score = model.score(grid)
+    density = torch.exp(-(score["kl"] + score["sse"])).cpu().reshape(n_grid, n_grid).T
+    right.imshow(density, extent=(-extent, extent) * 2, origin="lower", cmap="viridis")
+    right.set_title("density, exp(ELBO)")
+    for axes in (left, middle, right):
+        axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+    figure.savefig(path, dpi=100)
+
+
+def save_curves(lines: Sequence[Mapping[str, Any]], guides: Mapping[str, float], path: Path) -> None:
+    """Draws every `panel/curve` of the log over images seen, one panel per prefix, with the objective's guides (IntroVAE's Figure 5)."""
+    panels: dict[str, list[str]] = {}
+    for name in sorted({name for line in lines for name in line if "/" in name}):
+        panels.setdefault(name.partition("/")[0], []).append(name)
+    if not panels:
+        return
+    figure, axes = _subplots(len(panels), 1, figsize=(9, 2.6 * len(panels)), sharex=True)
+    for (panel, names), ax in zip(panels.items(), np.atleast_1d(axes), strict=True):
+        values = []
+        for name in names:
+            x, y = zip(*((line["nimg"], line[name]) for line in lines if name in line), strict=True)
+            ax.plot(x, y, label=name.partition("/")[2], linewidth=1)
+            values += y
+        if panel in guides:
+            ax.axhline(guides[panel], color="black", linestyle="--", linewidth=1, label=f"guide {guides[panel]:g}")
+        if min(values) > 0 and max(values) > 50 * min(values):
+            ax.set_yscale("log")
+        ax.set_ylabel(panel)
+        ax.grid(alpha=0.3)
+        ax.legend(loc="upper right", fontsize=8)
+    np.atleast_1d(axes)[-1].set_xlabel("images seen")
+    figure.savefig(path, dpi=100)
+
+
+def _subplots(*shape: int, **options: Any) -> Any:
+    """A figure outside pyplot's global state, so that notebooks and threads are left alone."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=options.pop("figsize"), layout="constrained")
+    return figure, figure.subplots(*shape, **options)

@@ -1,0 +1,69 @@
+"""The run folder: what was asked for, saved before the first step and compared on resume, and where everything lies."""
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from genzoo.errors import UsageError
+from genzoo.resolve import differences, from_json, to_json
+from genzoo.spec import RunConfig
+from genzoo.training.log import JsonLines
+
+CONFIG = "run.json"
+
+
+class RunFolder:
+    """`run.json`, `log.jsonl`, `checkpoints/`, `model/` and `best/` (ready to share), `preview.png`, `previews/`, `curves.png`."""
+
+    def __init__(self, path: str | Path, config: RunConfig, main: bool):
+        self.path = Path(path).expanduser()
+        self.log = JsonLines(self.path / "log.jsonl")
+        saved = read_config(self.path)
+        if saved is not None and (changed := differences(saved, config)):
+            shown = "\n  ".join(changed)
+            raise UsageError(f"{self.path} holds a run with other settings; give another --out, or the old settings to resume it:\n  {shown}")
+        if main:
+            self._create(config)
+
+    @staticmethod
+    def default(config: RunConfig) -> Path:
+        data = Path(config.data.name).name.replace("/", "-")
+        return Path("runs") / f"{config.model}-{data}-s{config.train.seed}"
+
+    def _create(self, config: RunConfig) -> None:
+        try:
+            (self.path / "previews").mkdir(parents=True, exist_ok=True)
+            temporary = self.path / f".{CONFIG}.tmp"
+            temporary.write_text(json.dumps({"config": to_json(config), "versions": versions()}, indent=2) + "\n")
+            os.replace(temporary, self.path / CONFIG)
+        except OSError as error:
+            raise UsageError(f"Cannot write to the run folder {self.path} ({error.strerror}): choose another with --out.") from error
+
+
+def read_config(folder: Path) -> RunConfig | None:
+    """Reads the configuration of a run folder, or None where there is no run.
+
+    Raises:
+        UsageError: run.json is there but unreadable.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        return None
+    try:
+        return from_json(json.loads(path.read_text())["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read as a run ({error}): give another --out, or remove the folder.") from error
+
+
+def versions() -> dict[str, Any]:
+    """Returns the versions that a result may depend on."""
+    found: dict[str, Any] = {"python": platform.python_version()}
+    for name in ("genzoo", "torch", "accelerate", "diffusers", "timm", "datasets"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,122 @@
+"""What is written from time to time: checkpoint, pictures, curves, a score, and the model in the form that is shared."""
+
+import math
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from genzoo.data import heldout_split, open_dataset
+from genzoo.duration import in_images
+from genzoo.metrics.sliced import sliced_wasserstein
+from genzoo.models.card import run_card
+from genzoo.noise import generator
+from genzoo.training.checkpoint import replacing
+from genzoo.training.loader import as_real
+from genzoo.training.pictures import save_curves, save_grid, save_points
+
+if TYPE_CHECKING:
+    from genzoo.training.trainer import Trainer
+
+N_SHOWN = 8  # images a row
+N_SCORED = 256  # items on each side of the score; 2048 for points
+CHUNK = 32  # images decoded at once
+
+
+class Snapshots:
+    """Decides when a run is saved and shown, and does it; pictures use fixed images and latents, so that progress can be watched."""
+
+    def __init__(self, trainer: "Trainer"):
+        self.t = trainer
+        self.best = math.inf  # lowest score so far
+        c = trainer.config.train
+        every = in_images(c.snapshot_every, batch=c.batch, epoch=trainer.dataset.size, total=trainer.total_nimg)
+        self.every_steps = max(1, round(every / c.batch))
+        self._fixed: dict[str, Tensor] = {}
+
+    def start(self) -> None:
+        self._began = self._last = time.monotonic()
+        self._wait = 60.0  # the first look comes after a minute, then the pauses double up to snapshot_minutes
+        lines = self.t.folder.log.read()
+        self._before = lines[-1]["seconds"] if lines else 0.0
+
+    def seconds(self) -> float:
+        """Seconds of training, over all restarts."""
+        return self._before + time.monotonic() - self._began
+
+    def planned(self) -> bool:
+        return self.t.step % self.every_steps == 0
+
+    def due(self) -> bool:
+        return self.planned() or time.monotonic() - self._last > min(self._wait, 60 * self.t.config.train.snapshot_minutes)
+
+    def take(self) -> None:
+        """Saves and shows the run as it stands. All processes call it; the first one writes."""
+        if self.t.acc.is_main_process:
+            model = self.t.ema.module if self.t.ema is not None else self.t.model
+            training = model.training
+            model.eval()  # pictures come from the model as people will load it
+            try:
+                score = self._score(model)
+                improved = score < self.best
+                self.best = min(score, self.best)
+                self.t.checkpoints.save(self.t.step, self.t.state())
+                self._show(model, score)
+                self._export(model, improved)
+            finally:
+                model.train(training)
+        self.t.acc.wait_for_everyone()
+        self._wait *= 2
+        self._last = time.monotonic()
+
+    def _score(self, model: torch.nn.Module) -> float:
+        real = self._fixed_data("real")
+        z = self._fixed_data("z")
+        samples = torch.cat([model.decode(part).sample for part in z.split(CHUNK if model.is_image else len(z))])
+        return sliced_wasserstein(real, samples.clamp(0, 1) if model.is_image else samples)
+
+    def _show(self, model: torch.nn.Module, score: float) -> None:
+        folder, nimg = self.t.folder, self.t.progress.nimg
+        folder.log.append({"step": self.t.step, "nimg": nimg, "seconds": round(self.seconds(), 2), "score/sliced_wasserstein": score})
+        real, z = self._fixed_data("real"), self._fixed_data("z")
+        path = folder.path / "previews" / f"{nimg:010d}.png"
+        with torch.no_grad():
+            if model.is_image:
+                shown = real[:N_SHOWN]
+                samples = model.decode(z[: 2 * N_SHOWN]).sample
+                save_grid([shown, model.reconstruct(shown), *samples.split(N_SHOWN)], path)
+            elif model.shape == (2,):
+                save_points(model, real, model.decode(z).sample, path, extent=1.3 * real.abs().max().item())
+        if path.exists():
+            shutil.copyfile(path, folder.path / "preview.png")
+        save_curves(folder.log.read(), self.t.objective.guides, folder.path / "curves.png")
+
+    def _export(self, model: torch.nn.Module, improved: bool) -> None:
+        """Writes `model/`, and `best/` when the score has improved: folders that `genzoo.load` reads and that can be shared."""
+        card = run_card(self.t.config, nimg=self.t.progress.nimg, score=self.best, averaged=self.t.ema is not None)
+        for name in ("model", "best") if improved else ("model",):
+            with replacing(self.t.folder.path / name) as temporary:
+                model.save_pretrained(temporary, card=card)
+                preview = self.t.folder.path / "preview.png"
+                if preview.exists():
+                    shutil.copyfile(preview, temporary / "preview.png")
+
+    @torch.no_grad()
+    def _fixed_data(self, name: str) -> Tensor:
+        """Held-out real data where the source has any (else training data) and prior latents, the same for the whole run."""
+        if not self._fixed:
+            t, seed = self.t, self.t.config.train.seed
+            device = t.acc.device
+            n = N_SCORED if t.model.is_image else 8 * N_SCORED
+            if t.dataset.size is None:
+                real = t.dataset.draw(n, generator(seed, "fixed"))
+            else:
+                split = heldout_split(t.config.data)
+                source = open_dataset(t.config.data, split=split, progress=False) if split else t.dataset
+                n = min(n, source.size)
+                real = source.batch(torch.randperm(source.size, generator=generator(seed, "fixed"))[:n].numpy())
+            z = torch.randn(n, t.config.arch.z_dim, generator=generator(seed, "fixed latents"))
+            self._fixed = {"real": as_real(real, device), "z": z.to(device)}
+        return self._fixed[name]

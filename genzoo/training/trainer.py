@@ -1,0 +1,289 @@
+"""One trainer for every adversarial autoencoder: it knows updates and networks by name, and no model, loss or role."""
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from genzoo.data import open_dataset
+from genzoo.duration import in_images
+from genzoo.errors import UsageError
+from genzoo.noise import Noise, generator
+from genzoo.objective import Progress, Update, lockstep
+from genzoo.registry import get_spec
+from genzoo.resolve import build
+from genzoo.spec import RunConfig
+from genzoo.training.checkpoint import Checkpoints
+from genzoo.training.loader import Batches, as_real, load
+from genzoo.training.log import RunStopped, Window
+from genzoo.training.optim import learning_rate, make_optimizer
+from genzoo.training.run import RunFolder
+from genzoo.training.snapshot import Snapshots
+
+
+class Trainer:
+    """Trains what a RunConfig says, into a run folder; the same call resumes it.
+
+    Args:
+        config: from `genzoo.resolve(...)`.
+        out: the run folder; by default `runs/<model>-<data>-s<seed>`.
+
+    Raises:
+        UsageError: the configuration does not fit the data, the folder or the machine.
+    """
+
+    def __init__(self, config: RunConfig, out: str | Path | None = None):
+        c = config.train
+        self.config = config
+        self.acc = make_accelerator(c.device, c.precision)
+        self.rank, self.world = self.acc.process_index, self.acc.num_processes
+        if c.batch % (self.world * c.accumulate):
+            raise UsageError(f"train.batch={c.batch} does not divide over {self.world} processes x {c.accumulate} micro-batches: choose a multiple.")
+        self.folder = RunFolder(out or RunFolder.default(config), config, main=self.acc.is_main_process)
+        with self.acc.main_process_first():  # the first process decodes the cache, the others read it
+            self.dataset = open_dataset(config.data, progress=self.acc.is_main_process)
+        torch.manual_seed(c.seed)
+        self.model = build(config, self.dataset.shape)
+        self.objective = get_spec(config.model.partition(".")[0]).objective(config.objective, self.dataset.shape, config.arch.z_dim)
+        self.nets = dict(self.model.named_children())
+        self.total_nimg = in_images(c.duration, batch=c.batch, epoch=self.dataset.size)
+        self.total_steps = -(-self.total_nimg // c.batch)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Places the networks un-wrapped: gradients are averaged by hand after each backward, which no phase can get silently wrong."""
+        c = self.config.train
+        self.model.to(self.acc.device).train()
+        self.ema = AveragedModel(self.model, multi_avg_fn=_ema_with_warmup(c.ema), use_buffers=True) if c.ema else None
+        for net in self.nets.values():
+            self.acc.prepare_model(net, evaluation_mode=True)  # autocast, no wrapper
+        self.optimizers = {name: self.acc.prepare_optimizer(make_optimizer(name, net, c)) for name, net in self.nets.items()}
+        self.checkpoints = Checkpoints(self.folder.path / "checkpoints", c.keep)
+        self.snapshots = Snapshots(self)
+
+    def fit(self) -> Path:
+        """Trains to the end, or from the newest checkpoint on; returns the run folder.
+
+        Raises:
+            RunStopped: a loss is not finite, or nothing can be written; the last good checkpoint stays.
+            KeyboardInterrupt: on Ctrl-C or SIGTERM, after saving.
+        """
+        self.step = self._resume()
+        self.snapshots.start()
+        window = Window()
+        with self._bar() as bar, _StopFlag() as stop:
+            for batch in self._batches():
+                window.add(self.step, self.train_step(batch, self.progress))
+                self.step += 1
+                bar.update(self.config.train.batch)
+                if self._pause(stop):
+                    stopping = self._agree(stop.is_set)
+                    due = self._agree(self.snapshots.due()) or self.step == self.total_steps or stopping
+                    self._tell(window, bar)
+                    if due:
+                        self._guarded(self.snapshots.take)
+                    if stopping and self.step < self.total_steps:
+                        bar.write(f"Stopped at {self.progress.nimg:,} images; everything is saved. To resume:\n  {self._command()}")
+                        raise KeyboardInterrupt
+        self.acc.end_training()
+        return self.folder.path
+
+    def _pause(self, stop: "_StopFlag") -> bool:
+        """Whether to read the losses now: at steps that all processes agree on, or, when alone, as soon as something is due."""
+        planned = self.step % self.config.train.log_every == 0 or self.step == self.total_steps or self.snapshots.planned()
+        return planned or (self.world == 1 and (stop.is_set or self.snapshots.due()))
+
+    def _tell(self, window: Window, bar: tqdm) -> None:
+        """Reads the losses of the steps since the last time, refuses to go on with a broken one, and logs the means."""
+        try:
+            scalars = window.read(lambda values: self.acc.reduce(values, "mean"))
+        except RunStopped as error:
+            saved = self.checkpoints.steps()
+            raise RunStopped(f"{error} Last good checkpoint: {f'step {saved[-1]}' if saved else 'none yet'}.") from None
+        line = {"step": self.step, "nimg": self.progress.nimg, "seconds": round(self.snapshots.seconds(), 2), **scalars}
+        self.acc.log(scalars, step=self.step)
+        if self.acc.is_main_process:
+            self._guarded(lambda: self.folder.log.append(line))
+            bar.set_postfix({name.replace("loss/", ""): f"{scalars[name]:.3g}" for name in sorted(scalars) if not name.startswith("gradient/")}, refresh=False)
+
+    def _guarded(self, write: Callable[[], None]) -> None:
+        """Writes to the run folder; a full disk or a lost folder stops the run in one line, with what was saved before intact."""
+        try:
+            write()
+        except (OSError, SafetensorError) as error:
+            saved = self.checkpoints.steps()
+            at = f"the checkpoint of step {saved[-1]} is whole" if saved else "no checkpoint was written yet"
+            raise RunStopped(f"Cannot write to {self.folder.path} ({error}); {at}. Make room, then resume:\n  {self._command()}") from error
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(step=self.step, batch=self.config.train.batch, total_nimg=self.total_nimg, epoch_nimg=self.dataset.size)
+
+    def train_step(self, batch: Tensor, at: Progress) -> list[tuple[tuple[str, ...], dict[str, Tensor]]]:
+        """Runs one iteration of the objective on this process's part of the batch, all its phases; returns each phase's scalars."""
+        torch.manual_seed(generator(self.config.train.seed, f"torch/{self.rank}", at.step).initial_seed())  # dropout in trunks
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(group["base_lr"], self.config.train, at)
+        steps = [self.objective.step(self.model, micro, at) for micro in self._micro_batches(batch, at)]
+        phases = [self._apply(phase) for phase in lockstep(steps, mean=lambda value: self.acc.reduce(value, "mean"))]
+        self._average_buffers()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        return phases
+
+    def _apply(self, phase: Iterator[Update]) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+        """One optimiser step of the networks that a phase trains, from the gradients of all micro-batches and processes."""
+        c = self.config.train
+        trains: tuple[str, ...] = ()
+        scalars: dict[str, Tensor] = {}
+        for update in phase:
+            trains = update.trains
+            inputs = [p for name in trains for p in self.nets[name].parameters() if p.requires_grad]
+            self.acc.backward(update.loss / c.accumulate, inputs=inputs, retain_graph=update.keep_graph)
+            for name, value in update.logs.items():
+                scalars[name] = scalars.get(name, 0) + value / c.accumulate
+        for name in trains:
+            grads = self._average_gradients(self.nets[name])
+            scalars[f"gradient/{name}"] = norm = torch.nn.utils.get_total_norm(grads)
+            if c.clip:
+                torch.nn.utils.clip_grads_with_norm_(self.nets[name].parameters(), c.clip, norm)
+            self.optimizers[name].step()
+            self.optimizers[name].zero_grad()
+        return trains, scalars
+
+    def _average_gradients(self, net: nn.Module) -> list[Tensor]:
+        """Averages a network's gradients over processes in one message; a parameter without gradient counts as zero."""
+        params = [p for p in net.parameters() if p.requires_grad]
+        if self.world > 1:
+            for p in params:
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            _average_in_place([p.grad for p in params], self.acc)
+        return [p.grad for p in params if p.grad is not None]
+
+    def _average_buffers(self) -> None:
+        """Keeps BatchNorm's running statistics equal on all processes: each has seen its own part of the batch."""
+        if self.world > 1:
+            _average_in_place([b for b in self.model.buffers() if b.is_floating_point()], self.acc)
+
+    def _micro_batches(self, batch: Tensor, at: Progress) -> Iterator[Any]:
+        c = self.config.train
+        size = c.batch // (self.world * c.accumulate)
+        for i, micro in enumerate(as_real(batch, self.acc.device).split(size)):
+            start = (self.rank * c.accumulate + i) * size
+            yield self.objective.draw(micro, Noise(seed=c.seed, step=at.step, batch=c.batch, start=start, stop=start + size, like=micro))
+
+    def _batches(self) -> Iterator[Tensor]:
+        c = self.config.train
+        local = c.batch // self.world
+        batches = Batches(self.dataset, seed=c.seed, batch=c.batch, start=self.rank * local, stop=(self.rank + 1) * local, mirror=self.config.data.mirror)
+        return load(batches, self.step, self.total_steps, c.workers)
+
+    def _resume(self) -> int:
+        """Loads the newest whole checkpoint into every process; returns the number of steps done."""
+        found = self.checkpoints.load_latest()
+        step, state, complaints = found or (0, {}, [])
+        for complaint in complaints:
+            self.acc.print(f"warning: {complaint}")
+        if state:
+            self.model.load_state_dict(state["model"])
+            if self.ema is not None:
+                self.ema.load_state_dict(state["ema"])
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state[f"optimizer-{name}"])
+            self.snapshots.best = state["progress"]["best"]
+            self.acc.print(f"Resuming {self.folder.path} at {step * self.config.train.batch:,} of {self.total_nimg:,} images.")
+        if self.acc.is_main_process:
+            self.folder.log.rewind(step)
+        return step
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        averaged = {"ema": self.ema.state_dict()} if self.ema is not None else {}
+        optimizers = {f"optimizer-{name}": optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        return {"model": self.model.state_dict(), **averaged, **optimizers, "progress": {"step": self.step, "best": self.snapshots.best}}
+
+    def _agree(self, flag: bool) -> bool:
+        """Whether any process says yes; a decision by the clock or a signal must be the same on all."""
+        return flag if self.world == 1 else bool(self.acc.reduce(torch.tensor(float(flag), device=self.acc.device), "sum").item())
+
+    def _bar(self) -> tqdm:
+        done, tty = self.step * self.config.train.batch, sys.stderr.isatty()
+        options = {"unit": "img", "unit_scale": True, "dynamic_ncols": True, "mininterval": 0.2 if tty else 20, "disable": not self.acc.is_main_process}
+        return tqdm(desc=self.config.model, initial=done, total=self.total_steps * self.config.train.batch, **options)
+
+    def _command(self) -> str:
+        """What to type to resume: the command itself, or the call of a notebook."""
+        if Path(sys.argv[0]).name in ("genzoo", "__main__.py"):
+            return f"genzoo {shlex.join(sys.argv[1:])}"
+        return f"Trainer(config, out={str(self.folder.path)!r}).fit()"
+
+
+class _StopFlag:
+    """Turns the first Ctrl-C or SIGTERM into a flag, so that the step is finished and saved; the second one interrupts at once."""
+
+    def __enter__(self) -> "_StopFlag":
+        self.is_set = False
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():  # handlers can be set nowhere else
+            self._before = {number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _set(self, *_: Any) -> None:
+        if self.is_set:
+            raise KeyboardInterrupt
+        self.is_set = True
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def make_accelerator(device: str, precision: str, **options: Any) -> Accelerator:
+    """Makes the Accelerator, and refuses a launch in which every process would believe itself alone.
+
+    Raises:
+        UsageError: the launcher announced more processes than Accelerate sees.
+    """
+    cpu = device == "cpu" or not torch.accelerator.is_available()
+    acc = Accelerator(cpu=cpu, mixed_precision={"fp32": "no", "bf16": "bf16"}[precision], **options)
+    announced = int(os.environ.get("WORLD_SIZE", 1))
+    if acc.num_processes != announced:
+        raise UsageError(
+            f"The launcher announced {announced} processes and this one sees {acc.num_processes}: "
+            "start with `torchrun --standalone --nproc_per_node N -m genzoo train ...`."
+        )
+    return acc
+
+
+def _ema_with_warmup(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """An average over the last 1 / (1 - decay) steps, shorter in the beginning: decay is at most (1 + n) / (10 + n)."""
+
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
+        else:
+            torch._foreach_copy_(averaged, current)  # BatchNorm's counters
+
+    return update
+
+
+def _average_in_place(tensors: Sequence[Tensor], acc: Accelerator) -> None:
+    """Averages tensors over processes through one flat message."""
+    if not tensors:
+        return
+    flat = acc.reduce(torch.cat([t.detach().flatten() for t in tensors]), "mean")
+    for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        tensor.detach().copy_(mean.view_as(tensor))
