@@ -95,9 +95,8 @@ def lockstep(steps: Sequence[Step], mean: Callable[[Tensor], Tensor] = lambda va
             replies = [mean(values.mean())] * len(steps)
         else:
             yield phase
-            for _ in phase:  # whoever drives may have stopped early; the others must not lag behind
-                pass
             replies = [None] * len(steps)
+        del first, phase  # with the loss that they hold, its graph
 
 
 def _advance(step: Step, reply: Tensor | None) -> Update | Mean | None:

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from genzoo.data.catalog import list_datasets
 from genzoo.errors import UsageError, suggest
@@ -124,8 +124,8 @@ def from_json(values: Mapping[str, Any]) -> RunConfig:
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Lists, as `field: old -> new`, what would make `new` another run than `old`; a longer duration would not."""
-    before, after = (dict(_flat(to_json(run))) for run in (old, new))
-    shares = any(str(value).endswith("%") for run in (old, new) for key, value in _flat(to_json(run)) if key not in FREE)
+    before, after = (dict(flat(to_json(run))) for run in (old, new))
+    shares = any(str(value).endswith("%") for run in (old, new) for key, value in flat(to_json(run)) if key not in FREE)
     free = FREE if shares else FREE | {"train.duration"}
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in sorted(before | after) if key not in free and before.get(key) != after.get(key)]
 
@@ -138,7 +138,7 @@ def fields(cls: type) -> Iterator[tuple[str, str, Any, str]]:
         args = typing.get_args(hint)
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         described = next((extra.description for extra in args[1:] if getattr(extra, "description", None)), "")
-        yield field.name, _type_name(args[0] if typing.get_origin(hint) is typing.Annotated else hint), getattr(default, "default", default), described
+        yield field.name, _type_name(hint), default, described
 
 
 def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, notes: list[str]) -> str:
@@ -266,7 +266,7 @@ def _build(section: str, cls: type, values: Mapping[str, Any]) -> Any:
 def _type_name(hint: Any) -> str:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return "duration" if args[0] is str else _type_name(args[0])
+        return "duration" if any(isinstance(extra, AfterValidator) for extra in args[1:]) else _type_name(args[0])
     if origin is typing.Literal:
         return " | ".join(map(str, args))
     if origin is tuple:
@@ -278,11 +278,11 @@ def _type_name(hint: Any) -> str:
     return "none" if hint is type(None) else hint.__name__
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if key == "notes":
             continue
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

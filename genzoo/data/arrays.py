@@ -1,11 +1,13 @@
 """Arrays in `.npy` and `.npz` files: images [n,C,H,W], [n,H,W,C] or [n,H,W] and vectors [n,D]."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from genzoo.data.base import ArraySet, Labels
+from genzoo.data.folder import stamp
 from genzoo.data.imageset import fingerprint
 from genzoo.errors import UsageError
 
@@ -13,21 +15,26 @@ _CHUNK = 4096  # items looked at together, so that a memory-mapped file is never
 
 
 class ArrayFile:
-    """Collection: a `.npy` file is `train`; in a `.npz` file, arrays named like splits are splits, or its only array is `train`."""
+    """Collection: a `.npy` file is `train`; the arrays of a `.npz` file are splits, an only one is `train` whatever its name."""
 
     def __init__(self, path: Path) -> None:
         self.name, self._path = path.stem, path
-        with _opened(path) as archive:
-            names = tuple(archive.files) if hasattr(archive, "files") else ()
-        self._only = names[0] if len(names) == 1 else None
+        arrays = self._load()
+        names = tuple(arrays) if isinstance(arrays, Mapping) else ()
         self.splits = names if len(names) > 1 else ("train",)
 
     def source(self, split: str) -> "ArraySource | ArraySet":
-        status = self._path.stat()
-        identity = (str(self._path.resolve()), status.st_size, status.st_mtime_ns, split)
-        with _opened(self._path) as archive:
-            array = archive[self._only or split] if hasattr(archive, "files") else archive
-        return array_source(array, f"{self.name}/{split}" if len(self.splits) > 1 else self.name, identity)
+        arrays, name = self._load(), f"{self.name}/{split}" if len(self.splits) > 1 else self.name
+        if isinstance(arrays, Mapping):
+            arrays = arrays[split] if len(arrays) > 1 else next(iter(arrays.values()))
+        return array_source(arrays, name, (stamp(self._path, str(self._path.resolve())), split))
+
+    def _load(self) -> np.ndarray | Mapping[str, np.ndarray]:
+        """Opens the file: an array, memory-mapped, or arrays by name, read when they are asked for."""
+        try:
+            return np.load(self._path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError, BadZipFile) as error:
+            raise UsageError(f"{self._path} cannot be read ({error}): save it with numpy.save or numpy.savez.") from error
 
 
 class ArraySource:

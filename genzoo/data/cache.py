@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from genzoo.errors import UsageError
+
 PIXELS, ABOUT = "images.npy", "about.json"
 
 
@@ -28,10 +30,10 @@ class Cached:
 
 
 def root() -> Path:
-    """`$GENZOO_CACHE`, else `$XDG_CACHE_HOME/genzoo`, else `~/.cache/genzoo`."""
-    if own := os.environ.get("GENZOO_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genzoo"
+    """The folder `data` in `$GENZOO_CACHE`, else in `$XDG_CACHE_HOME/genzoo`, else in `~/.cache/genzoo`."""
+    own = os.environ.get("GENZOO_CACHE")
+    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genzoo"
+    return base.expanduser() / "data"
 
 
 def fits(nbytes: int) -> bool:
@@ -43,13 +45,15 @@ def fits(nbytes: int) -> bool:
 
 
 def load(key: str) -> Cached | None:
-    """Opens a finished cache, or None where there is none."""
+    """Opens a finished cache, or None where there is none. Raises UsageError for a damaged one."""
     folder = root() / key
     try:
         about = json.loads((folder / ABOUT).read_text())
         return Cached(np.load(folder / PIXELS, mmap_mode="r"), {int(index): text for index, text in about["skipped"].items()})
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (ValueError, KeyError, EOFError) as error:
+        raise UsageError(f"the cache {folder} is damaged ({error}): delete the folder, and it is made again.") from error
 
 
 def build(key: str, origin: str, shape: tuple[int, int, int], chunks: Iterable[np.ndarray], skipped: dict[int, str]) -> Cached:

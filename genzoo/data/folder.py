@@ -2,14 +2,14 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from genzoo.errors import UsageError
 
-SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .jp2 .avif .tga".split())
+SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".tga"])
 SPLITS = ("train", "training", "val", "valid", "validation", "dev", "eval", "evaluation", "test", "testing")  # folder or file names
 
 
@@ -31,7 +31,8 @@ class FolderSource:
 
     def __init__(self, root: Path, name: str) -> None:
         self.name, self._root = name, root
-        files = sorted(_images(root), key=lambda file: _natural(file[0]))
+        found = (stamp(path, path.relative_to(root).as_posix()) for path in files_under(root, SUFFIXES))
+        files = sorted(found, key=lambda file: _natural(file[0]))
         if not files:
             raise UsageError(f"no images under {root}: genzoo reads {', '.join(sorted(SUFFIXES))}, .parquet, .npy and .npz.")
         self._paths = [path for path, *_ in files]
@@ -54,17 +55,17 @@ class FolderSource:
         return np.array([numbers[top] for top in tops])
 
 
-def _images(root: Path) -> list[tuple[str, int, int]]:
-    """Lists (relative path, bytes, modification time in ns) of the images under a folder; hidden ones are not images."""
-    found = []
+def files_under(root: Path, suffixes: Iterable[str]) -> Iterator[Path]:
+    """Finds the files with one of the suffixes (lower case) under a folder; hidden files and folders are left out."""
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        for name in names:
-            path = Path(folder, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                status = path.stat()
-                found.append((path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns))
-    return found
+        yield from (Path(folder, name) for name in names if Path(name).suffix.lower() in suffixes and not name.startswith("."))
+
+
+def stamp(path: Path, name: str) -> tuple[str, int, int]:
+    """(name, bytes, modification time in ns): what tells a file from another version of it without reading it."""
+    status = path.stat()
+    return name, status.st_size, status.st_mtime_ns
 
 
 def _natural(path: str) -> list[str | int]:

@@ -1,15 +1,171 @@
-"""Datasets of the Hugging Face hub. The only room that imports `datasets` and `huggingface_hub`, and only when it is used."""
+"""Datasets of the Hugging Face hub. Nothing else imports `datasets` or `huggingface_hub`, and these only when they are used."""
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
 
-from genzoo.data.base import Labels
-from genzoo.data.catalog import Entry
+from genzoo.data.arrays import ArraySource, array_source
+from genzoo.data.base import ArraySet, Labels
+from genzoo.data.catalog import HUB
 from genzoo.data.images import Raw
+from genzoo.data.parquet import encoded, find_column, is_list, label_columns, one_or_all, to_array
+from genzoo.errors import UsageError
+from genzoo.spec import DataConfig
+
+if TYPE_CHECKING:
+    import datasets
+
+PROBE_S = 2.0  # seconds to wait for the hub before it counts as out of reach; its own retries take 23
+
+
+class HubRepository:
+    """Collection: a short name of the catalogue, `owner/name`, or `owner/name:configuration`."""
+
+    def __init__(self, config: DataConfig) -> None:
+        self.name, entry = config.name, HUB.get(config.name)
+        self._repository, _, wanted = (entry.hub if entry else config.name).partition(":")
+        self._configuration = entry.config if entry else wanted or None
+        self._column = config.column or (entry.column if entry else None)
+        self._expressions = dict(entry.splits) if entry else self._ask_splits()
+        self.splits = tuple(self._expressions)
+
+    def source(self, split: str) -> "HubSource | ArraySource | ArraySet":
+        expression = self._expressions[split]
+        with _reached(self._repository, self._configuration):
+            import datasets
+
+            table = datasets.load_dataset(self._repository, self._configuration, split=expression)
+        # The folder is named after the repository's commit: the content's identity, wherever the cache lies.
+        commit = Path(table.cache_files[0]["filename"]).parent.name
+        identity = (self._repository, self._configuration, expression, commit)
+        return table_source(table, f"{self.name}/{split}", identity, self._column)
+
+    def _ask_splits(self) -> dict[str, str]:
+        with _reached(self._repository, self._configuration):
+            import datasets
+
+            names = datasets.get_dataset_split_names(self._repository, self._configuration)
+        return {name: name for name in names}
+
+
+class HubSource:
+    """The encoded images of one column of a `datasets.Dataset`, which lies memory-mapped on disk."""
+
+    def __init__(self, table: "datasets.Dataset", name: str, identity: object, column: str) -> None:
+        import datasets
+
+        self.name, self.size, self.identity = name, len(table), (identity, column)
+        self._table, self._column = table, column
+        # Undecoded: the library would clip 16-bit images and stop at the first corrupt one.
+        images = table.select_columns([column])
+        self._images = images.cast_column(column, datasets.Image(decode=False)) if _is_image(table, column) else images
+
+    def fetch(self, indices: Sequence[int]) -> list[Raw]:
+        return [encoded(cell) for cell in self._images[list(indices)][self._column]]
+
+    def where(self, index: int) -> str:
+        return f"{self.name} row {index}"
+
+    def labels(self) -> Labels:
+        names = label_columns(self._table.features.arrow_schema)
+        found = {name: np.asarray(self._table.with_format("numpy", columns=[name])[:][name]) for name in names}
+        return one_or_all(found)
+
+
+def table_source(table: "datasets.Dataset", name: str, identity: object, column: str | None) -> "HubSource | ArraySource | ArraySet":
+    """Finds the images of a table: encoded, or as numbers (see `arrays.array_source`)."""
+    schema = table.features.arrow_schema
+    column = find_column(schema, name, column)
+    source = HubSource(table, name, identity, column)
+    if is_list(schema.field(column).type):
+        return array_source(to_array(table.data.column(column), name), name, (identity, column), source.labels())
+    return source
+
+
+def is_reachable() -> bool:
+    """Whether the hub, or the proxy on the way to it, takes a connection within PROBE_S."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    target = urlsplit(constants.ENDPOINT)
+    proxy = None if proxy_bypass(target.hostname) else getproxies().get(target.scheme)
+    if proxy:
+        target = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    try:
+        socket.create_connection((target.hostname, target.port or (80 if target.scheme == "http" else 443)), timeout=PROBE_S).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _reached(repository: str, configuration: str | None) -> Iterator[None]:
+    """Lets `datasets` work from the hub, or from its own cache where the hub is out of reach, and tells its errors in one line."""
+    online, cached = is_reachable(), _is_cached(repository)
+    if False:
+        raise UsageError(_out_of_reach(repository, configuration))
+    import datasets
+    from huggingface_hub import errors
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = not online  # otherwise each file is retried before the cached one is taken
+    try:
+        yield
+    except (ConnectionError, errors.HTTPError, errors.LocalEntryNotFoundError) as error:
+        raise UsageError(f"{_line(error)}. {_out_of_reach(repository, configuration)}") from error
+    except (datasets.exceptions.DatasetsError, OSError, RuntimeError, ValueError) as error:
+        raise UsageError(_refused(repository, error) if online else _out_of_reach(repository, configuration)) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def _is_cached(repository: str) -> bool:
+    """Whether `datasets` has this repository on disk, asked without importing it (3 s)."""
+    from huggingface_hub import constants
+
+    root = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
+    owner, _, name = repository.rpartition("/")
+    return any(folder.name.lower().replace("_", "") == f"{owner}{name}".lower().replace("_", "") for folder in root.glob(f"{owner}___*"))
+
+
+def _out_of_reach(repository: str, configuration: str | None) -> str:
+    from huggingface_hub import constants
+
+    state = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{urlsplit(constants.ENDPOINT).hostname} cannot be reached"
+    folder = repository.rpartition("/")[2]
+    only = f" --include '{configuration}/*'" if configuration else ""
+    command = f"hf download {repository} --repo-type dataset{only} --local-dir {folder}"
+    return (
+        f"{repository} is neither a folder nor a cached dataset on this machine, and {state}: "
+        f"on a connected one run `{command}`, copy the folder here and pass it as the dataset's name (./{folder})."
+    )
+
+
+def _refused(repository: str, error: Exception) -> str:
+    text = _line(error)
+    page = f"https://huggingface.co/datasets/{repository}"
+    if "gated" in text:
+        return f"{repository} is gated: accept its terms at {page} and run `hf auth login`."
+    if "Config name is missing" in text:
+        return f"{repository} has several configurations: name one as {repository}:<configuration> (see {page})."
+    if "doesn't exist" in text or "cannot be accessed" in text:
+        return f"{repository} is neither a folder here nor a public dataset on the hub: check the name, or run `hf auth login`."
+    return f"{repository} cannot be loaded ({text}): see {page}, or pass a folder or a parquet file."
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _is_image(table: "datasets.Dataset", column: str) -> bool:
+    import datasets
+
+    return isinstance(table.features[column], datasets.Image)

@@ -19,7 +19,7 @@ RESAMPLE = Image.Resampling.BICUBIC
 Raw = bytes | Path | np.ndarray  # an encoded image, the file that holds one, or pixels uint8 [C,H,W]
 
 
-class CorruptImage(Exception):
+class CorruptImageError(Exception):
     """An image that cannot be read; the text is the reason, the caller adds which image it was."""
 
 
@@ -41,23 +41,23 @@ def read(raw: Raw) -> Image.Image:
     """Reads and decodes one image, turned as its EXIF orientation says.
 
     Raises:
-        CorruptImage: unreadable, truncated, empty or not an image.
+        CorruptImageError: unreadable, truncated, empty or not an image.
     """
     if isinstance(raw, np.ndarray):
         return Image.fromarray(raw[0] if raw.shape[0] == 1 else raw.transpose(1, 2, 0))
     try:
         data = raw.read_bytes() if isinstance(raw, Path) else raw
         if not data:
-            raise CorruptImage("it is empty")
+            raise CorruptImageError("it is empty")
         image = Image.open(io.BytesIO(data))
         image.load()
         upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
         return image if upright else ImageOps.exif_transpose(image)
-    except (CorruptImage, MemoryError):
+    except (CorruptImageError, MemoryError):
         raise
     except Exception as error:  # broken bytes make Pillow's readers raise nearly anything (struct, zlib, syntax, value errors)
         reason = "it is no image that Pillow can read" if isinstance(error, Image.UnidentifiedImageError) else str(error) or repr(error)
-        raise CorruptImage(reason) from error
+        raise CorruptImageError(reason) from error
 
 
 def to_uint8(
@@ -91,7 +91,7 @@ def to_uint8(
     if size is not None and size != (image.height, image.width):
         image = _resize(image, *size, fit, colour)
     pixels = np.asarray(image)
-    return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
+    return np.array(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1), order="C")  # Pillow's own memory is read-only
 
 
 @lru_cache
@@ -127,7 +127,7 @@ def _flatten(image: Image.Image, colour: tuple[int, int, int], mode: str) -> Ima
         image = Image.alpha_composite(Image.new("RGBA", image.size, (*colour, 255)), layer)
     if image.mode == mode:
         return image
-    # Pillow has no direct way from some modes (LAB, HSV) to grey
+    # Pillow has no direct way from some modes (HSV) to grey
     return (image if image.mode in ("1", "L", "RGB", "RGBA") else image.convert("RGB")).convert(mode)
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from genzoo.data import cache
 from genzoo.data.base import ArraySet, Dataset, Labels, Source, select
-from genzoo.data.images import DECODING, CorruptImage, Decode, Raw
+from genzoo.data.images import DECODING, CorruptImageError, Decode, Raw
 from genzoo.errors import UsageError
 from genzoo.spec import DataConfig
 
@@ -79,7 +79,7 @@ class Job:
     def _attempt(self, index: int, raw: Raw) -> np.ndarray | str:
         try:
             return self.pixels(raw)
-        except CorruptImage as error:
+        except CorruptImageError as error:
             unreadable = f"{self.source.where(index)} ({error})"
             if self.skip:
                 return unreadable
@@ -173,8 +173,8 @@ def _decode_all(job: Job, progress: bool) -> cache.Cached | None:
         if cache.fits(nbytes):
             return cache.build(job.key, job.source.name, job.shape, _chunks(job, skipped, progress), skipped)
         problem = f"{job.source.name} decoded takes {nbytes / 1e9:.1f} GB, more than half of the free disk"
-    except OSError as error:
-        problem = f"the cache {cache.root()} cannot be written ({error.strerror or error})"
+    except (OSError, NotImplementedError) as error:  # the latter from a file system without locks
+        problem = f"the cache {cache.root()} cannot be written ({error})"
     small = nbytes <= RAM_BYTES
     place = "the decoded images stay in memory" if small else "every batch decodes its images"
     warnings.warn(f"{problem}: {place}. GENZOO_CACHE=<folder> puts the cache elsewhere.", stacklevel=2)

@@ -11,9 +11,9 @@ from genzoo.data.arrays import ArrayFile
 from genzoo.data.base import ArraySet, Collection, Dataset, Part
 from genzoo.data.catalog import EMBEDDED, HUB
 from genzoo.data.embedded import embedded
-from genzoo.data.folder import ImageFolder
+from genzoo.data.folder import ImageFolder, files_under
+from genzoo.data.images import CorruptImageError, Decode, rgb
 from genzoo.data.imageset import open_images
-from genzoo.data.images import CorruptImage, Decode, rgb
 from genzoo.errors import UsageError, suggest
 from genzoo.spec import DataConfig
 
@@ -81,7 +81,7 @@ def load_image(path: str | Path, shape: tuple[int, ...], config: DataConfig) -> 
     decode = Decode(size=shape[1:], channels=shape[0], fit=config.fit, precrop=config.precrop, background=config.background)
     try:
         return torch.from_numpy(decode(Path(path)))
-    except CorruptImage as error:
+    except CorruptImageError as error:
         raise UsageError(f"cannot read {path}: {error}.") from error
 
 
@@ -94,12 +94,12 @@ def _parse(split: str) -> tuple[str, int | None, int | None]:
 
 
 def _find(config: DataConfig) -> Collection:
-    name, path = config.name, Path(config.name).expanduser()
+    name, path = config.name, Path(os.path.expanduser(config.name))
     if name in EMBEDDED:
         return embedded(config)
     if path.exists():
         return _at(path, config)
-    if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name:
+    if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name or path.suffix in (".parquet", ".npy", ".npz"):
         raise UsageError(f"there is no file or folder {path}.")
     if name not in HUB and "/" not in name:
         raise UsageError(
@@ -115,7 +115,7 @@ def _at(path: Path, config: DataConfig) -> Collection:
     """Finds the collection at an existing path."""
     if path.suffix.lower() in (".npy", ".npz"):
         return ArrayFile(path)
-    if path.suffix.lower() == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet"))):
+    if path.suffix.lower() == ".parquet" or (path.is_dir() and any(files_under(path, {".parquet"}))):
         from genzoo.data.parquet import ParquetFiles  # pyarrow takes 0.4 s to import
 
         return ParquetFiles(path, config.column)

@@ -1,20 +1,23 @@
 """Parquet files: encoded images in a column (as the hub stores them), or numbers in a column of lists."""
 
 import json
+import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genzoo.data.arrays import ArraySource, array_source
 from genzoo.data.base import ArraySet, Labels
-from genzoo.data.folder import SPLITS
+from genzoo.data.folder import SPLITS, files_under, stamp
 from genzoo.errors import UsageError
 
-_HELD_BYTES = 1024**3  # encoded row groups kept in memory, for batches that are not cached
+_HELD_BYTES = 256 * 1024**2  # encoded row groups that each process keeps, for batches that are not cached
 
 
 class ParquetFiles:
@@ -22,11 +25,11 @@ class ParquetFiles:
 
     def __init__(self, root: Path, column: str | None) -> None:
         self.name, self._column = root.stem if root.is_file() else root.name, column
-        files = [root] if root.is_file() else sorted(path for path in root.rglob("*.parquet") if not path.name.startswith("."))
+        files = [root] if root.is_file() else sorted(files_under(root, {".parquet"}))
         self._files: dict[str, list[Path]] = {}
         for path in files:
             self._files.setdefault(_split_of(path.relative_to(root)) if root.is_dir() else "train", []).append(path)
-        self.splits = tuple(sorted(self._files, key=SPLITS.index))
+        self.splits = tuple(sorted(self._files, key=_rank))
 
     def source(self, split: str) -> "ParquetSource | ArraySource | ArraySet":
         name = f"{self.name}/{split}" if len(self.splits) > 1 else self.name
@@ -37,51 +40,48 @@ class ParquetSource:
     """The images of one column over several files, in order."""
 
     def __init__(self, files: Sequence[Path], name: str, column: str) -> None:
-        self.name, self._column, self._files = name, column, list(files)
-        groups = []  # (file, row group, rows)
-        for number, path in enumerate(files):
-            meta = pq.read_metadata(path)
-            groups += [(number, g, meta.row_group(g).num_rows) for g in range(meta.num_row_groups)]
-        self._groups = [(number, g) for number, g, _ in groups]
-        self._ends = np.cumsum([rows for *_, rows in groups])
-        self._held: OrderedDict[int, tuple[int, list]] = OrderedDict()
-        self.identity = (column, [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files])
-        self.size = int(self._ends[-1]) if groups else 0
+        self.name, self.identity = name, (column, _stamps(files))
+        self._files, self._column = list(files), column
+        self._groups: list[tuple[Path, int, int]] = []  # file, number of a row group, its first row in the file
+        starts = [0]  # first row of each row group in the split
+        for path in files:
+            with _intact(path), pq.ParquetFile(path) as file:
+                meta, columns = file.metadata, file.schema_arrow.names
+            if column not in columns:
+                raise UsageError(f"{path} has no column {column!r}, which {files[0]} has: the files of a split must be alike.")
+            first = starts[-1]
+            for number in range(meta.num_row_groups):
+                self._groups.append((path, number, starts[-1] - first))
+                starts.append(starts[-1] + meta.row_group(number).num_rows)
+        self._starts, self.size = np.array(starts[:-1]), starts[-1]
+        self._held: OrderedDict[int, pa.ChunkedArray] = OrderedDict()  # the row groups read last
         if not self.size:
             raise UsageError(f"{name} has no rows: {', '.join(map(str, files))}.")
 
     def fetch(self, indices: Sequence[int]) -> list[bytes | Path]:
-        found = np.searchsorted(self._ends, indices, side="right")
-        return [self._row(int(group), int(index)) for group, index in zip(found, indices, strict=True)]
+        return [self._cell(*self._locate(index)) for index in indices]
 
     def where(self, index: int) -> str:
-        group = int(np.searchsorted(self._ends, index, side="right"))
-        number, _ = self._groups[group]
-        first = next(g for g, (n, _) in enumerate(self._groups) if n == number)
-        return f"{self._files[number]} row {index - (int(self._ends[first - 1]) if first else 0)}"
+        group, row = self._locate(index)
+        path, _, first = self._groups[group]
+        return f"{path} row {first + row}"
 
     def labels(self) -> Labels:
         return read_labels(self._files)
 
-    def _row(self, group: int, index: int) -> bytes | Path:
-        value = self._rows(group)[index - int(self._ends[group])]  # negative: counted from the group's end
-        path = self._files[self._groups[group][0]]
-        return encoded(value, path.parent)
+    def _locate(self, index: int) -> tuple[int, int]:
+        """Finds an item's row group and its row there."""
+        group = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return group, index - int(self._starts[group])
 
-    def _rows(self, group: int) -> list:
-        """Reads a row group's images, or finds it among those read last."""
-        if group in self._held:
-            self._held.move_to_end(group)
-        else:
-            number, row_group = self._groups[group]
-            try:
-                table = pq.ParquetFile(self._files[number]).read_row_group(row_group, columns=[self._column])
-            except (pa.ArrowException, OSError) as error:
-                raise UsageError(f"{self._files[number]} is damaged ({error}): copy it again.") from error
-            self._held[group] = (table.nbytes, table.column(0).to_pylist())
-            while len(self._held) > 1 and sum(nbytes for nbytes, _ in self._held.values()) > _HELD_BYTES:
+    def _cell(self, group: int, row: int) -> bytes | Path:
+        path, number, _ = self._groups[group]
+        if group not in self._held:
+            with _intact(path), pq.ParquetFile(path) as file:
+                self._held[group] = file.read_row_group(number, columns=[self._column]).column(0)
+            while len(self._held) > 1 and sum(column.nbytes for column in self._held.values()) > _HELD_BYTES:
                 self._held.popitem(last=False)
-        return self._held[group][1]
+        return encoded(self._held[group][row].as_py(), path.parent)
 
 
 def encoded(value: Mapping | bytes | None, folder: Path = Path()) -> bytes | Path:
@@ -98,33 +98,49 @@ def parquet_source(files: Sequence[Path], name: str, column: str | None) -> Parq
     Raises:
         UsageError: no such column, no column of images or several, damaged files, numbers that `array_source` refuses.
     """
-    try:
+    with _intact(files[0]):
         schema = pq.read_schema(files[0])
-    except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{files[0]} is no parquet file ({error}): copy it again.") from error
-    column = _find_column(schema, name, column)
-    if not _is_list(schema.field(column).type):
+    column = find_column(schema, name, column)
+    if not is_list(schema.field(column).type):
         return ParquetSource(files, name, column)
-    cells = pq.read_table(list(files), columns=[column]).column(0).to_pylist()
-    try:
-        array = np.array(cells, dtype=np.float32)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"column {column!r} of {name} has rows of different lengths or none at all: bring them to one shape.") from error
-    identity = (column, [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files])
-    return array_source(array, name, identity, read_labels(files))
+    array = to_array(pq.read_table(list(files), columns=[column]).column(0), name)
+    return array_source(array, name, (column, _stamps(files)), read_labels(files))
+
+
+def to_array(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Turns a column of (nested) lists of numbers into one array [n, ...]. Raises UsageError where the rows' shapes differ."""
+    if not len(column):
+        raise UsageError(f"{name} has no rows.")
+    shape, values = [len(column)], column.combine_chunks()
+    while is_list(values.type):
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(values), -1))
+        if (lengths != lengths[0]).any() or lengths[0] < 0:
+            row = int(np.argmax(lengths != lengths[0])) * shape[0] // len(lengths)
+            raise UsageError(f"item {row} of {name} has another shape than those before it, or is empty: bring all to one shape.")
+        shape.append(int(lengths[0]))
+        values = values.flatten()
+    if values.null_count:
+        row = int(np.argmax(np.asarray(values.is_null()))) * shape[0] // len(values)
+        raise UsageError(f"item {row} of {name} lacks a number: remove or repair it.")
+    return values.to_numpy(zero_copy_only=False).reshape(shape)
 
 
 def read_labels(files: Sequence[Path]) -> Labels:
-    """Reads the class column: int64 [n]; several by name; without the hub's types, an integer column called `label`; None without."""
-    schema = pq.read_schema(files[0])
-    names = [name for name, feature in _features(schema).items() if feature.get("_type") == "ClassLabel"]
-    if not names and "label" in schema.names and pa.types.is_integer(schema.field("label").type):
-        names = ["label"]
-    if not names:
-        return None
+    """Reads the class column, integers [n]; several by name; None where there is none."""
+    names = label_columns(pq.read_schema(files[0]))
     table = pq.read_table(list(files), columns=names)
-    columns = {name: table.column(name).to_numpy() for name in names}
-    return columns if len(columns) > 1 else columns[names[0]]
+    return one_or_all({name: table.column(name).to_numpy() for name in names})
+
+
+def one_or_all(columns: dict[str, np.ndarray]) -> Labels:
+    """Gives the only class column itself, several by name, and None for none."""
+    return columns if len(columns) > 1 else next(iter(columns.values()), None)
+
+
+def label_columns(schema: pa.Schema) -> list[str]:
+    """Names the columns that `datasets` marked as classes; without its marks, an integer column called `label`."""
+    names = [name for name, feature in _features(schema).items() if feature.get("_type") == "ClassLabel"]
+    return names or [field.name for field in schema if field.name == "label" and pa.types.is_integer(field.type)]
 
 
 def _features(schema: pa.Schema) -> dict[str, dict]:
@@ -132,13 +148,17 @@ def _features(schema: pa.Schema) -> dict[str, dict]:
     return json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
 
 
-def _find_column(schema: pa.Schema, name: str, column: str | None) -> str:
+def find_column(schema: pa.Schema, name: str, column: str | None) -> str:
+    """Finds the only column of images, else of numbers, or checks the one asked for. Raises UsageError where there is not just one."""
     if column is not None:
         if column not in schema.names:
             raise UsageError(f"{name} has no column {column!r}: give data.column one of {', '.join(schema.names)}.")
+        kind = schema.field(column).type
+        if not _is_encoded(kind) and not is_list(kind):
+            raise UsageError(f"column {column!r} of {name} holds {kind} values, not images: give data.column another.")
         return column
     images = [field.name for field in schema if _is_encoded(field.type)]
-    found = images or [field.name for field in schema if _is_list(field.type)]
+    found = images or [field.name for field in schema if is_list(field.type)]
     if len(found) != 1:
         what = "several columns that may be it" if found else "no column of images"
         raise UsageError(f"{name} has {what}: give data.column one of {', '.join(found or schema.names)}.")
@@ -151,11 +171,29 @@ def _is_encoded(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _split_of(path: Path) -> str:
-    """`data/train-00000-of-00002.parquet`, `train/0000.parquet`, `cifar10-test.parquet` -> train, train, test; without a name, train."""
-    words = [word for part in (*path.parent.parts, path.stem) for word in part.replace("_", "-").replace(".", "-").split("-")]
+    """`data/train-00000-of-00002.parquet`, `train/0000.parquet`, `cifar10_test.parquet` -> train, train, test; without a name, train."""
+    if sharded := re.fullmatch(r"(.+)-\d{5}-of-\d{5}.*", path.stem):
+        return sharded[1]
+    words = [word for part in (*path.parent.parts, path.stem) for word in re.split(r"[-_.]", part)]
     return next((word for word in reversed(words) if word in SPLITS), "train")
+
+
+def _rank(split: str) -> tuple[int, str]:
+    return SPLITS.index(split) if split in SPLITS else len(SPLITS), split
+
+
+def _stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:
+    return [stamp(path, str(path.resolve())) for path in files]
+
+
+@contextmanager
+def _intact(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{path} is damaged or no parquet file ({error}): copy it again.") from error

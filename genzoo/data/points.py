@@ -9,7 +9,7 @@
 | rings        | 4 equally likely circles, uniform in angle      | radii 0.75, 1.5, 2.25, 3                         | 0.08                |
 
 Every set has mean 0. Points are independent draws, but for 2spirals, where the two arms get n/2 points each, as published.
-The published code draws its angles on `rings` from n/4 equally spaced ones, and 25gaussians from 100,000 stored points; both are endless here.
+The published code draws the angles of `rings` from n/4 equally spaced ones, and 25gaussians from 100,000 stored points: both endless here.
 """
 
 import math

@@ -38,12 +38,12 @@ class ResidualBlock(nn.Module):
         self.branch = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
             _norm(norm, out_channels),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(SLOPE, inplace=True),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
         )
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1, bias=False) if in_channels != out_channels else nn.Identity()
         self.norm = _norm(norm, out_channels)
-        self.act = nn.LeakyReLU(SLOPE)
+        self.act = nn.LeakyReLU(SLOPE, inplace=True)
         self.norm_after = norm_place == "after"
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class ConvEncoder(nn.Module):
         height, width = latent_grid(shape, channels)
         blocks = OrderedDict(
             stem=nn.Sequential(
-                nn.Conv2d(shape[0], channels[0], 5, padding=2, bias=False), _norm(norm, channels[0]), nn.LeakyReLU(SLOPE), nn.AvgPool2d(2)
+                nn.Conv2d(shape[0], channels[0], 5, padding=2, bias=False), _norm(norm, channels[0]), nn.LeakyReLU(SLOPE, inplace=True), nn.AvgPool2d(2)
             )
         )
         for i, (before, after) in enumerate(zip(channels, channels[1:], strict=False), start=1):

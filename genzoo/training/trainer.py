@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -22,7 +23,7 @@ from genzoo.errors import UsageError
 from genzoo.noise import Noise, generator
 from genzoo.objective import Progress, Update, lockstep
 from genzoo.registry import get_spec
-from genzoo.resolve import build
+from genzoo.resolve import build, flat, to_json
 from genzoo.spec import RunConfig
 from genzoo.training.checkpoint import Checkpoints
 from genzoo.training.loader import Batches, as_real, load
@@ -46,11 +47,12 @@ class Trainer:
     def __init__(self, config: RunConfig, out: str | Path | None = None):
         c = config.train
         self.config = config
-        self.acc = make_accelerator(c.device, c.precision)
+        place = Path(out) if out is not None else RunFolder.default(config)
+        self.acc = make_accelerator(c.device, c.precision, c.trackers, place)
         self.rank, self.world = self.acc.process_index, self.acc.num_processes
         if c.batch % (self.world * c.accumulate):
             raise UsageError(f"train.batch={c.batch} does not divide over {self.world} processes x {c.accumulate} micro-batches: choose a multiple.")
-        self.folder = RunFolder(out or RunFolder.default(config), config, main=self.acc.is_main_process)
+        self.folder = RunFolder(place, config, main=self.acc.is_main_process)
         with self.acc.main_process_first():  # the first process decodes the cache, the others read it
             self.dataset = open_dataset(config.data, progress=self.acc.is_main_process)
         torch.manual_seed(c.seed)
@@ -81,6 +83,8 @@ class Trainer:
         """
         self.step = self._resume()
         self.snapshots.start()
+        if self.config.train.trackers:
+            self.acc.init_trackers("genzoo", config={key: str(value) for key, value in flat(to_json(self.config))})
         window = Window()
         with self._bar() as bar, _StopFlag() as stop:
             for batch in self._batches():
@@ -225,7 +229,7 @@ class Trainer:
 
     def _command(self) -> str:
         """What to type to resume: the command itself, or the call of a notebook."""
-        if Path(sys.argv[0]).name in ("genzoo", "__main__.py"):
+        if Path(sys.argv[0]).parts[-1:] == ("genzoo",) or Path(sys.argv[0]).parts[-2:] == ("genzoo", "__main__.py"):
             return f"genzoo {shlex.join(sys.argv[1:])}"
         return f"Trainer(config, out={str(self.folder.path)!r}).fit()"
 
@@ -250,14 +254,21 @@ class _StopFlag:
             signal.signal(number, handler)
 
 
-def make_accelerator(device: str, precision: str, **options: Any) -> Accelerator:
-    """Makes the Accelerator, and refuses a launch in which every process would believe itself alone.
+def make_accelerator(device: str, precision: str, trackers: Sequence[str], folder: Path) -> Accelerator:
+    """Makes the Accelerator, and refuses what it would pass over in silence.
 
     Raises:
-        UsageError: the launcher announced more processes than Accelerate sees.
+        UsageError: the launcher announced more processes than Accelerate sees, or a tracker is unknown or not installed.
     """
     cpu = device == "cpu" or not torch.accelerator.is_available()
-    acc = Accelerator(cpu=cpu, mixed_precision={"fp32": "no", "bf16": "bf16"}[precision], **options)
+    project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers"))
+    try:
+        acc = Accelerator(cpu=cpu, mixed_precision={"fp32": "no", "bf16": "bf16"}[precision], log_with=list(trackers) or None, project_config=project)
+    except ValueError as error:
+        raise UsageError(f"train.trackers={','.join(trackers)}: {error}") from error
+    missing = set(trackers) - {str(getattr(tracker, "value", tracker)) for tracker in acc.log_with or ()}
+    if missing:
+        raise UsageError(f"Tracker {', '.join(missing)} is not installed: pip install {' '.join(missing)}, or leave it out of train.trackers.")
     announced = int(os.environ.get("WORLD_SIZE", 1))
     if acc.num_processes != announced:
         raise UsageError(

@@ -49,6 +49,7 @@ class IntroVAEObjective:
         logs = {"loss/encoder": loss_e, "kl/real": kl_real, "kl/reconstruction": kl_r.mean(), "kl/sample": kl_p.mean(), "error/sse": l_ae / half}
         yield Update(("encoder",), loss_e, {k: v.detach() for k, v in logs.items()}, keep_graph=not c.recompute)
 
+        del loss_e, hinge_r, hinge_p, kl_r, kl_p  # and with them the graphs that only the encoder's step needed
         if c.recompute:  # the same images again instead of the graph kept from above: less memory, one more decoding
             z = reparameterize(mu, logvar, batch.eps).detach()
             x_r, x_p = dec(z), dec(batch.z_p)

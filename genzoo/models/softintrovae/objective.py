@@ -57,6 +57,7 @@ class SoftIntroVAEObjective:
         logs = {"loss/encoder": loss_e, "kl/real": kl_real, "error/sse": error, "expelbo/sample": exp_elbos[-1]}
         yield Update(("encoder",), loss_e, {k: v.detach() for k, v in logs.items()}, keep_graph=not c.recompute)
 
+        del loss_e, exp_elbos  # and with them the graphs that only the encoder's step needed
         if c.recompute:  # the same images again instead of the graph kept from above, as the published code does
             x_f, x_r = dec(batch.z_f), dec(z.detach())
             error = sse(x, x_r).mean()

@@ -1,0 +1,451 @@
+"""Every objective's training step is its paper's or its published code's: float64, on tiny real networks, against tests/reference.py."""
+
+import copy
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.models.introvae.objective import IntroVAEObjective
+from genzoo.models.introvae.presets import IntroVAEConfig
+from genzoo.models.softintrovae.objective import SoftIntroVAEObjective
+from genzoo.models.softintrovae.presets import SoftIntroVAEConfig
+from genzoo.models.vae.objective import VAEObjective
+from genzoo.models.vae.presets import VAEConfig
+from genzoo.nn import build_decoder, build_encoder
+from genzoo.noise import Noise
+from genzoo.objective import Objective, Progress, Update, frozen, lockstep
+from genzoo.spec import ArchConfig
+from tests import reference
+from tests.reference import Players, players
+
+N, Z, STEPS, LR = 6, 3, 5, 5e-3
+TOLERANCE = 1e-12  # absolute, on weights and buffers after STEPS of Adam; measured: 1e-14, as the transcriptions round in other places
+SHAPES = {"conv": (3, 8, 4), "mlp": (2,)}
+SCALE = {"conv": 1 / (3 * 8 * 4), "mlp": 0.5}  # Soft-IntroVAE's s
+MARGIN = {  # in the midst of these networks' KLs, so that some hinges are active and some are not
+    ("introvae-paper", "conv"): 4.0,
+    ("introvae-paper", "mlp"): 0.14,
+    ("introvae-official", "conv"): 7.0,
+    ("introvae-official", "mlp"): 0.12,
+}
+PLACE = {"vae": "before", "introvae": "after", "softintrovae": "before"}  # of the residual blocks' second norm
+
+CLASSES = {
+    "vae": (VAEObjective, VAEConfig),
+    "introvae": (IntroVAEObjective, IntroVAEConfig),
+    "softintrovae": (SoftIntroVAEObjective, SoftIntroVAEConfig),
+}
+BETAS = {"beta_kl": 0.7, "beta_rec": 1.3, "beta_neg": 2.0, "gamma_r": 0.4}  # gamma_r large enough to be seen
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vae": ("vae", {"beta": 0.7, "beta_rec": 0.4}),
+    "introvae-paper": ("introvae", {"form": "paper", "alpha": 0.25, "beta": 0.3, "warmup": "0"}),
+    "introvae-official": ("introvae", {"form": "official", "alpha": 0.25, "alpha_decoder": 0.6, "beta": 0.3, "warmup": "0"}),
+    "softintrovae-paper": ("softintrovae", {"form": "paper", **BETAS}),
+    "softintrovae-official": ("softintrovae", {"form": "official", **BETAS}),
+}
+TWO_PLAYERS = [form for form in FORMS if form != "vae"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """These networks are too small to share."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def objective_of(form: str, kind: str = "conv", **more: Any) -> Objective:
+    model, config = FORMS[form]
+    make, config_class = CLASSES[model]
+    margin = {"margin": MARGIN[form, kind]} if model == "introvae" else {}
+    return make(config_class(**(margin | config | more)), SHAPES[kind], Z)
+
+
+def networks(form: str, kind: str = "conv", norm: str = "batch") -> nn.ModuleDict:
+    """A tiny encoder and decoder; their last layers are enlarged so that KLs of several nats occur, and differ between images."""
+    sizes = {"z_dim": Z, "channels": (4, 8), "hidden": (16, 16)}
+    shape, arch = SHAPES[kind], ArchConfig(encoder=kind, decoder=kind, norm=norm, norm_place=PLACE[FORMS[form][0]], **sizes)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        nets = nn.ModuleDict({"encoder": build_encoder(shape, arch), "decoder": build_decoder(shape, arch)})
+        for net in nets.values():
+            list(net.parameters())[-2].mul_(4)  # the last layer's weight
+    return nets.double()
+
+
+def data(step: int, kind: str = "conv") -> Tensor:
+    """A new batch for every step: images in [0, 1] or points in [-2, 2]."""
+    x = torch.rand(N, *SHAPES[kind], generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+    return x if kind == "conv" else 4 * x - 2
+
+
+def draw(objective: Objective, step: int, x: Tensor, start: int = 0, stop: int = N) -> Any:
+    return objective.draw(x[start:stop], Noise(seed=7, step=step, batch=N, start=start, stop=stop, like=x))
+
+
+def adams(nets: nn.ModuleDict) -> dict[str, torch.optim.Adam]:
+    return {name: torch.optim.Adam(net.parameters(), lr=LR) for name, net in nets.items()}
+
+
+def phases(objective: Objective, nets: nn.ModuleDict, optimizers: dict[str, torch.optim.Adam], step: int, x: Tensor, micro: int = 1):
+    """One iteration, driven as genzoo.objective says; yields each phase's updates between their backward and the optimisers' steps."""
+    at, size = Progress(step=step, batch=N, total_nimg=STEPS * N), N // micro
+    steps = [objective.step(nets, draw(objective, step, x, i * size, (i + 1) * size), at) for i in range(micro)]
+    for phase in lockstep(steps):
+        updates = [backward(nets, update, micro) for update in phase]
+        yield updates
+        for name in updates[0].trains:
+            optimizers[name].step()
+            optimizers[name].zero_grad()
+
+
+def backward(nets: nn.ModuleDict, update: Update, micro: int) -> Update:
+    parameters = [p for name in update.trains for p in nets[name].parameters()]
+    (update.loss / micro).backward(inputs=parameters, retain_graph=update.keep_graph)
+    return update
+
+
+def train(objective: Objective, nets: nn.ModuleDict, kind: str = "conv", steps: int = STEPS, micro: int = 1) -> list[dict[str, float]]:
+    """Trains in place and returns the logged curves of each step."""
+    optimizers, curves = adams(nets), []
+    for step in range(steps):
+        curves.append({})
+        for updates in phases(objective, nets, optimizers, step, data(step, kind), micro):
+            curves[-1] |= {name: value.item() for name, value in updates[0].logs.items()}
+    return curves
+
+
+def transcription(form: str, objective: Objective, kind: str, p: Players, step: int) -> dict[str, float]:
+    """The same iteration in tests/reference.py, on the objective's own noise."""
+    model, c, b = FORMS[form][0], objective.config, draw(objective, step, data(step, kind))
+    if model == "vae":
+        return reference.vae(p, b.x, b.eps, kl_weight=c.beta, rec_weight=c.beta_rec)
+    warm = step < int(c.warmup.removesuffix("it"))
+    if model == "introvae":
+        if warm:
+            return reference.vae(p, b.x, b.eps, kl_weight=1, rec_weight=c.beta / 2 if c.form == "paper" else 1)
+        alpha_decoder = c.alpha if c.alpha_decoder is None else c.alpha_decoder
+        weights = {"m": c.margin, "alpha": c.alpha, "alpha_decoder": alpha_decoder, "beta": c.beta}
+        algorithm = {"paper": reference.introvae_paper, "official": reference.introvae_official}[c.form]
+        return algorithm(p, b.x, b.eps, b.z_p, **weights, twice=c.recompute)
+    if warm:
+        return reference.vae(p, b.x, b.eps, kl_weight=c.beta_kl, rec_weight=c.beta_rec)
+    weights = {"s": SCALE[kind], "b_kl": c.beta_kl, "b_rec": c.beta_rec, "b_neg": c.beta_neg, "gamma_r": c.gamma_r}
+    if c.form == "paper":
+        return reference.softintrovae_paper(p, b.x, b.eps, b.z_f, b.eps_e[1], b.eps_d[1], **weights, twice=c.recompute)
+    return reference.softintrovae_official(p, b.x, b.eps, b.z_f, b.eps_e, b.eps_d, **weights, twice=c.recompute)
+
+
+def distance(ours: nn.Module, theirs: nn.Module, buffers: bool = True) -> float:
+    """Largest absolute difference of any weight or, with `buffers`, BatchNorm buffer."""
+    a, b = ((net.state_dict() if buffers else dict(net.named_parameters())) for net in (ours, theirs))
+    assert a.keys() == b.keys()
+    return max((a[name] - b[name]).abs().max().item() for name in a)
+
+
+CASES = [
+    ("vae", "conv", {}),
+    ("vae", "mlp", {}),
+    *((form, "conv", {"recompute": again, "warmup": warmup}) for form in TWO_PLAYERS for again in (False, True) for warmup in ("0", "2it")),
+    *((form, "mlp", {"recompute": again}) for form in TWO_PLAYERS for again in (False, True)),
+    ("introvae-paper", "conv", {"alpha_decoder": 0.6}),
+    ("introvae-official", "conv", {"alpha_decoder": None}),
+]
+
+
+@pytest.mark.parametrize(("form", "kind", "more"), CASES, ids=lambda value: str(value))
+def test_step_is_the_papers(form: str, kind: str, more: dict[str, Any]):
+    """After 5 Adam steps all weights and BatchNorm buffers are the transcription's, and so were all logged curves on the way.
+
+    With recompute the transcription decodes twice, and its decoder's running statistics count that.
+    """
+    objective = objective_of(form, kind, **more)
+    nets = networks(form, kind)
+    start = copy.deepcopy(nets)
+    p = players(*copy.deepcopy(nets).values(), lr=LR)
+
+    curves = train(objective, nets, kind)
+    expected = [transcription(form, objective, kind, p, step) for step in range(STEPS)]
+
+    for name, theirs in (("encoder", p.enc), ("decoder", p.dec)):
+        assert distance(nets[name], start[name]) > LR
+        assert distance(nets[name], theirs) < TOLERANCE
+    for got, want in zip(curves, expected, strict=True):
+        assert got == pytest.approx({name: want[name] for name in got}, rel=1e-10)
+    if form.startswith("introvae"):
+        active = [want["hinge/active"] for want in expected if "hinge/active" in want]
+        assert 0 < sum(active) < len(active)  # both sides of the margin were met
+
+
+@pytest.mark.parametrize("form", ["softintrovae-paper", "softintrovae-official"])
+def test_no_gamma_r_saves_decodings_and_nothing_else(form: str):
+    """With gamma_r = 0 the published step's weights come out, while the decoder's BatchNorm has seen one batch less per generated image."""
+    objective = objective_of(form, gamma_r=0)
+    nets = networks(form)
+    p = players(*copy.deepcopy(nets).values(), lr=LR)
+
+    train(objective, nets)
+    for step in range(STEPS):
+        transcription(form, objective, "conv", p, step)
+
+    assert distance(nets.encoder, p.enc) < TOLERANCE
+    assert distance(nets.decoder, p.dec, buffers=False) < TOLERANCE
+    counts = [[int(v) for name, v in net.named_buffers() if name.endswith("num_batches_tracked")] for net in (nets.decoder, p.dec)]
+    saved = STEPS * {"softintrovae-paper": 1, "softintrovae-official": 2}[form]
+    assert {theirs - ours for ours, theirs in zip(*counts, strict=True)} == {saved}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["kept-graph", "recompute"])
+@pytest.mark.parametrize("form", TWO_PLAYERS)
+def test_each_phase_reaches_its_own_network_only(form: str, again: bool):
+    """The encoder's phase comes first and leaves every decoder gradient None, the decoder's leaves every encoder gradient None."""
+    nets, order = networks(form), []
+    optimizers = adams(nets)
+    for step in range(2):
+        for updates in phases(objective_of(form, recompute=again), nets, optimizers, step, data(step)):
+            order += updates[0].trains
+            (trained,), (other,) = updates[0].trains, {"encoder", "decoder"}.difference(updates[0].trains)
+            assert all(p.grad is not None for p in nets[trained].parameters())
+            assert all(p.grad is None for p in nets[other].parameters())
+            assert all(p.requires_grad for p in nets.parameters())
+    assert order == ["encoder", "decoder"] * 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_updates_can_be_logged(form: str):
+    """Every phase, warm-up included, logs detached finite scalars named panel/curve, among them its loss, which can be differentiated."""
+    nets = networks(form)
+    optimizers, objective = adams(nets), objective_of(form, **({} if form == "vae" else {"warmup": "1it"}))
+    number = []
+    for step in range(2):
+        number.append(0)
+        for (update,) in phases(objective, nets, optimizers, step, data(step)):
+            number[-1] += 1
+            assert update.loss.ndim == 0 and update.loss.requires_grad and update.loss.isfinite()
+            assert any(value == update.loss for name, value in update.logs.items() if name.startswith("loss/"))
+            for name, value in update.logs.items():
+                assert re.fullmatch(r"[a-z]+/[a-z]+", name)
+                assert value.ndim == 0 and not value.requires_grad and value.isfinite()
+    assert number == ([1, 1] if form == "vae" else [1, 2])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_noise_of_a_step(form: str):
+    """All random tensors of a step differ from each other and from the next step's; micro-batches see slices of the whole batch's."""
+    objective, x = objective_of(form), data(0)
+    batches = [draw(objective, 0, x), draw(objective, 1, x)]
+    halves = [draw(objective, 0, x, 0, N // 2), draw(objective, 0, x, N // 2, N)]
+
+    def tensors(batch: Any) -> list[Tensor]:
+        return [t for entry in batch[1:] for t in (entry if isinstance(entry, tuple) else (entry,))]
+
+    noise = [t for batch in batches for t in tensors(batch)]
+    assert all(t.shape == (N, Z) and t.dtype == x.dtype for t in noise)
+    assert len({t[0, 0].item() for t in noise}) == len(noise)
+    assert torch.equal(batches[0].x, x)
+    for whole, first, second in zip(tensors(batches[0]), *map(tensors, halves), strict=True):
+        assert torch.equal(whole, torch.cat([first, second]))
+
+
+# Micro-batches
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "more"),
+    [("vae", kind, {}) for kind in SHAPES]
+    + [(form, kind, more) for form in TWO_PLAYERS for kind in SHAPES for more in ({}, {"recompute": True, "warmup": "1it"})],
+    ids=lambda value: str(value),
+)
+def test_micro_batches_equal_the_batch(form: str, kind: str, more: dict[str, Any]):
+    """Two micro-batches of 3 give the weights of one batch of 6 after 3 Adam steps, on networks without BatchNorm."""
+    whole, halves = networks(form, kind, norm="none"), networks(form, kind, norm="none")
+    train(objective_of(form, kind, **more), whole, kind, steps=3)
+    train(objective_of(form, kind, **more), halves, kind, steps=3, micro=2)
+    assert distance(whole, halves) < TOLERANCE
+
+
+HALVES = ((0, N // 2), (N // 2, N))
+
+
+def encoder_gradient(nets: nn.ModuleDict, objective: Objective, processes: list[list[tuple[int, int]]], exchange: bool) -> Tensor:
+    """Gradient of the first phase, averaged over processes of one or more micro-batches; they `exchange` what the objective asks for."""
+
+    def first_phase(micro: list[tuple[int, int]], mean: Any) -> list[Update]:
+        at, x = Progress(step=0, batch=N, total_nimg=N), data(0)
+        return list(next(lockstep([objective.step(nets, draw(objective, 0, x, *part), at) for part in micro], mean)))
+
+    asked: list[list[Tensor]] = [[] for _ in processes]
+    for micro, values in zip(processes, asked, strict=True):
+        first_phase(micro, lambda value, values=values: values.append(value) or value)
+    averages = [torch.stack(values).mean() for values in zip(*asked, strict=True)]
+    total = 0
+    for micro in processes:
+        replies = iter(averages)
+        for update in first_phase(micro, (lambda value, replies=replies: next(replies)) if exchange else lambda value: value):
+            grads = torch.autograd.grad(update.loss, list(nets.encoder.parameters()))
+            total = total + torch.cat([g.flatten() for g in grads]) / len(micro) / len(processes)
+    return total
+
+
+@pytest.mark.parametrize("active", [True, False], ids=["active", "inactive"])
+def test_official_hinge_is_on_the_mean_of_the_global_batch(active: bool):
+    """Where the two halves of a batch lie on different sides of the margin, micro-batches and processes agree with the whole batch.
+
+    A hinge on each half's own mean does not: it is half on, whatever the whole batch says.
+    """
+    nets, x = networks("introvae-official", norm="none"), data(0)
+    with torch.no_grad():
+        b = draw(objective_of("introvae-official"), 0, x)
+        means = reference.kl(*nets.encoder(nets.decoder(b.z_p))).view(2, N // 2).mean(dim=1)
+    low, high = sorted(means.tolist())
+    objective = objective_of("introvae-official", margin=low + (high - low) * (0.75 if active else 0.25))
+    assert low < objective.config.margin < high and (means.mean() < objective.config.margin) == active
+
+    whole = encoder_gradient(nets, objective, [[(0, N)]], exchange=True)
+    micro_batches = encoder_gradient(nets, objective, [list(HALVES)], exchange=True)
+    processes = encoder_gradient(nets, objective, [[half] for half in HALVES], exchange=True)
+    apart = encoder_gradient(nets, objective, [[half] for half in HALVES], exchange=False)
+
+    size = whole.norm()
+    assert (micro_batches - whole).norm() < 1e-12 * size
+    assert (processes - whole).norm() < 1e-12 * size
+    assert (apart - whole).norm() > 1e-3 * size
+
+
+# Known mistakes of public implementations: ours differs from each, and agrees where the mistake is taken out again
+
+
+def mistaken_run(form: str, mistake: str | None, steps: int) -> nn.ModuleDict:
+    objective, nets = objective_of(form), networks(form)
+    c, p = objective.config, players(*nets.values(), lr=LR)
+    for step in range(steps):
+        b = draw(objective, step, data(step))
+        if form == "introvae-paper":
+            reference.introvae_mistaken(p, b.x, b.eps, b.z_p, m=c.margin, alpha=c.alpha, beta=c.beta, mistake=mistake)
+        else:
+            weights = {"s": SCALE["conv"], "b_kl": c.beta_kl, "b_rec": c.beta_rec, "b_neg": c.beta_neg, "gamma_r": c.gamma_r}
+            reference.softintrovae_mistaken(p, b.x, b.eps, b.z_f, b.eps_e, b.eps_d, **weights, mistake=mistake)
+    return nets
+
+
+MISTAKES = [("introvae-paper", mistake) for mistake in (None, *reference.INTROVAE_MISTAKES)]
+MISTAKES += [("softintrovae-official", mistake) for mistake in (None, *reference.SOFT_MISTAKES)]
+
+
+def relative(ours: nn.Module, theirs: nn.Module, start: nn.Module) -> float:
+    """How far apart two networks are, in units of how far training has moved one of them."""
+    a, b, c = (nn.utils.parameters_to_vector(net.parameters()) for net in (ours, theirs, start))
+    return ((a - b).norm() / (a - c).norm()).item()
+
+
+@pytest.mark.parametrize(("form", "mistake"), MISTAKES)
+def test_known_mistake_is_not_ours(form: str, mistake: str | None):
+    """Three Adam steps of our objective and of the same step with one mistake end apart; without the mistake (None) they do not."""
+    ours, start = (networks(form) for _ in range(2))
+    train(objective_of(form), ours, steps=3)
+    theirs = mistaken_run(form, mistake, steps=3)
+    if mistake is None:
+        assert distance(ours, theirs) < TOLERANCE
+    else:
+        assert max(relative(ours[name], theirs[name], start[name]) for name in ours) > 0.01
+
+
+def test_one_adam_that_freezes_by_requires_grad_is_not_ours():
+    """Our encoder rests during the decoder's step. With one Adam and zeroed gradients it moves on by momentum, and the result is another.
+
+    With gradients set to None, the default of today's torch, one Adam is the same as two: the zeros are the mistake.
+    """
+    objective, ours, start = objective_of("introvae-paper"), networks("introvae-paper"), networks("introvae-paper")
+    optimizers = adams(ours)
+    for step in range(3):
+        for updates in phases(objective, ours, optimizers, step, data(step)):
+            if updates[0].trains == ("decoder",):
+                before = copy.deepcopy(ours.encoder)  # between backward and the optimiser's step
+        assert distance(ours.encoder, before) == 0
+
+    for set_to_none in (True, False):
+        theirs, moved = networks("introvae-paper"), []
+        adam = torch.optim.Adam(theirs.parameters(), lr=LR)
+        c = objective.config
+        for step in range(3):
+            b = draw(objective, step, data(step))
+            weights = {"m": c.margin, "alpha": c.alpha, "beta": c.beta}
+            moved.append(reference.introvae_one_adam(*theirs.values(), adam, b.x, b.eps, b.z_p, **weights, set_to_none=set_to_none))
+        if set_to_none:
+            assert max(moved) == 0
+            assert distance(ours, theirs) < TOLERANCE
+        else:
+            assert min(moved) > LR / 10
+            assert relative(ours.encoder, theirs.encoder, start.encoder) > 0.01
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_frozen_passes_gradients_to_the_input(name: str):
+    """The input of a frozen network gets the gradient that it gets without freezing, the weights get none, and flags are put back."""
+    net = networks("introvae-paper")[name]
+    inputs = [(data(0) if name == "encoder" else torch.ones(N, Z, dtype=torch.float64)).requires_grad_() for _ in range(2)]
+
+    def value(x: Tensor) -> Tensor:
+        out = net(x)
+        return sum(part.square().sum() for part in (out if name == "encoder" else (out,)))
+
+    value(inputs[0]).backward()
+    net.zero_grad()
+    with frozen(net):
+        loss = value(inputs[1])
+    loss.backward()
+
+    assert inputs[1].grad.abs().sum() > 0
+    assert torch.equal(inputs[0].grad, inputs[1].grad)
+    assert all(p.grad is None and p.requires_grad for p in net.parameters())
+
+    first, *rest = net.parameters()
+    first.requires_grad_(False)
+    with pytest.raises(KeyError), frozen(net):
+        assert not any(p.requires_grad for p in rest)
+        raise KeyError
+    assert not first.requires_grad and all(p.requires_grad for p in rest)
+
+
+# Terms
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def test_kl_to_prior():
+    """torch.distributions' KL summed over latent dimensions; zero at the prior; 1/2 |mu|^2 at unit variance."""
+    mu, logvar = normal(5, 4), normal(5, 4).flip(0)
+    expected = kl_divergence(Normal(mu, logvar.exp().sqrt()), Normal(torch.zeros_like(mu), torch.ones_like(mu))).sum(dim=1)
+    torch.testing.assert_close(kl_to_prior(mu, logvar), expected, rtol=1e-12, atol=1e-12)
+    zeros = torch.zeros(2, 3)
+    assert kl_to_prior(zeros, zeros).tolist() == [0, 0]
+    assert kl_to_prior(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2)).tolist() == [12.5]
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 2), (1, 2, 2), (2,)])
+def test_sse(shape: tuple[int, ...]):
+    """The sum over everything but images, per image, without 1/2; as target and as reconstruction alike."""
+    x, y = normal(4, *shape), normal(4, *shape).flip(0)
+    expected = torch.stack([sum((a - b) ** 2 for a, b in zip(i.flatten(), j.flatten(), strict=True)) for i, j in zip(x, y, strict=True)])
+    torch.testing.assert_close(sse(x, y), expected, rtol=1e-12, atol=0)
+    assert sse(torch.zeros(2, *shape), torch.ones(2, *shape)).tolist() == [torch.Size(shape).numel()] * 2
+
+
+def test_reparameterize():
+    """The latent lies at the noise's quantile of N(mu, exp(logvar)), and gradients reach both parameters, not through the noise."""
+    mu, logvar, eps = normal(5, 4).requires_grad_(), normal(5, 4).flip(0).requires_grad_(), normal(4, 5).T
+    z = reparameterize(mu, logvar, eps)
+    standard = Normal(torch.zeros((), dtype=torch.float64), 1)
+    torch.testing.assert_close(z.detach(), Normal(mu, logvar.exp().sqrt()).icdf(standard.cdf(eps)).detach(), rtol=1e-9, atol=1e-9)
+    z.sum().backward()
+    assert torch.equal(mu.grad, torch.ones_like(mu))
+    torch.testing.assert_close(logvar.grad, 0.5 * logvar.detach().exp().sqrt() * eps, rtol=1e-12, atol=1e-12)

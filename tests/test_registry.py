@@ -1,0 +1,183 @@
+"""Names, plugins, presets and the resolution of a run."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+
+import pytest
+from conftest import ROOT
+
+import genzoo
+from genzoo import registry, resolve
+from genzoo.errors import UsageError
+from genzoo.registry import get_spec
+from genzoo.resolve import differences, fit_channels, from_json, to_json
+
+PRESETS = [name for name in genzoo.list_models(presets=True) if "." in name]
+
+
+def test_the_built_in_models_are_listed():
+    assert {"introvae", "softintrovae", "vae"} <= set(genzoo.list_models())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_resolves_saves_and_says_where_it_comes_from(name):
+    run = resolve(name)
+    preset = get_spec(name.split(".")[0]).presets[name.split(".")[1]]
+    assert run.model == name
+    assert preset.source
+    assert from_json(to_json(run)) == run
+    assert differences(run, from_json(to_json(run))) == []
+
+
+FACTS = [  # FACTS: the published tables, row by row
+    ("introvae.celeba128", {"margin": 110, "alpha": 0.25, "beta": 0.5}, 256, 64),
+    ("introvae.celebahq256", {"margin": 120, "alpha": 0.25, "beta": 0.05}, 512, 32),
+    ("introvae.celebahq1024", {"margin": 90, "alpha": 0.25, "beta": 0.0025}, 512, 8),
+    ("introvae.celebahq1024-official", {"margin": 500, "alpha": 0.5, "alpha_decoder": 0.5, "beta": 0.01, "warmup": "4ep"}, 512, 12),
+    ("softintrovae.cifar10", {"beta_kl": 1, "beta_rec": 1, "beta_neg": 256}, 128, 32),
+    ("softintrovae.svhn", {"beta_kl": 1, "beta_rec": 1, "beta_neg": 256}, 128, 32),
+    ("softintrovae.mnist", {"beta_kl": 1, "beta_rec": 1, "beta_neg": 256}, 32, 128),
+    ("softintrovae.fashion-mnist", {"beta_kl": 1, "beta_rec": 1, "beta_neg": 256}, 32, 128),
+    ("softintrovae.monsters128", {"beta_kl": 0.2, "beta_rec": 0.2, "beta_neg": 256}, 128, 16),
+    ("softintrovae.celebahq256", {"beta_kl": 0.5, "beta_rec": 1, "beta_neg": 1024}, 256, 8),
+    ("softintrovae.8gaussians", {"beta_kl": 0.3, "beta_rec": 0.2, "beta_neg": 0.9}, 2, 512),
+    ("softintrovae.2spirals", {"beta_kl": 0.5, "beta_rec": 0.2, "beta_neg": 1.0}, 2, 512),
+    ("softintrovae.checkerboard", {"beta_kl": 0.1, "beta_rec": 0.2, "beta_neg": 0.2}, 2, 512),
+    ("softintrovae.rings", {"beta_kl": 0.2, "beta_rec": 0.2, "beta_neg": 1.0}, 2, 512),
+]
+
+
+@pytest.mark.parametrize(("name", "objective", "z_dim", "batch"), FACTS)
+def test_presets_hold_the_published_values(name, objective, z_dim, batch):
+    run = resolve(name)
+    assert {key: getattr(run.objective, key) for key in objective} == objective
+    assert (run.arch.z_dim, run.train.batch, run.train.lr, run.train.betas) == (z_dim, batch, 2e-4, (0.9, 0.999))
+
+
+def test_resolution_picks_the_recipe_and_leaves_the_data_embedded():
+    run = resolve("introvae", res=(256, 256))
+    assert run.model == "introvae.celebahq256"
+    assert (run.data.name, run.data.size) == ("toyfaces", (256, 256))
+    assert resolve("introvae.celebahq256").data.name == "celeba-hq"
+
+
+def test_data_picks_the_recipe_made_for_it():
+    assert resolve("softintrovae", data="rings").model == "softintrovae.rings"
+
+
+def test_a_resolution_without_recipe_says_so():
+    run = resolve("introvae", res=(64, 64))
+    assert any("no recipe" in note for note in run.notes)
+    assert run.data.size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "expected"),
+    [
+        ((128, 128), (64, 128, 256, 512, 512), (64, 128, 256, 512, 512)),
+        ((256, 256), (64, 128, 256, 512, 512), (32, 64, 128, 256, 512, 512)),
+        ((28, 28), (64, 128, 256), (64, 128)),
+        ((48, 64), (64, 128, 256, 512), (64, 128, 256)),
+    ],
+)
+def test_channels_follow_the_resolution(size, channels, expected):
+    assert fit_channels(size, channels) == expected
+
+
+def test_points_get_perceptrons_whatever_the_model():
+    run = resolve("introvae", data="8gaussians")
+    assert (run.arch.encoder, run.arch.decoder, run.arch.z_dim) == ("mlp", "mlp", 2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "section", "field", "value"),
+    [
+        ("train.lr=1e-4", "train", "lr", 1e-4),
+        ("arch.channels=8,16", "arch", "channels", (8, 16)),
+        ("arch.channels=[8,16]", "arch", "channels", (8, 16)),
+        ("data.size=48x64", "data", "size", (48, 64)),
+        ("train.clip=none", "train", "clip", None),
+        ("data.mirror=true", "data", "mirror", True),
+        ("data.channels=1", "data", "channels", 1),
+        ("train.lr_of.decoder=1e-3", "train", "lr_of", {"decoder": 1e-3}),
+        ("train.trackers=tensorboard", "train", "trackers", ("tensorboard",)),
+        ("data.name=123", "data", "name", "123"),
+    ],
+)
+def test_settings_are_typed_by_their_field(setting, section, field, value):
+    assert getattr(getattr(resolve("introvae", settings=[setting]), section), field) == value
+
+
+@pytest.mark.parametrize(
+    ("setting", "cure"),
+    [
+        ("train.lr=fast", "float, default 0.0002"),
+        ("train.lr=-1", "greater than 0"),
+        ("train.lrr=1", "Did you mean lr"),
+        ("trian.lr=1", "Did you mean train"),
+        ("train.lr", "section.field=value"),
+        ("objective.beta_neg=3", "Unknown option objective.beta_neg"),
+        ("objective.form=papre", "'paper' or 'official'"),
+        ("train.duration=5q", "2000it"),
+    ],
+)
+def test_bad_settings_are_refused_with_the_cure(setting, cure):
+    with pytest.raises(UsageError, match=cure) as caught:
+        resolve("introvae", settings=[setting])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "cure"), [("introvea", "Did you mean introvae"), ("introvae.celebahq25", "celebahq256")])
+def test_unknown_names_bring_suggestions(name, cure):
+    with pytest.raises(UsageError, match=cure):
+        resolve(name)
+
+
+def test_a_duplicate_name_raises():
+    with pytest.raises(ValueError, match="registered already"):
+        genzoo.register_model(get_spec("vae"))
+
+
+def test_a_registered_model_can_be_created(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+    genzoo.register_model(replace(get_spec("vae"), name="myvae"))
+    assert "myvae" in genzoo.list_models()
+    assert genzoo.create_model("myvae", shape=(1, 8, 8), channels=(4,), z_dim=2).config.preset == "myvae.toyfaces32"
+
+
+def test_two_distributions_of_one_name_hurt_only_who_uses_it(monkeypatch):
+    point = EntryPoint("vae", "nowhere:SPEC", registry.GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    assert "vae" in genzoo.list_models()
+    with pytest.raises(UsageError, match="uninstall one"):
+        get_spec("vae")
+
+
+def test_a_broken_plugin_is_named(monkeypatch):
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("broken", "no_such_module:SPEC", registry.GROUP)])
+    assert "broken" in genzoo.list_models()
+    with pytest.raises(UsageError, match="cannot be loaded.*no_such_module"):
+        get_spec("broken")
+
+
+def test_a_third_party_distribution_trains_through_the_cli(tmp_path):
+    """Installs tests/plugin, a real distribution, into a folder of its own and trains its model in another process."""
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(site), str(ROOT / "tests" / "plugin")]
+    subprocess.run(install, check=True)
+    env = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
+
+    def run(*args):
+        return subprocess.run([sys.executable, "-m", "genzoo", *args], env=env, cwd=tmp_path, capture_output=True, text=True)
+
+    assert "wae" in run("list", "models").stdout
+    help_text = run("train", "wae", "--help").stdout
+    assert "mmd_weight" in help_text
+    trained = run("train", "wae", "--out", "run", "--set", "train.duration=32", "--set", "data.limit=64")
+    assert trained.returncode == 0, trained.stderr
+    assert (tmp_path / "run" / "model" / "config.json").exists()
+    sampled = run("sample", "run", "--n", "4", "--out", "s.png")
+    assert sampled.returncode == 0, sampled.stderr

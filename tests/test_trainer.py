@@ -1,0 +1,255 @@
+"""Runs on tiny real networks: what is written, what a resume does, what stops a run and what it leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, TINY, tiny_run
+from PIL import Image
+from safetensors.torch import load_file
+
+import genzoo
+from genzoo import Trainer
+from genzoo.errors import UsageError
+from genzoo.training import trainer as trainer_module
+from genzoo.training.checkpoint import Checkpoints
+from genzoo.training.log import RunStopped
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "diffusion_pytorch_model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
+def test_a_run_leaves_everything_behind(model):
+    run = Trainer(tiny_run(model), out="run").fit()
+    assert {path.name for path in run.iterdir()} == {
+        "run.json", "log.jsonl", "curves.png", "preview.png", "previews", "checkpoints", "model", "best"
+    }  # fmt: skip
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["nimg"] == 96
+    assert any("score/sliced_wasserstein" in line for line in lines)
+    assert Image.open(run / "preview.png").size == (8 * 18 - 2, 4 * 18 - 2)
+    loaded = genzoo.load(run)
+    assert type(loaded).__name__.lower() == model
+    assert not loaded.training
+    assert "images seen | 96" in (run / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
+def test_training_lowers_the_reconstruction_error(model):
+    run = Trainer(tiny_run(model, "train.duration=1600", "objective.warmup=1" if model != "vae" else "objective.beta=0.1", "train.lr=2e-3"), out="run").fit()
+    errors = [line["error/sse"] for line in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if "error/sse" in line]
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not():
+    a, b, c = (Trainer(tiny_run("introvae", f"train.seed={seed}"), out=f"run{i}").fit() for i, seed in enumerate((0, 0, 1)))
+    assert same(weights(a), weights(b))
+    assert not same(weights(a), weights(c))
+
+
+def test_a_finished_run_is_left_alone_and_a_longer_one_goes_on():
+    run = Trainer(tiny_run(), out="run").fit()
+    before = weights(run)
+    Trainer(tiny_run(), out="run").fit()
+    assert same(before, weights(run))
+    Trainer(tiny_run("introvae", "train.duration=160"), out="run").fit()
+    straight = Trainer(tiny_run("introvae", "train.duration=160"), out="straight").fit()
+    assert same(weights(run), weights(straight))
+
+
+def test_a_changed_setting_is_refused_and_listed():
+    Trainer(tiny_run(), out="run").fit()
+    with pytest.raises(UsageError, match=r"objective.margin: 60.0 -> 61.0"):
+        Trainer(tiny_run("introvae", "objective.margin=61"), out="run")
+    Trainer(tiny_run("introvae", "train.keep=5"), out="run").fit()  # changes no weight, so it may change
+
+
+def test_kill_minus_nine_changes_nothing(tmp_path):
+    """A real process, killed at a random step; the same command again ends bit-identical to an uninterrupted run."""
+    settings = [*TINY, "objective.warmup=2it", "train.duration=1600", "train.snapshot_every=20it"]
+    command = [sys.executable, "-m", "genzoo", "train", "softintrovae", *(part for text in settings for part in ("--set", text)), "--out"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    killed = subprocess.Popen([*command, "killed"], env=env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "killed" / "checkpoints").glob("[0-9]*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    for name in ("killed", "whole"):
+        subprocess.run([*command, name], env=env, cwd=tmp_path, check=True, capture_output=True)
+    log = [json.loads(line)["step"] for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
+    assert log == sorted(log)
+    assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(monkeypatch, capsys):
+    trainer = Trainer(tiny_run(), out="run")
+    real_step = trainer.train_step
+
+    def interrupted(batch, at):
+        if at.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real_step(batch, at)
+
+    monkeypatch.setattr(trainer, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert "everything is saved. To resume:\n  Trainer(config, out='run').fit()" in capsys.readouterr().out
+    assert Checkpoints(Path("run/checkpoints"), 2).steps() == [5]
+    straight = Trainer(tiny_run(), out="straight").fit()
+    assert same(weights(Trainer(tiny_run(), out="run").fit()), weights(straight))
+
+
+def test_a_broken_loss_stops_the_run_and_keeps_the_last_good_checkpoint(monkeypatch):
+    trainer = Trainer(tiny_run("introvae", "train.snapshot_every=4it"), out="run")
+    real_step = trainer.train_step
+
+    def poisoned(batch, at):
+        return real_step(batch if at.step != 6 else torch.full((8, 3, 16, 16), float("nan")), at)
+
+    monkeypatch.setattr(trainer, "train_step", poisoned)
+    with pytest.raises(RunStopped, match=r"loss/encoder is nan in the encoder phase of step 6\. Last finite values: .*kl/real.*Last good checkpoint: step 4"):
+        trainer.fit()
+    _, state, _ = Checkpoints(Path("run/checkpoints"), 2).load_latest()
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(capsys):
+    straight = weights(Trainer(tiny_run(), out="straight").fit())
+    run = Trainer(tiny_run("introvae", "train.snapshot_every=4it"), out="run").fit()
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    broken = newest / "model.safetensors"
+    broken.write_bytes(broken.read_bytes()[:100])
+    Trainer(tiny_run("introvae", "train.snapshot_every=4it"), out="run").fit()
+    assert "is damaged" in capsys.readouterr().out
+    assert same(weights(run), straight)
+
+
+def test_a_full_disk_stops_in_one_line_and_keeps_what_was_saved(monkeypatch):
+    trainer = Trainer(tiny_run("introvae", "train.snapshot_every=4it"), out="run")
+    real_save = trainer.checkpoints.save
+
+    def full(step, state):
+        if step == 8:
+            raise OSError(28, "No space left on device")
+        real_save(step, state)
+
+    monkeypatch.setattr(trainer.checkpoints, "save", full)
+    with pytest.raises(RunStopped, match=r"No space left.*the checkpoint of step 4 is whole"):
+        trainer.fit()
+
+
+def test_an_unwritable_run_folder_is_refused():
+    Path("file").write_text("not a folder")
+    with pytest.raises(UsageError, match="choose another with --out"):
+        Trainer(tiny_run(), out="file/run")
+
+
+def test_only_the_last_checkpoints_are_kept():
+    run = Trainer(tiny_run("introvae", "train.snapshot_every=3it", "train.keep=2"), out="run").fit()
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["000000009", "000000012"]
+
+
+def test_gradient_accumulation_equals_the_whole_batch():
+    """Both players' gradients over micro-batches are those of the batch, also for the official hinge on the batch mean."""
+    for form in ("paper", "official"):
+        runs = [
+            Trainer(tiny_run("introvae", "arch.norm=none", f"objective.form={form}", "train.duration=40", f"train.accumulate={k}"), out=f"{form}{k}").fit()
+            for k in (1, 4)
+        ]
+        a, b = map(weights, runs)
+        assert max((a[key] - b[key]).abs().max().item() for key in a) < 1e-5
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "lion"])
+def test_optimisers_by_name_train_and_resume(optimizer):
+    settings = (f"train.optimizer={optimizer}", "train.lr_of.decoder=1e-3", "train.lr_drops=4it", "train.clip=1")
+    Trainer(tiny_run("introvae", *settings, "train.duration=48"), out="run").fit()
+    run = Trainer(tiny_run("introvae", *settings), out="run").fit()
+    assert same(weights(run), weights(Trainer(tiny_run("introvae", *settings), out="straight").fit()))
+
+
+def test_unknown_optimiser_brings_suggestions():
+    with pytest.raises(UsageError, match="Did you mean .*adamw"):
+        Trainer(tiny_run("introvae", "train.optimizer=adamww"), out="run")
+
+
+def test_the_rate_drops_where_it_should():
+    trainer = Trainer(tiny_run("introvae", "train.lr_drops=4it,8it", "train.lr=1e-3", "train.lr_of.decoder=1e-4"), out="run")
+    rates = []
+    real_step = trainer.train_step
+    trainer.train_step = lambda batch, at: (real_step(batch, at), rates.append(trainer.optimizers["encoder"].param_groups[0]["lr"]))[0]
+    trainer.fit()
+    assert rates == pytest.approx([1e-3] * 4 + [1e-4] * 4 + [1e-5] * 4)
+    assert trainer.optimizers["decoder"].param_groups[0]["lr"] == pytest.approx(1e-6)
+
+
+def test_bf16_runs_and_keeps_fp32_weights():
+    run = Trainer(tiny_run("softintrovae", "train.precision=bf16"), out="run").fit()
+    assert {value.dtype for key, value in weights(run).items() if "num_batches" not in key} == {torch.float32}
+
+
+def test_trackers_are_accelerates(tmp_path):
+    run = Trainer(tiny_run("introvae", "train.trackers=tensorboard"), out="run").fit()
+    assert list((run / "trackers").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("data.size=48x64", "arch.channels=4,8,8"),
+        ("data.name=digits", "data.size=28x28", "data.channels=1"),
+        ("arch.encoder=timm:resnet18",),
+        ("arch.norm=group",),
+        ("arch.encoder=mlp", "arch.decoder=mlp", "arch.hidden=16,16"),
+        ("data.mirror=true", "train.workers=2", "data.cache=false"),
+    ],
+    ids=["48x64", "grey 28x28", "timm:resnet18", "group norm", "mlp on images", "mirror, uncached, workers"],
+)
+def test_other_shapes_and_networks_train(settings):
+    run = Trainer(tiny_run("introvae", "train.duration=24", *settings), out="run").fit()
+    assert genzoo.load(run).sample(2).shape[0] == 2
+
+
+@pytest.mark.parametrize("name", ["8gaussians", "2spirals", "checkerboard", "rings"])
+def test_points_train_and_are_plotted(name):
+    config = genzoo.resolve("softintrovae", data=name, settings=["train.duration=4it", "objective.warmup=2it", "train.batch=32", "arch.hidden=16,16"])
+    run = Trainer(config, out="run").fit()
+    assert Image.open(run / "preview.png").size == (1200, 400)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(UsageError, match="choose a multiple"):
+        Trainer(tiny_run("introvae", "train.accumulate=3"), out="run")
+
+
+def test_epochs_of_endless_data_are_refused():
+    config = genzoo.resolve("softintrovae", data="rings", settings=["train.duration=3ep"])
+    with pytest.raises(UsageError, match="endless"):
+        Trainer(config, out="run")
+
+
+def test_a_launch_that_would_silently_run_alone_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    class Alone:
+        num_processes, log_with = 1, ()
+
+        def __init__(self, **_):
+            pass
+
+    monkeypatch.setattr(trainer_module, "Accelerator", Alone)
+    with pytest.raises(UsageError, match="announced 2 processes and this one sees 1"):
+        trainer_module.make_accelerator("cpu", "fp32", (), Path("run"))
