@@ -1,23 +1,26 @@
-"""The model and dataset hub, asked once and at once: no retries of half a minute on a machine without network."""
+"""The Hugging Face hub, asked at once: no retries of half a minute on a machine without network."""
 
-import functools
-import os
 import socket
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from genzoo.errors import UsageError
 
+PROBE_S = 2.0  # seconds to wait for the hub before it counts as out of reach; its own retries take 23
 
-@functools.cache
-def reachable(timeout_s: float = 2.0) -> bool:
-    """Whether the hub's host answers; False at once when HF_HUB_OFFLINE is set."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+
+def is_reachable() -> bool:
+    """Whether the hub, or the proxy on the way to it, takes a connection within PROBE_S."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
         return False
-    from huggingface_hub.constants import ENDPOINT
-
-    address = urlsplit(ENDPOINT)
+    target = urlsplit(constants.ENDPOINT)
+    proxy = None if proxy_bypass(target.hostname) else getproxies().get(target.scheme)
+    if proxy:
+        target = urlsplit(proxy if "//" in proxy else f"//{proxy}")
     try:
-        socket.create_connection((address.hostname, address.port or 443), timeout_s).close()
+        socket.create_connection((target.hostname, target.port or (80 if target.scheme == "http" else 443)), timeout=PROBE_S).close()
     except OSError:
         return False
     return True
@@ -33,8 +36,12 @@ def download(repo_id: str, filename: str, revision: str | None = None, token: st
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return hf_hub_download(repo_id, filename, revision=revision, token=token, local_files_only=not reachable())
+        return hf_hub_download(repo_id, filename, revision=revision, token=token, local_files_only=not is_reachable())
     except LocalEntryNotFoundError as error:
-        raise UsageError(f"{repo_id} is no local folder, is not in the hub's cache, and the hub does not answer: check the path or the network.") from error
+        raise UsageError(
+            f"{repo_id} is no local folder, is not in the hub's cache, and the hub does not answer: check the path or the network."
+        ) from error
     except HfHubHTTPError as error:
-        raise UsageError(f"The hub refuses {repo_id}/{filename} ({error.__class__.__name__}): check the id, or log in with `hf auth login`.") from error
+        raise UsageError(
+            f"The hub refuses {repo_id}/{filename} ({error.__class__.__name__}): check the id, or log in with `hf auth login`."
+        ) from error

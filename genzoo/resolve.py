@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from genzoo.data.catalog import list_datasets
+from genzoo.data.catalog import Entry, list_datasets
 from genzoo.errors import UsageError, suggest
 from genzoo.registry import get_spec, split_name
 from genzoo.spec import ArchConfig, DataConfig, ModelSpec, Preset, RunConfig, TrainConfig
@@ -50,7 +50,12 @@ def resolve(
     preset_name = preset_name or _choose(spec, res, data, notes)
     preset = spec.presets[preset_name]
 
-    layers = {"arch": dict(spec.arch) | dict(preset.arch), "objective": dict(preset.objective), "data": dict(preset.data), "train": dict(preset.train)}
+    layers = {
+        "arch": dict(spec.arch) | dict(preset.arch),
+        "objective": dict(preset.objective),
+        "data": dict(preset.data),
+        "train": dict(preset.train),
+    }
     chosen = {section: dict(sections.get(section, {})) for section in SECTIONS}
     for text in settings:
         section, field, value = _parse_setting(text, classes)
@@ -78,7 +83,7 @@ def section_classes(spec: ModelSpec) -> dict[str, type]:
     return {"arch": ArchConfig, "objective": spec.config, "data": DataConfig, "train": TrainConfig}
 
 
-def describe(name: str):
+def describe(name: str) -> Entry | None:
     """Returns the catalogue's entry of a dataset, or None for a folder, a file or a hub id."""
     return next((entry for entry in list_datasets() if entry.name == name), None)
 
@@ -127,7 +132,11 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
     before, after = (dict(flat(to_json(run))) for run in (old, new))
     shares = any(str(value).endswith("%") for run in (old, new) for key, value in flat(to_json(run)) if key not in FREE)
     free = FREE if shares else FREE | {"train.duration"}
-    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in sorted(before | after) if key not in free and before.get(key) != after.get(key)]
+    return [
+        f"{key}: {before.get(key)} -> {after.get(key)}"
+        for key in sorted(before | after)
+        if key not in free and before.get(key) != after.get(key)
+    ]
 
 
 def fields(cls: type) -> Iterator[tuple[str, str, Any, str]]:
@@ -153,7 +162,9 @@ def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, note
     if not sizes:
         return spec.default_preset
     nearest = min(sizes, key=lambda name: abs(math.log(math.prod(sizes[name]) / math.prod(res))))
-    notes.append(f"no recipe at {res[0]}x{res[1]} is published: {spec.name}.{nearest} is the nearest; its margins and weights may need tuning")
+    notes.append(
+        f"no recipe at {res[0]}x{res[1]} is published: {spec.name}.{nearest} is the nearest; its margins and weights may need tuning"
+    )
     return nearest
 
 
@@ -168,7 +179,7 @@ def _adapt(layers: dict[str, dict], chosen: dict[str, dict], preset: Preset, not
             notes.append(f"{name} are points: multi-layer perceptrons with z_dim 2; this preset's weights were not made for them")
         return
     if row is not None and name != layers["data"].get("name"):
-        layers["data"]["channels"] = getattr(row, "channels", 3)
+        layers["data"]["channels"] = row.channels
     size, recipe = chosen["data"].get("size"), preset.data.get("size")
     if size is None and recipe is None:
         layers["data"]["size"] = (row.size if row else None) or (32, 32)
@@ -228,7 +239,9 @@ def _validate(key: str, adapter: TypeAdapter, readings: Sequence[Any], cls: type
         except ValidationError as error:
             errors.append(error.errors()[0]["msg"])
     kind, default = next((kind, default) for field, kind, default, _ in fields(cls) if field == name)
-    raise UsageError(f"{key}={readings[-2] if len(readings) > 1 else readings[0]}: {_lower(errors[0])}; it is {kind}, default {show(default)}.")
+    raise UsageError(
+        f"{key}={readings[-2] if len(readings) > 1 else readings[0]}: {_lower(errors[0])}; it is {kind}, default {show(default)}."
+    )
 
 
 def show(value: Any) -> str:

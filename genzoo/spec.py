@@ -35,7 +35,8 @@ class ArchConfig:
     hidden: Annotated[tuple[int, ...], Field(description="mlp: hidden widths")] = (256, 256, 256, 256)
     norm: Annotated[Literal["batch", "group", "none"], Field(description="normalisation in the conv stacks")] = "batch"
     norm_place: Annotated[
-        Literal["after", "before"], Field(description="second norm of a residual block: after the addition (IntroVAE) or before it (Soft-IntroVAE)")
+        Literal["after", "before"],
+        Field(description="second norm of a residual block: after the addition (IntroVAE) or before it (Soft-IntroVAE)"),
     ] = "before"
     pretrained: Annotated[bool, Field(description="timm trunks only: start from timm's pretrained weights")] = False
 
@@ -44,10 +45,12 @@ class ArchConfig:
 class DataConfig:
     """The images or points, and how they reach the networks."""
 
-    name: Annotated[str, Field(description="short name, hub id, folder, parquet file or folder (see `genzoo list data`)")] = "toyfaces"
+    name: Annotated[
+        str, Field(description="short name (see `genzoo list data`), hub id owner/name[:configuration], folder, .parquet, .npy or .npz")
+    ] = "toyfaces"
     size: Annotated[tuple[int, int] | None, Field(description="height, width in pixels; none keeps the dataset's own size")] = None
     channels: Annotated[Literal[1, 3], Field(description="1 = grey, 3 = RGB; images are converted")] = 3
-    split: Annotated[str, Field(description="split to train on")] = "train"
+    split: Annotated[str, Field(description="split to train on, or a part of one: train[:29000]")] = "train"
     column: Annotated[str | None, Field(description="image column; none finds it")] = None
     fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="how another aspect ratio is made to fit")] = "crop"
     precrop: Annotated[int | None, Field(gt=0, description="centre square cut out before resizing, in source pixels (CelebA: 148)")] = None
@@ -67,7 +70,9 @@ class TrainConfig:
     accumulate: Annotated[int, Field(gt=0, description="micro-batches a step is split into, to save memory")] = 1
     optimizer: Annotated[str, Field(description="adam, or any timm optimiser by name")] = "adam"
     lr: Annotated[float, Field(gt=0, description="learning rate of every network")] = 2e-4
-    lr_of: Annotated[dict[str, float], Field(description="learning rate of one network: train.lr_of.decoder=1e-4")] = field(default_factory=dict)
+    lr_of: Annotated[dict[str, float], Field(description="learning rate of one network: train.lr_of.decoder=1e-4")] = field(
+        default_factory=dict
+    )
     betas: Annotated[tuple[float, float], Field(description="Adam's moment decays")] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0, description="weight decay of the optimiser")] = 0.0
     lr_drops: Annotated[tuple[Duration, ...], Field(description="points of the run at which the rate is multiplied by lr_factor")] = ()

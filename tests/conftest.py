@@ -29,7 +29,16 @@ def clean_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     AcceleratorState._reset_state(True)
 
 
-TINY = ("arch.channels=4,8", "arch.z_dim=4", "train.batch=8", "train.duration=96", "data.limit=64", "data.size=16x16", "train.ema=0.9", "train.snapshot_every=50%")
+TINY = (
+    "arch.channels=4,8",
+    "arch.z_dim=4",
+    "train.batch=8",
+    "train.duration=96",
+    "data.limit=64",
+    "data.size=16x16",
+    "train.ema=0.9",
+    "train.snapshot_every=50%",
+)
 
 
 def tiny_run(model: str = "introvae", *settings: str):

@@ -542,11 +542,11 @@ def _open_in_process(name, log, start, results):
 @pytest.mark.filterwarnings("ignore:another process is decoding")
 def test_processes_that_build_the_same_cache(tmp_path, cache_root):
     name, context = str(folder_of(tmp_path / "x", 40, height=64, width=64)), multiprocessing.get_context("fork")
-    start, results, log = context.Barrier(3), context.SimpleQueue(), tmp_path / "log"
+    start, results, log = context.Barrier(3), context.Queue(), tmp_path / "log"
     processes = [context.Process(target=_open_in_process, args=(name, log, start, results)) for _ in range(3)]
     for process in processes:
         process.start()
-    sums = {results.get() for _ in processes}
+    sums = {results.get(timeout=30) for _ in processes}
     for process in processes:
         process.join()
     assert sums == {open_dataset(DataConfig(name=name)).batch(range(40)).numpy().sum().item()}

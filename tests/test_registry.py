@@ -166,7 +166,18 @@ def test_a_broken_plugin_is_named(monkeypatch):
 def test_a_third_party_distribution_trains_through_the_cli(tmp_path):
     """Installs tests/plugin, a real distribution, into a folder of its own and trains its model in another process."""
     site = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(site), str(ROOT / "tests" / "plugin")]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        str(site),
+        str(ROOT / "tests" / "plugin"),
+    ]
     subprocess.run(install, check=True)
     env = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
 

@@ -48,7 +48,9 @@ def test_a_run_leaves_everything_behind(model):
 
 @pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
 def test_training_lowers_the_reconstruction_error(model):
-    run = Trainer(tiny_run(model, "train.duration=1600", "objective.warmup=1" if model != "vae" else "objective.beta=0.1", "train.lr=2e-3"), out="run").fit()
+    run = Trainer(
+        tiny_run(model, "train.duration=1600", "objective.warmup=1" if model != "vae" else "objective.beta=0.1", "train.lr=2e-3"), out="run"
+    ).fit()
     errors = [line["error/sse"] for line in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if "error/sse" in line]
     assert errors[-1] < 0.5 * errors[0]
 
@@ -120,7 +122,10 @@ def test_a_broken_loss_stops_the_run_and_keeps_the_last_good_checkpoint(monkeypa
         return real_step(batch if at.step != 6 else torch.full((8, 3, 16, 16), float("nan")), at)
 
     monkeypatch.setattr(trainer, "train_step", poisoned)
-    with pytest.raises(RunStopped, match=r"loss/encoder is nan in the encoder phase of step 6\. Last finite values: .*kl/real.*Last good checkpoint: step 4"):
+    with pytest.raises(
+        RunStopped,
+        match=r"loss/encoder is nan in the encoder phase of step 6\. Last finite values: .*kl/real.*Last good checkpoint: step 4",
+    ):
         trainer.fit()
     _, state, _ = Checkpoints(Path("run/checkpoints"), 2).load_latest()
     assert all(value.isfinite().all() for value in state["model"].values())
@@ -166,7 +171,10 @@ def test_gradient_accumulation_equals_the_whole_batch():
     """Both players' gradients over micro-batches are those of the batch, also for the official hinge on the batch mean."""
     for form in ("paper", "official"):
         runs = [
-            Trainer(tiny_run("introvae", "arch.norm=none", f"objective.form={form}", "train.duration=40", f"train.accumulate={k}"), out=f"{form}{k}").fit()
+            Trainer(
+                tiny_run("introvae", "arch.norm=none", f"objective.form={form}", "train.duration=40", f"train.accumulate={k}"),
+                out=f"{form}{k}",
+            ).fit()
             for k in (1, 4)
         ]
         a, b = map(weights, runs)
@@ -225,7 +233,9 @@ def test_other_shapes_and_networks_train(settings):
 
 @pytest.mark.parametrize("name", ["8gaussians", "2spirals", "checkerboard", "rings"])
 def test_points_train_and_are_plotted(name):
-    config = genzoo.resolve("softintrovae", data=name, settings=["train.duration=4it", "objective.warmup=2it", "train.batch=32", "arch.hidden=16,16"])
+    config = genzoo.resolve(
+        "softintrovae", data=name, settings=["train.duration=4it", "objective.warmup=2it", "train.batch=32", "arch.hidden=16,16"]
+    )
     run = Trainer(config, out="run").fit()
     assert Image.open(run / "preview.png").size == (1200, 400)
 

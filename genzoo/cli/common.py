@@ -24,10 +24,14 @@ def add_model(parser: argparse.ArgumentParser, out: str) -> None:
 
 def add_data(parser: argparse.ArgumentParser, n: int | None) -> None:
     parser.add_argument("images", metavar="IMAGE", nargs="*", help="image files; without any, images of --data")
-    parser.add_argument("--data", metavar="DATA", help="dataset to take images from (default: what the run was trained on, held-out part first)")
+    parser.add_argument(
+        "--data", metavar="DATA", help="dataset to take images from (default: what the run was trained on, held-out part first)"
+    )
     shown = "all" if n is None else n
     parser.add_argument("--n", metavar="N", type=int, default=n, help=f"how many of them (default {shown})")
-    parser.add_argument("--set", metavar="data.F=V", action="append", default=[], help="how images are read: data.fit=pad, data.split=test, ...")
+    parser.add_argument(
+        "--set", metavar="data.F=V", action="append", default=[], help="how images are read: data.fit=pad, data.split=test, ..."
+    )
 
 
 def load_model(path: str) -> "Autoencoder":

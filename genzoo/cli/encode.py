@@ -8,8 +8,12 @@ from genzoo.errors import UsageError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Writes the posterior of every image: mean and logvar [N, Z], kl [N] (nats), and its index, file or label where known."
-    parser.epilog = "example:\n  genzoo encode RUN --data cifar10 --out latents.npz\n  genzoo encode RUN a.png b.png --out latents.safetensors"
+    parser.description = (
+        "Writes the posterior of every image: mean and logvar [N, Z], kl [N] (nats), and its index, file or label where known."
+    )
+    parser.epilog = (
+        "example:\n  genzoo encode RUN --data cifar10 --out latents.npz\n  genzoo encode RUN a.png b.png --out latents.safetensors"
+    )
     add_model(parser, ".npz or .safetensors (default MODEL/latents.npz)")
     add_data(parser, n=None)
 

@@ -36,7 +36,9 @@ def _data() -> None:
     rows = []
     for e in list_datasets():
         size = f"{e.size[0]}x{e.size[1]}" if e.size else "any" if e.kind == "embedded" else "-" if e.kind == "points" else "varies"
-        rows.append((e.name, e.hub or e.kind, f"{e.images:,}" if e.images else "endless", size, e.terms, " ".join(filter(None, (e.what, e.note)))))
+        rows.append(
+            (e.name, e.hub or e.kind, f"{e.images:,}" if e.images else "endless", size, e.terms, " ".join(filter(None, (e.what, e.note))))
+        )
     _table(("name", "where", "images", "size", "terms", "what"), rows)
     print("Also: any hub id owner/name, a folder of images, a parquet file or folder, an .npy or .npz file.")
 

@@ -8,7 +8,9 @@ from genzoo.errors import UsageError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Encodes images to the mode of their posterior and decodes them; each row of images stands above its reconstructions."
+    parser.description = (
+        "Encodes images to the mode of their posterior and decodes them; each row of images stands above its reconstructions."
+    )
     parser.epilog = "example:\n  genzoo reconstruct RUN face1.png face2.png --out pairs.png\n  genzoo reconstruct RUN --data cifar10 --n 32"
     add_model(parser, "PNG to write (default MODEL/reconstructions.png)")
     add_data(parser, n=16)

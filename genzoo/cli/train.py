@@ -20,17 +20,23 @@ EXAMPLES = """examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog, parser.add_help = DESCRIPTION, EXAMPLES, False
-    parser._handle_conflict_resolve(None, [("-h", parser._option_string_actions["-h"]), ("--help", parser._option_string_actions["--help"])])
+    parser._handle_conflict_resolve(
+        None, [("-h", parser._option_string_actions["-h"]), ("--help", parser._option_string_actions["--help"])]
+    )
     parser.add_argument("-h", "--help", action="store_true", help="show this help; with a model, its options too")
     parser.add_argument("model", nargs="?", metavar="MODEL", help="model or model.preset, e.g. introvae or introvae.celebahq256")
-    parser.add_argument("--data", metavar="DATA", help="short name, hub id, folder of images, parquet file or folder (default: the preset's, or toyfaces)")
+    parser.add_argument(
+        "--data", metavar="DATA", help="short name, hub id, folder of images, parquet file or folder (default: the preset's, or toyfaces)"
+    )
     parser.add_argument("--res", metavar="RES", help="resolution, 256 or HEIGHTxWIDTH; picks the preset made for it")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--images", metavar="N", help="length of the run in images: 50k, 2M")
     length.add_argument("--epochs", metavar="N", help="length of the run in epochs")
     parser.add_argument("--seed", metavar="N", help="seed of weights, data order, augmentation and noise (default 0)")
     parser.add_argument("--out", metavar="RUN", help="run folder (default runs/MODEL-DATA-sSEED)")
-    parser.add_argument("--set", metavar="S.F=V", action="append", default=[], help="set any option: arch.z_dim=64, objective.beta=1, train.lr=1e-4")
+    parser.add_argument(
+        "--set", metavar="S.F=V", action="append", default=[], help="set any option: arch.z_dim=64, objective.beta=1, train.lr=1e-4"
+    )
     parser.add_argument("--skip-corrupt", action="store_true", help="count unreadable images and go on")
     parser.add_argument("--dry-run", action="store_true", help="print configuration, update plan, sizes and memory; train nothing")
 
@@ -54,10 +60,6 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     trainer = Trainer(config, out=args.out)
     for note in config.notes:
         trainer.acc.print(f"note: {note}")
-    for skipped in trainer.dataset.skipped[:5]:
-        trainer.acc.print(f"skipped: {skipped}")
-    if len(trainer.dataset.skipped) > 5:
-        trainer.acc.print(f"skipped: {len(trainer.dataset.skipped)} unreadable images in all")
     folder = trainer.fit()
     trainer.acc.print(f"Done: {folder}/preview.png, {folder}/curves.png, {folder}/model. More images: genzoo sample {folder} --n 64")
     return 0
@@ -77,5 +79,3 @@ def _model_help(spec: ModelSpec) -> Iterator[str]:
         for name, kind, default, description in fields(cls):
             default = spec.arch.get(name, default) if section == "arch" else default
             yield f"  {name:<17} {kind} [{show(default)}]\n{'':20}{description}"
-
-

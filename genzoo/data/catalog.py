@@ -18,6 +18,7 @@ class Entry:
     images: int | None  # over all splits; None = endless
     size: tuple[int, int] | None  # height, width in pixels; None = they differ, or points
     terms: str  # licence, as far as known
+    channels: int = 3  # 1 = grey
     note: str = ""  # published splits and protocols, and what this copy lacks
     hub: str = ""  # repository, owner/name; the rest is for hub sets only, too
     config: str | None = None
@@ -47,6 +48,7 @@ _EMBEDDED = [
         images=1_797,
         size=(8, 8),
         terms="UCI, CC BY 4.0",
+        channels=1,
         note="1,500 train / 297 test by a fixed permutation; grey; give --res 32",
     ),
     _points("8gaussians", "8 modes on a circle"),
@@ -84,6 +86,7 @@ _HUB = [
     Entry(
         name="mnist",
         kind="hub",
+        channels=1,
         what="handwritten digits, grey",
         images=70_000,
         size=(28, 28),
@@ -95,6 +98,7 @@ _HUB = [
     Entry(
         name="fashion_mnist",
         kind="hub",
+        channels=1,
         what="clothes, grey",
         images=70_000,
         size=(28, 28),

@@ -1,13 +1,11 @@
 """Datasets of the Hugging Face hub. Nothing else imports `datasets` or `huggingface_hub`, and these only when they are used."""
 
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
 
@@ -17,12 +15,11 @@ from genzoo.data.catalog import HUB
 from genzoo.data.images import Raw
 from genzoo.data.parquet import encoded, find_column, is_list, label_columns, one_or_all, to_array
 from genzoo.errors import UsageError
+from genzoo.hub import is_reachable
 from genzoo.spec import DataConfig
 
 if TYPE_CHECKING:
     import datasets
-
-PROBE_S = 2.0  # seconds to wait for the hub before it counts as out of reach; its own retries take 23
 
 
 class HubRepository:
@@ -89,28 +86,11 @@ def table_source(table: "datasets.Dataset", name: str, identity: object, column:
     return source
 
 
-def is_reachable() -> bool:
-    """Whether the hub, or the proxy on the way to it, takes a connection within PROBE_S."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    target = urlsplit(constants.ENDPOINT)
-    proxy = None if proxy_bypass(target.hostname) else getproxies().get(target.scheme)
-    if proxy:
-        target = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    try:
-        socket.create_connection((target.hostname, target.port or (80 if target.scheme == "http" else 443)), timeout=PROBE_S).close()
-    except OSError:
-        return False
-    return True
-
-
 @contextmanager
 def _reached(repository: str, configuration: str | None) -> Iterator[None]:
     """Lets `datasets` work from the hub, or from its own cache where the hub is out of reach, and tells its errors in one line."""
     online, cached = is_reachable(), _is_cached(repository)
-    if False:
+    if not online and not cached:
         raise UsageError(_out_of_reach(repository, configuration))
     import datasets
     from huggingface_hub import errors

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from genzoo.data.arrays import ArrayFile
 from genzoo.data.base import ArraySet, Collection, Dataset, Part
 from genzoo.data.catalog import EMBEDDED, HUB
-from genzoo.data.embedded import embedded
+from genzoo.data.embedded import ToyFaces, embedded
 from genzoo.data.folder import ImageFolder, files_under
 from genzoo.data.images import CorruptImageError, Decode, rgb
 from genzoo.data.imageset import open_images
@@ -47,6 +48,8 @@ def open_dataset(config: DataConfig, split: str | None = None, progress: bool = 
         raise UsageError(f"{source.name} has {source.size:,} items: {split or config.split!r} leaves none of them.")
     if isinstance(source, ArraySet):
         return source.part(chosen)
+    if isinstance(collection, ToyFaces) and not collection.cache_pays(len(chosen)):
+        config = replace(config, cache=False)
     return open_images(Part(source, chosen), config, progress)
 
 

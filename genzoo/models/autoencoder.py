@@ -128,7 +128,9 @@ class Autoencoder(ModelMixin, ConfigMixin):
         folder, _ = find_config(path, **kwargs)
         return super().from_pretrained(folder, **({"use_safetensors": True, "low_cpu_mem_usage": False} | kwargs))
 
-    def push_to_hub(self, repo_id: str, folder: str | os.PathLike | None = None, private: bool | None = None, token: str | None = None) -> str:
+    def push_to_hub(
+        self, repo_id: str, folder: str | os.PathLike | None = None, private: bool | None = None, token: str | None = None
+    ) -> str:
         """Uploads a `save_pretrained` folder (or this model, saved to a temporary one) with its model card; returns the commit's address."""
         from huggingface_hub import HfApi
 

@@ -85,7 +85,10 @@ class ConvEncoder(nn.Module):
         height, width = latent_grid(shape, channels)
         blocks = OrderedDict(
             stem=nn.Sequential(
-                nn.Conv2d(shape[0], channels[0], 5, padding=2, bias=False), _norm(norm, channels[0]), nn.LeakyReLU(SLOPE, inplace=True), nn.AvgPool2d(2)
+                nn.Conv2d(shape[0], channels[0], 5, padding=2, bias=False),
+                _norm(norm, channels[0]),
+                nn.LeakyReLU(SLOPE, inplace=True),
+                nn.AvgPool2d(2),
             )
         )
         for i, (before, after) in enumerate(zip(channels, channels[1:], strict=False), start=1):

@@ -34,6 +34,8 @@ def _pooled_width(trunk: nn.Module, name: str, shape: tuple[int, int, int]) -> i
         with torch.no_grad():
             return trunk(torch.zeros(1, *shape)).shape[1]
     except Exception as error:
-        raise UsageError(f"timm:{name} cannot encode {shape[1]}x{shape[2]} images ({error}): try timm:resnet18, or another --res.") from error
+        raise UsageError(
+            f"timm:{name} cannot encode {shape[1]}x{shape[2]} images ({error}): try timm:resnet18, or another --res."
+        ) from error
     finally:
         trunk.train()

@@ -57,7 +57,9 @@ class Checkpoints:
             if _digest(folder / name) != digest:
                 raise ValueError(f"{name} is not what was written")
         names = [name.removesuffix(".safetensors") for name in manifest if name.endswith(".safetensors")]
-        return {name: _unpack(json.loads((folder / f"{name}.json").read_text()), load_file(folder / f"{name}.safetensors")) for name in names}
+        return {
+            name: _unpack(json.loads((folder / f"{name}.json").read_text()), load_file(folder / f"{name}.safetensors")) for name in names
+        }
 
 
 class replacing:  # noqa: N801 (reads as a verb: `with replacing(folder) as temporary`)

@@ -22,7 +22,9 @@ def make_optimizer(network: str, net: nn.Module, c: TrainConfig) -> torch.optim.
         from timm.optim import create_optimizer_v2, list_optimizers
 
         if c.optimizer not in list_optimizers():
-            raise UsageError(f"Unknown optimiser {c.optimizer!r}.{suggest(c.optimizer, list_optimizers())} See timm.optim.list_optimizers().")
+            raise UsageError(
+                f"Unknown optimiser {c.optimizer!r}.{suggest(c.optimizer, list_optimizers())} See timm.optim.list_optimizers()."
+            )
         optimizer = create_optimizer_v2(params, opt=c.optimizer, lr=lr, weight_decay=c.weight_decay)
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]

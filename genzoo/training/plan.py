@@ -43,7 +43,12 @@ def plan(run: RunConfig) -> str:
         model = build(run, shape)
     spec, preset_name = split_name(run.model)
     preset = spec.presets[preset_name]
-    lines = [f"{run.model}: {spec.summary}", f"source: {preset.source}", f"published score: {preset.expected}", f"deviations: {preset.deviations}"]
+    lines = [
+        f"{run.model}: {spec.summary}",
+        f"source: {preset.source}",
+        f"published score: {preset.expected}",
+        f"deviations: {preset.deviations}",
+    ]
     lines += [f"note: {note}" for note in run.notes]
     lines += _configuration(run)
     lines += ["", "updates of one step, in order:"]
@@ -111,7 +116,9 @@ def _phases(run: RunConfig, model: nn.Module, shape: tuple[int, ...], nimg: int)
         except StopIteration:
             return phases
         except RuntimeError as error:  # a trunk with data-dependent control flow cannot run without data
-            raise UsageError(f"--dry-run cannot trace this network ({error}): train a few steps instead, --images {4 * c.batch}.") from error
+            raise UsageError(
+                f"--dry-run cannot trace this network ({error}): train a few steps instead, --images {4 * c.batch}."
+            ) from error
 
 
 def _updates(when: str, phases: list[Phase]) -> list[str]:

@@ -24,7 +24,9 @@ class RunFolder:
         saved = read_config(self.path)
         if saved is not None and (changed := differences(saved, config)):
             shown = "\n  ".join(changed)
-            raise UsageError(f"{self.path} holds a run with other settings; give another --out, or the old settings to resume it:\n  {shown}")
+            raise UsageError(
+                f"{self.path} holds a run with other settings; give another --out, or the old settings to resume it:\n  {shown}"
+            )
         if main:
             self._create(config)
 

@@ -51,7 +51,9 @@ class Trainer:
         self.acc = make_accelerator(c.device, c.precision, c.trackers, place)
         self.rank, self.world = self.acc.process_index, self.acc.num_processes
         if c.batch % (self.world * c.accumulate):
-            raise UsageError(f"train.batch={c.batch} does not divide over {self.world} processes x {c.accumulate} micro-batches: choose a multiple.")
+            raise UsageError(
+                f"train.batch={c.batch} does not divide over {self.world} processes x {c.accumulate} micro-batches: choose a multiple."
+            )
         self.folder = RunFolder(place, config, main=self.acc.is_main_process)
         with self.acc.main_process_first():  # the first process decodes the cache, the others read it
             self.dataset = open_dataset(config.data, progress=self.acc.is_main_process)
@@ -119,7 +121,10 @@ class Trainer:
         self.acc.log(scalars, step=self.step)
         if self.acc.is_main_process:
             self._guarded(lambda: self.folder.log.append(line))
-            bar.set_postfix({name.replace("loss/", ""): f"{scalars[name]:.3g}" for name in sorted(scalars) if not name.startswith("gradient/")}, refresh=False)
+            bar.set_postfix(
+                {name.replace("loss/", ""): f"{scalars[name]:.3g}" for name in sorted(scalars) if not name.startswith("gradient/")},
+                refresh=False,
+            )
 
     def _guarded(self, write: Callable[[], None]) -> None:
         """Writes to the run folder; a full disk or a lost folder stops the run in one line, with what was saved before intact."""
@@ -191,7 +196,9 @@ class Trainer:
     def _batches(self) -> Iterator[Tensor]:
         c = self.config.train
         local = c.batch // self.world
-        batches = Batches(self.dataset, seed=c.seed, batch=c.batch, start=self.rank * local, stop=(self.rank + 1) * local, mirror=self.config.data.mirror)
+        batches = Batches(
+            self.dataset, seed=c.seed, batch=c.batch, start=self.rank * local, stop=(self.rank + 1) * local, mirror=self.config.data.mirror
+        )
         return load(batches, self.step, self.total_steps, c.workers)
 
     def _resume(self) -> int:
@@ -224,7 +231,13 @@ class Trainer:
 
     def _bar(self) -> tqdm:
         done, tty = self.step * self.config.train.batch, sys.stderr.isatty()
-        options = {"unit": "img", "unit_scale": True, "dynamic_ncols": True, "mininterval": 0.2 if tty else 20, "disable": not self.acc.is_main_process}
+        options = {
+            "unit": "img",
+            "unit_scale": True,
+            "dynamic_ncols": True,
+            "mininterval": 0.2 if tty else 20,
+            "disable": not self.acc.is_main_process,
+        }
         return tqdm(desc=self.config.model, initial=done, total=self.total_steps * self.config.train.batch, **options)
 
     def _command(self) -> str:
@@ -263,12 +276,16 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
     cpu = device == "cpu" or not torch.accelerator.is_available()
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers"))
     try:
-        acc = Accelerator(cpu=cpu, mixed_precision={"fp32": "no", "bf16": "bf16"}[precision], log_with=list(trackers) or None, project_config=project)
+        acc = Accelerator(
+            cpu=cpu, mixed_precision={"fp32": "no", "bf16": "bf16"}[precision], log_with=list(trackers) or None, project_config=project
+        )
     except ValueError as error:
         raise UsageError(f"train.trackers={','.join(trackers)}: {error}") from error
     missing = set(trackers) - {str(getattr(tracker, "value", tracker)) for tracker in acc.log_with or ()}
     if missing:
-        raise UsageError(f"Tracker {', '.join(missing)} is not installed: pip install {' '.join(missing)}, or leave it out of train.trackers.")
+        raise UsageError(
+            f"Tracker {', '.join(missing)} is not installed: pip install {' '.join(missing)}, or leave it out of train.trackers."
+        )
     announced = int(os.environ.get("WORLD_SIZE", 1))
     if acc.num_processes != announced:
         raise UsageError(

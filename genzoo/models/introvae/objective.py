@@ -46,7 +46,13 @@ class IntroVAEObjective:
         kl_r, kl_p = kl_to_prior(*enc(x_r.detach())), kl_to_prior(*enc(x_p.detach()))  # 8
         hinge_r, hinge_p = (yield from self._hinge(kl_r)), (yield from self._hinge(kl_p))
         loss_e = kl_real + c.alpha * (hinge_r + hinge_p) + c.beta * l_ae  # 9-10, Eq. 11
-        logs = {"loss/encoder": loss_e, "kl/real": kl_real, "kl/reconstruction": kl_r.mean(), "kl/sample": kl_p.mean(), "error/sse": l_ae / half}
+        logs = {
+            "loss/encoder": loss_e,
+            "kl/real": kl_real,
+            "kl/reconstruction": kl_r.mean(),
+            "kl/sample": kl_p.mean(),
+            "error/sse": l_ae / half,
+        }
         yield Update(("encoder",), loss_e, {k: v.detach() for k, v in logs.items()}, keep_graph=not c.recompute)
 
         del loss_e, hinge_r, hinge_p, kl_r, kl_p  # and with them the graphs that only the encoder's step needed

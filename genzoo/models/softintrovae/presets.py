@@ -14,12 +14,18 @@ class SoftIntroVAEConfig:
 
     form: Annotated[
         Literal["paper", "official"],
-        Field(description="generated images are prior samples (paper), or reconstructions and prior samples, averaged (official: published code)"),
+        Field(
+            description="generated images are prior samples (paper), or reconstructions and prior samples, averaged (official: published code)"
+        ),
     ] = "official"
     beta_kl: Annotated[float, Field(ge=0, description="weight of the KL of real images, and of generated ones in the decoder")] = 1.0
     beta_rec: Annotated[float, Field(ge=0, description="weight of the reconstruction errors; authors: at most beta_kl")] = 1.0
-    beta_neg: Annotated[float, Field(ge=0, description="weight of generated images' KL in the encoder; authors: about z_dim or more")] = 256.0
-    gamma_r: Annotated[float, Field(ge=0, description="weight of generated images' reconstruction error in the decoder; 0 saves two decodings")] = 1e-8
+    beta_neg: Annotated[float, Field(ge=0, description="weight of generated images' KL in the encoder; authors: about z_dim or more")] = (
+        256.0
+    )
+    gamma_r: Annotated[
+        float, Field(ge=0, description="weight of generated images' reconstruction error in the decoder; 0 saves two decodings")
+    ] = 1e-8
     warmup: Annotated[Duration, Field(description="plain VAE before the game begins")] = "0"
     recompute: Annotated[bool, Field(description="decode again for the decoder's step: less memory, same result, slower")] = False
 
@@ -39,7 +45,9 @@ def _points(name: str, kl: float, rec: float, neg: float) -> Preset:
     )
 
 
-def _images(data: dict[str, Any], size: int, channels: tuple[int, ...], z_dim: int, betas: tuple[float, float, float], batch: int, **more: str) -> Preset:
+def _images(
+    data: dict[str, Any], size: int, channels: tuple[int, ...], z_dim: int, betas: tuple[float, float, float], batch: int, **more: str
+) -> Preset:
     return Preset(
         data={**data, "size": (size, size)},
         arch={"z_dim": z_dim, "channels": channels},
@@ -51,7 +59,13 @@ def _images(data: dict[str, Any], size: int, channels: tuple[int, ...], z_dim: i
 
 PRESETS = {
     "cifar10": _images(
-        {"name": "cifar10"}, 32, (64, 128, 256), 128, (1, 1, 256), 32, expected="FID 25.86 (standard protocol, one user's measurement of the published checkpoint)"
+        {"name": "cifar10"},
+        32,
+        (64, 128, 256),
+        128,
+        (1, 1, 256),
+        32,
+        expected="FID 25.86 (standard protocol, one user's measurement of the published checkpoint)",
     ),
     "svhn": _images({"name": "svhn"}, 32, (64, 128, 256), 128, (1, 1, 256), 32),
     "mnist": _images(
@@ -61,10 +75,21 @@ PRESETS = {
         {"name": "fashion_mnist", "channels": 1}, 28, (64, 128), 32, (1, 1, 256), 128, deviations="the author later advised beta_neg = 128"
     ),
     "monsters128": _images(
-        {}, 128, (64, 128, 256, 512, 512), 128, (0.2, 0.2, 256), 16, deviations="the Digital Monsters images are on no hub: give --data FOLDER"
+        {},
+        128,
+        (64, 128, 256, 512, 512),
+        128,
+        (0.2, 0.2, 256),
+        16,
+        deviations="the Digital Monsters images are on no hub: give --data FOLDER",
     ),
     "celebahq256": _images(
-        {"name": "celeba-hq", "mirror": True}, 256, (64, 128, 256, 512, 512, 512), 256, (0.5, 1, 1024), 8,
+        {"name": "celeba-hq", "mirror": True},
+        256,
+        (64, 128, 256, 512, 512, 512),
+        256,
+        (0.5, 1, 1024),
+        8,
         deviations="the authors give beta_kl 0.5, beta_rec 1.0 in one place (used here) and 1.0, 0.5 in another",
     ),
     "8gaussians": _points("8gaussians", 0.3, 0.2, 0.9),

@@ -1,0 +1,190 @@
+"""The command line: frozen options, help that does not import torch, errors in one line with status 2, every verb on a real run."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY
+from PIL import Image
+from safetensors.numpy import load_file
+
+from genzoo import cli
+from genzoo.cli import build_parser, main
+
+OPTIONS = {  # a new flag is a decision: most settings belong to --set
+    "train": ["--data", "--dry-run", "--epochs", "--help", "--images", "--out", "--res", "--seed", "--set", "--skip-corrupt"],
+    "sample": ["--help", "--n", "--out", "--seed"],
+    "reconstruct": ["--data", "--help", "--n", "--out", "--seed", "--set"],
+    "interpolate": ["--data", "--help", "--n", "--out", "--seed", "--set", "--steps"],
+    "encode": ["--data", "--help", "--n", "--out", "--seed", "--set"],
+    "list": ["--help"],
+}
+
+
+def test_the_options_are_frozen():
+    verbs = build_parser()._subparsers._group_actions[0].choices
+    found = {verb: sorted({o for a in p._actions for o in a.option_strings if o.startswith("--")}) for verb, p in verbs.items()}
+    assert found == OPTIONS
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], ["train", "--help"], ["train", "introvae", "--help"], ["sample", "--help"], ["list", "data"], ["list", "presets"]]
+)
+def test_help_and_lists_do_not_import_torch(args):
+    code = f"import sys; from genzoo.cli import main\ntry: main({args!r})\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) > 200
+
+
+def test_model_help_lists_types_defaults_and_meaning(capsys):
+    assert main(["train", "softintrovae", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "beta_neg          float [256.0]" in text
+    assert "norm_place        after | before [before]" in text
+    assert main(["train", "introvae", "--help"]) == 0
+    assert "norm_place        after | before [after]" in capsys.readouterr().out
+
+
+SETTINGS = [part for text in (*TINY, "objective.warmup=2it") for part in ("--set", text)]
+
+
+@pytest.mark.parametrize(
+    ("args", "cure"),
+    [
+        (["train"], "Which model?"),
+        (["train", "introvea"], "Did you mean introvae"),
+        (["train", "introvae.celebahq25"], "Did you mean celebahq256"),
+        (["train", "introvae", "--imagess", "5"], "Did you mean --images"),
+        (["trian", "introvae"], "invalid choice: 'trian'"),
+        (["train", "introvae", "--data", "cifar11"], "Did you mean cifar10"),
+        (["train", "introvae", "--data", "./missing"], "does not exist"),
+        (["train", "introvae", "--data", "empty"], "empty"),
+        (["train", "introvae", "--data", "corrupt"], "--skip-corrupt"),
+        (["train", "introvae", "--data", "nan.npy"], "nan.npy"),
+        (["train", "introvae", "--res", "50x64", "--dry-run"], "--res 48x64"),
+        (["train", "introvae", "--res", "big"], "write 256"),
+        (["train", "introvae", "--data", "someone/something"], "someone/something"),
+        (["train", "introvae", "--images", "many"], "train.duration=many"),
+        (["train", "introvae", "--set", "train.lr=fast"], "float, default 0.0002"),
+        (["train", "introvae", "--set", "arch.encoder=timm:resnet81"], "Did you mean"),
+        (["train", "introvae", "--set", "arch.encoder=cnov"], "timm:<name>"),
+        (["train", "introvae", "--set", "train.trackers=nothing"], "train.trackers"),
+        (["train", "introvae", "--out", "afile/run"], "choose another with --out"),
+        (["sample", "missing"], "does not exist"),
+        (["sample", "empty"], "holds no model"),
+        (["sample", "someone/something"], "the hub does not answer"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_with_the_cure_and_status_2(args, cure, capfd):
+    Path("empty").mkdir()
+    Path("corrupt").mkdir()
+    Path("corrupt/broken.png").write_bytes(b"not a picture")
+    Image.new("RGB", (16, 16)).save("corrupt/fine.png")
+    Path("afile").write_text("")
+    np.save("nan.npy", np.full((8, 3, 32, 32), np.nan, np.float32))
+    try:
+        status = main(args)
+    except SystemExit as exit_:  # argparse's own
+        status = exit_.code
+    err = capfd.readouterr().err
+    assert status == 2
+    assert cure in err
+    last = err.strip().splitlines()[-1]
+    assert cure in last, err
+    assert "Traceback" not in err
+
+
+def test_a_refused_resume_lists_the_differences(capsys):
+    assert main(["train", "introvae", *SETTINGS, "--out", "run"]) == 0
+    assert main(["train", "introvae", *SETTINGS, "--out", "run", "--set", "objective.margin=61", "--seed", "3"]) == 2
+    err = capsys.readouterr().err
+    assert "objective.margin: 60.0 -> 61.0" in err
+    assert "train.seed: 0 -> 3" in err
+
+
+def test_skip_corrupt_counts_and_goes_on(tmp_path, capfd):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(12):
+        Image.effect_noise((20, 20), 50).convert("RGB").save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"not a picture")
+    assert main(["train", "introvae", *SETTINGS, "--data", str(folder), "--skip-corrupt", "--out", "run"]) == 0
+    assert "broken.png" in capfd.readouterr().out
+
+
+def test_dry_run_shows_the_papers_recipe(capsys):
+    assert main(["train", "introvae", "--res", "256", "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    for expected in (
+        "introvae.celebahq256",
+        "margin            120.0",
+        "beta              0.05",
+        "32,64,128,256,512,512",
+        "parameters",
+        "memory, estimated",
+    ):
+        assert expected in text
+    assert "then: 1. encoder, by loss/encoder" in text
+    assert "then: 2. decoder, by loss/decoder" in text
+    assert not Path("runs").exists()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One trained run for all verbs."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert cli.main(["train", "introvae", *SETTINGS, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_sample_writes_a_grid_or_a_folder(run, capsys):
+    assert main(["sample", str(run), "--n", "9"]) == 0
+    assert Image.open(run / "samples.png").size == (3 * 18 - 2, 3 * 18 - 2)
+    assert main(["sample", str(run), "--n", "3", "--out", "many"]) == 0
+    assert sorted(path.name for path in Path("many").iterdir()) == ["000000.png", "000001.png", "000002.png"]
+    assert main(["sample", str(run), "--n", "9", "--seed", "1", "--out", "other.png"]) == 0
+    assert Path("other.png").read_bytes() != (run / "samples.png").read_bytes()
+
+
+def test_reconstruct_takes_files_or_data(run, capsys):
+    Image.effect_noise((40, 30), 50).convert("RGBA").save("a.png")
+    assert main(["reconstruct", str(run), "a.png", "--out", "files.png"]) == 0
+    assert Image.open("files.png").size == (16, 34)
+    assert main(["reconstruct", str(run), "--n", "10", "--out", "data.png"]) == 0
+    assert Image.open("data.png").size == (8 * 18 - 2, 4 * 18 - 2)
+    assert main(["reconstruct", str(run), "--data", "digits", "--n", "4", "--out", "digits.png"]) == 0
+    assert main(["reconstruct", str(run), "a.png", "--data", "digits"]) == 2
+
+
+def test_interpolate_walks_between_two_images(run):
+    for name in ("a.png", "b.png"):
+        Image.effect_noise((16, 16), 50).convert("RGB").save(name)
+    assert main(["interpolate", str(run), "a.png", "b.png", "--steps", "5", "--out", "walk.png"]) == 0
+    assert Image.open("walk.png").size == (5 * 18 - 2, 16)
+    assert main(["interpolate", str(run), "a.png"]) == 2
+
+
+def test_encode_writes_latents_with_labels(run):
+    assert main(["encode", str(run), "--data", "digits", "--out", "z.npz"]) == 0
+    z = np.load("z.npz")
+    assert z["mean"].shape == z["logvar"].shape == (len(z["label"]), 4)
+    assert set(np.unique(z["label"])) <= set(range(10))
+    kl = 0.5 * (z["mean"] ** 2 + np.exp(z["logvar"]) - 1 - z["logvar"]).sum(1)
+    np.testing.assert_allclose(z["kl"], kl, rtol=1e-4)
+    assert main(["encode", str(run), "--n", "5", "--out", "z.safetensors"]) == 0
+    assert load_file("z.safetensors")["mean"].shape == (5, 4)
+    assert main(["encode", str(run), "--out", "z.csv"]) == 2
+
+
+def test_an_interrupted_command_has_status_130(monkeypatch):
+    def interrupt(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genzoo.cli.list.run", interrupt)
+    assert main(["list"]) == 130
