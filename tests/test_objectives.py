@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import reference
 import torch
+from reference import Players, players
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
@@ -21,8 +23,6 @@ from genzoo.nn import build_decoder, build_encoder
 from genzoo.noise import Noise
 from genzoo.objective import Objective, Progress, Update, frozen, lockstep
 from genzoo.spec import ArchConfig
-from tests import reference
-from tests.reference import Players, players
 
 N, Z, STEPS, LR = 6, 3, 5, 5e-3
 TOLERANCE = 1e-12  # absolute, on weights and buffers after STEPS of Adam; measured: 1e-14, as the transcriptions round in other places
@@ -205,7 +205,10 @@ def test_no_gamma_r_saves_decodings_and_nothing_else(form: str):
 @pytest.mark.parametrize("again", [False, True], ids=["kept-graph", "recompute"])
 @pytest.mark.parametrize("form", TWO_PLAYERS)
 def test_each_phase_reaches_its_own_network_only(form: str, again: bool):
-    """The encoder's phase comes first and leaves every decoder gradient None, the decoder's leaves every encoder gradient None."""
+    """The encoder's phase comes first and leaves every decoder gradient None, the decoder's leaves every encoder gradient None.
+
+    The first graph is kept only where the second phase walks it again.
+    """
     nets, order = networks(form), []
     optimizers = adams(nets)
     for step in range(2):
@@ -215,6 +218,7 @@ def test_each_phase_reaches_its_own_network_only(form: str, again: bool):
             assert all(p.grad is not None for p in nets[trained].parameters())
             assert all(p.grad is None for p in nets[other].parameters())
             assert all(p.requires_grad for p in nets.parameters())
+            assert updates[0].keep_graph == (trained == "encoder" and not again)
     assert order == ["encoder", "decoder"] * 2
 
 

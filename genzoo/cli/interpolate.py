@@ -9,7 +9,10 @@ from genzoo.errors import UsageError
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = "Encodes two images, walks between their latents in a straight line, and decodes the steps (IntroVAE, Figure 6)."
-    parser.epilog = "example:\n  genzoo interpolate RUN a.png b.png --steps 11 --out walk.png\n  genzoo interpolate RUN --n 8      four walks between held-out images"
+    parser.epilog = (
+        "example:\n  genzoo interpolate RUN a.png b.png --steps 11 --out walk.png"
+        "\n  genzoo interpolate RUN --n 8      four walks between held-out images"
+    )
     add_model(parser, "PNG to write: one row per pair (default MODEL/interpolation.png)")
     add_data(parser, n=8)
     parser.add_argument("--steps", metavar="N", type=int, default=9, help="images a row, reconstructions of both ends included (default 9)")

@@ -5,6 +5,7 @@ All layers start from PyTorch's default initialisation (Kaiming uniform with a =
 
 import math
 from collections import OrderedDict
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -91,7 +92,7 @@ class ConvEncoder(nn.Module):
                 nn.AvgPool2d(2),
             )
         )
-        for i, (before, after) in enumerate(zip(channels, channels[1:], strict=False), start=1):
+        for i, (before, after) in enumerate(pairwise(channels), start=1):
             blocks[f"down{i}"] = nn.Sequential(ResidualBlock(before, after, norm, norm_place), nn.AvgPool2d(2))
         blocks["last"] = ResidualBlock(channels[-1], channels[-1], norm, norm_place)
         self.main = nn.Sequential(blocks)

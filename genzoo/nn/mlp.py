@@ -1,13 +1,14 @@
 """Multi-layer perceptrons for 2-D points and plain vectors (Soft-IntroVAE's 2-D experiments), with PyTorch's default initialisation."""
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
 
 def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers[:-1])  # no activation on the output
 

@@ -62,7 +62,7 @@ class Checkpoints:
         }
 
 
-class replacing:  # noqa: N801 (reads as a verb: `with replacing(folder) as temporary`)
+class replacing:  # (reads as a verb: `with replacing(folder) as temporary`)
     """Gives a temporary folder to fill; on success it takes the folder's place, on failure it vanishes."""
 
     def __init__(self, folder: Path):
