@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.duration import Duration, in_images
+from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.noise import Noise
 
 
@@ -89,7 +90,7 @@ def lockstep(steps: Sequence[Step], mean: Callable[[Tensor], Tensor] = lambda va
     """
     replies: Sequence[Tensor | None] = [None] * len(steps)
     while (first := _advance(steps[0], replies[0])) is not None:
-        phase = chain([first], map(_advance, steps[1:], replies[1:]))
+        phase = chain([first], map(_expect, steps[1:], replies[1:]))
         if isinstance(first, Mean):
             values = torch.stack([request.value.detach() for request in phase])
             replies = [mean(values.mean())] * len(steps)
@@ -97,6 +98,7 @@ def lockstep(steps: Sequence[Step], mean: Callable[[Tensor], Tensor] = lambda va
             yield phase
             replies = [None] * len(steps)
         del first, phase  # with the loss that they hold, its graph
+    assert all(_advance(step, None) is None for step in steps[1:]), "micro-batches of one step disagree on its number of phases"
 
 
 def _advance(step: Step, reply: Tensor | None) -> Update | Mean | None:
@@ -104,6 +106,26 @@ def _advance(step: Step, reply: Tensor | None) -> Update | Mean | None:
         return step.send(reply)
     except StopIteration:
         return None
+
+
+def _expect(step: Step, reply: Tensor | None) -> Update | Mean:
+    update = _advance(step, reply)
+    assert update is not None, "micro-batches of one step disagree on its number of phases"
+    return update
+
+
+def detached(logs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Cuts scalars off their graphs, for `Update.logs`."""
+    return {name: value.detach() for name, value in logs.items()}
+
+
+def elbo_step(nets: nn.Module, x: Tensor, eps: Tensor, *, beta_rec: float, beta_kl: float) -> Step:
+    """The plain VAE: one update of encoder and decoder on beta_rec * SSE + beta_kl * KL. The baseline, and everybody's warm-up."""
+    mu, logvar = nets.encoder(x)
+    error = sse(x, nets.decoder(reparameterize(mu, logvar, eps))).mean()
+    kl_real = kl_to_prior(mu, logvar).mean()
+    loss = beta_rec * error + beta_kl * kl_real
+    yield Update(("encoder", "decoder"), loss, detached({"loss/elbo": loss, "kl/real": kl_real, "error/sse": error}))
 
 
 @contextmanager

@@ -62,10 +62,10 @@ SETTINGS = [part for text in (*TINY, "objective.warmup=2it") for part in ("--set
         (["train", "introvae", "--imagess", "5"], "Did you mean --images"),
         (["trian", "introvae"], "invalid choice: 'trian'"),
         (["train", "introvae", "--data", "cifar11"], "Did you mean cifar10"),
-        (["train", "introvae", "--data", "./missing"], "does not exist"),
+        (["train", "introvae", "--data", "./missing"], "no file or folder"),
         (["train", "introvae", "--data", "empty"], "empty"),
         (["train", "introvae", "--data", "corrupt"], "--skip-corrupt"),
-        (["train", "introvae", "--data", "nan.npy"], "nan.npy"),
+        (["train", "introvae", "--data", "nan.npy"], "item 0 of nan holds NaN"),
         (["train", "introvae", "--res", "50x64", "--dry-run"], "--res 48x64"),
         (["train", "introvae", "--res", "big"], "write 256"),
         (["train", "introvae", "--data", "someone/something"], "someone/something"),
@@ -115,7 +115,7 @@ def test_skip_corrupt_counts_and_goes_on(tmp_path, capfd):
         Image.effect_noise((20, 20), 50).convert("RGB").save(folder / f"{i}.png")
     (folder / "broken.png").write_bytes(b"not a picture")
     assert main(["train", "introvae", *SETTINGS, "--data", str(folder), "--skip-corrupt", "--out", "run"]) == 0
-    assert "broken.png" in capfd.readouterr().out
+    assert "genzoo: warning: images: 1 unreadable left out" in capfd.readouterr().err
 
 
 def test_dry_run_shows_the_papers_recipe(capsys):
@@ -180,6 +180,11 @@ def test_encode_writes_latents_with_labels(run):
     assert main(["encode", str(run), "--n", "5", "--out", "z.safetensors"]) == 0
     assert load_file("z.safetensors")["mean"].shape == (5, 4)
     assert main(["encode", str(run), "--out", "z.csv"]) == 2
+
+
+def test_dry_run_checks_the_name_of_the_data(capsys):
+    assert main(["train", "introvae", "--data", "toyface", "--dry-run"]) == 2
+    assert "Did you mean toyfaces" in capsys.readouterr().err
 
 
 def test_an_interrupted_command_has_status_130(monkeypatch):

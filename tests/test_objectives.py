@@ -139,8 +139,8 @@ def transcription(form: str, objective: Objective, kind: str, p: Players, step: 
         return reference.vae(p, b.x, b.eps, kl_weight=c.beta_kl, rec_weight=c.beta_rec)
     weights = {"s": SCALE[kind], "b_kl": c.beta_kl, "b_rec": c.beta_rec, "b_neg": c.beta_neg, "gamma_r": c.gamma_r}
     if c.form == "paper":
-        return reference.softintrovae_paper(p, b.x, b.eps, b.z_f, b.eps_e[1], b.eps_d[1], **weights, twice=c.recompute)
-    return reference.softintrovae_official(p, b.x, b.eps, b.z_f, b.eps_e, b.eps_d, **weights, twice=c.recompute)
+        return reference.softintrovae_paper(p, b.x, b.eps, b.z_p, b.eps_e[1], b.eps_d[1], **weights, twice=c.recompute)
+    return reference.softintrovae_official(p, b.x, b.eps, b.z_p, b.eps_e, b.eps_d, **weights, twice=c.recompute)
 
 
 def distance(ours: nn.Module, theirs: nn.Module, buffers: bool = True) -> float:
@@ -335,7 +335,7 @@ def mistaken_run(form: str, mistake: str | None, steps: int) -> nn.ModuleDict:
             reference.introvae_mistaken(p, b.x, b.eps, b.z_p, m=c.margin, alpha=c.alpha, beta=c.beta, mistake=mistake)
         else:
             weights = {"s": SCALE["conv"], "b_kl": c.beta_kl, "b_rec": c.beta_rec, "b_neg": c.beta_neg, "gamma_r": c.gamma_r}
-            reference.softintrovae_mistaken(p, b.x, b.eps, b.z_f, b.eps_e, b.eps_d, **weights, mistake=mistake)
+            reference.softintrovae_mistaken(p, b.x, b.eps, b.z_p, b.eps_e, b.eps_d, **weights, mistake=mistake)
     return nets
 
 

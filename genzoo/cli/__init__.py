@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -52,6 +53,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0 done, 1 the run stopped, 2 bad input, 130 interrupted."""
     parser = build_parser()
+    warnings.showwarning = lambda message, *_, **__: print(f"genzoo: warning: {message}", file=sys.stderr)
     try:
         args, extra = parser.parse_known_args(argv)
         if args.version:

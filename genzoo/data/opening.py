@@ -103,7 +103,7 @@ def _find(config: DataConfig) -> Collection:
     if path.exists():
         return _at(path, config)
     if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name or path.suffix in (".parquet", ".npy", ".npz"):
-        raise UsageError(f"there is no file or folder {path}.")
+        raise UsageError(f"there is no file or folder {path}: check the path, or take a name from `genzoo list data`.")
     if name not in HUB and "/" not in name:
         raise UsageError(
             f"no dataset is called {name!r}.{suggest(name, [*EMBEDDED, *HUB])} `genzoo list data` shows all; "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from genzoo.data import heldout_split
 from genzoo.duration import in_images
 from genzoo.errors import UsageError
 from genzoo.noise import Noise
@@ -39,6 +40,8 @@ class _Saved:
 def plan(run: RunConfig) -> str:
     """Returns the text of a dry run. Everything is computed on the meta device: no data, no weights, no time."""
     c, shape = run.train, data_shape(run)
+    if "/" not in run.data.name:  # a hub id would need the network
+        heldout_split(run.data)  # refuses a name that leads nowhere
     with torch.device("meta"):
         model = build(run, shape)
     spec, preset_name = split_name(run.model)

@@ -8,7 +8,7 @@ from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.introvae.presets import IntroVAEConfig
 from genzoo.noise import Noise
-from genzoo.objective import Mean, Progress, Step, Update, frozen
+from genzoo.objective import Mean, Progress, Step, Update, detached, elbo_step, frozen
 
 
 class IntroVAE(Autoencoder):
@@ -34,36 +34,30 @@ class IntroVAEObjective:
 
     def step(self, nets: nn.Module, batch: Batch, at: Progress) -> Step:
         c, enc, dec, x = self.config, nets.encoder, nets.decoder, batch.x
-        if at.before(c.warmup):
-            yield from self._warmup(nets, batch)
-            return
         half = 0.5 if c.form == "paper" else 1.0
+        if at.before(c.warmup):  # alpha = 0 (paper), or SSE + KL, both unweighted (official)
+            yield from elbo_step(nets, x, batch.eps, beta_rec=c.beta * half if c.form == "paper" else 1.0, beta_kl=1.0)
+            return
 
-        mu, logvar = enc(x)  # line 4: Z <- Enc(X)
-        x_r, x_p = dec(reparameterize(mu, logvar, batch.eps)), dec(batch.z_p)  # 6
-        kl_real = kl_to_prior(mu, logvar).mean()
-        l_ae = half * sse(x, x_r).mean()  # 7, Eq. 10
+        mu, logvar = enc(x)
+        z = reparameterize(mu, logvar, batch.eps)  # line 4: Z <- Enc(X)
+        x_r, x_p = dec(z), dec(batch.z_p)  # 6
+        error, kl_real = sse(x, x_r).mean(), kl_to_prior(mu, logvar).mean()
+        l_ae = half * error  # 7, Eq. 10
         kl_r, kl_p = kl_to_prior(*enc(x_r.detach())), kl_to_prior(*enc(x_p.detach()))  # 8
         hinge_r, hinge_p = (yield from self._hinge(kl_r)), (yield from self._hinge(kl_p))
         loss_e = kl_real + c.alpha * (hinge_r + hinge_p) + c.beta * l_ae  # 9-10, Eq. 11
-        logs = {
-            "loss/encoder": loss_e,
-            "kl/real": kl_real,
-            "kl/reconstruction": kl_r.mean(),
-            "kl/sample": kl_p.mean(),
-            "error/sse": l_ae / half,
-        }
-        yield Update(("encoder",), loss_e, {k: v.detach() for k, v in logs.items()}, keep_graph=not c.recompute)
+        logs = {"loss/encoder": loss_e, "kl/real": kl_real, "kl/reconstruction": kl_r.mean(), "kl/sample": kl_p.mean(), "error/sse": error}
+        yield Update(("encoder",), loss_e, detached(logs), keep_graph=not c.recompute)
 
-        del loss_e, hinge_r, hinge_p, kl_r, kl_p  # and with them the graphs that only the encoder's step needed
-        if c.recompute:  # the same images again instead of the graph kept from above: less memory, one more decoding
-            z = reparameterize(mu, logvar, batch.eps).detach()
-            x_r, x_p = dec(z), dec(batch.z_p)
+        del logs, loss_e, hinge_r, hinge_p, kl_r, kl_p  # and with them the graphs that only the encoder's step needed
+        if c.recompute:  # the same images again instead of the graph kept from above
+            x_r, x_p = dec(z.detach()), dec(batch.z_p)
             l_ae = half * sse(x, x_r).mean()
         with frozen(enc):  # the encoder has been updated by now
             kl_r, kl_p = kl_to_prior(*enc(x_r)), kl_to_prior(*enc(x_p))  # 11
         loss_g = self.alpha_decoder * (kl_r + kl_p).mean() + c.beta * l_ae  # 12-13, Eq. 12
-        yield Update(("decoder",), loss_g, {"loss/decoder": loss_g.detach()})
+        yield Update(("decoder",), loss_g, detached({"loss/decoder": loss_g}))
 
     def _hinge(self, kl: Tensor) -> Step:
         """[m - KL]^+, per image (paper) or on the mean of the global batch (official); returns a scalar."""
@@ -72,13 +66,3 @@ class IntroVAEObjective:
             return (m - kl).relu().mean()
         batch_mean = yield Mean(kl.mean())
         return (batch_mean < m) * (m - kl.mean())  # a micro-batch's share of relu(m - batch_mean), value and gradient
-
-    def _warmup(self, nets: nn.Module, batch: Batch) -> Step:
-        """The plain VAE of the first epochs: alpha = 0 (paper), or SSE + KL, both unweighted (official)."""
-        c = self.config
-        mu, logvar = nets.encoder(batch.x)
-        error = sse(batch.x, nets.decoder(reparameterize(mu, logvar, batch.eps))).mean()
-        kl_real = kl_to_prior(mu, logvar).mean()
-        loss = kl_real + (c.beta * 0.5 * error if c.form == "paper" else error)
-        logs = {"loss/elbo": loss, "kl/real": kl_real, "error/sse": error}
-        yield Update(("encoder", "decoder"), loss, {k: v.detach() for k, v in logs.items()})

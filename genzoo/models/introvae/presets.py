@@ -23,7 +23,9 @@ class IntroVAEConfig:
     alpha_decoder: Annotated[float | None, Field(ge=0, description="the decoder's own alpha; none: the same")] = None
     beta: Annotated[float, Field(ge=0, description="weight of the reconstruction error")] = 0.5
     warmup: Annotated[Duration, Field(description="plain VAE before the game begins (paper: 1-2 epochs)")] = "1ep"
-    recompute: Annotated[bool, Field(description="decode again for the decoder's step: less memory, same result, slower")] = False
+    recompute: Annotated[
+        bool, Field(description="decode again for the decoder's step: less memory, same weights; BatchNorm counts these images twice")
+    ] = False
 
 
 CELEBA = "Huang et al. 2018, Section 4.1 and Table 1"

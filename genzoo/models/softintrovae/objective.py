@@ -10,7 +10,7 @@ from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.softintrovae.presets import SoftIntroVAEConfig
 from genzoo.noise import Noise
-from genzoo.objective import Progress, Step, Update, frozen
+from genzoo.objective import Progress, Step, Update, detached, elbo_step, frozen
 
 
 class SoftIntroVAE(Autoencoder):
@@ -20,7 +20,7 @@ class SoftIntroVAE(Autoencoder):
 class Batch(NamedTuple):
     x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
     eps: Tensor  # [N, Z], noise of the posterior sample of x
-    z_f: Tensor  # [N, Z], samples of the prior
+    z_p: Tensor  # [N, Z], samples of the prior
     eps_e: tuple[Tensor, Tensor]  # two [N, Z]: posterior noise of reconstruction and sample, encoder phase
     eps_d: tuple[Tensor, Tensor]  # the same, decoder phase
 
@@ -38,30 +38,30 @@ class SoftIntroVAEObjective:
 
     def draw(self, real: Tensor, noise: Noise) -> Batch:
         names = ("eps", "prior", "eps_e/reconstruction", "eps_e/sample", "eps_d/reconstruction", "eps_d/sample")
-        eps, z_f, *again = (noise.normal(name, self.z_dim) for name in names)
-        return Batch(real, eps, z_f, (again[0], again[1]), (again[2], again[3]))
+        eps, z_p, *again = (noise.normal(name, self.z_dim) for name in names)
+        return Batch(real, eps, z_p, (again[0], again[1]), (again[2], again[3]))
 
     def step(self, nets: nn.Module, batch: Batch, at: Progress) -> Step:
         c, s, enc, dec, x = self.config, self.scale, nets.encoder, nets.decoder, batch.x
-        if at.before(c.warmup):
-            yield from self._warmup(nets, batch)
+        if at.before(c.warmup):  # not scaled by s (published code)
+            yield from elbo_step(nets, x, batch.eps, beta_rec=c.beta_rec, beta_kl=c.beta_kl)
             return
 
-        x_f = dec(batch.z_f)
+        x_p = dec(batch.z_p)
         mu, logvar = enc(x)
         z = reparameterize(mu, logvar, batch.eps)
         x_r = dec(z)
         error, kl_real = sse(x, x_r).mean(), kl_to_prior(mu, logvar).mean()
-        exp_elbos = [self._exp_elbo(nets, image, eps).mean() for image, eps in self._generated(x_r, x_f, batch.eps_e)]
+        exp_elbos = [self._exp_elbo(nets, image, eps).mean() for image, eps in self._generated(x_r, x_p, batch.eps_e)]
         loss_e = s * (c.beta_rec * error + c.beta_kl * kl_real) + 0.5 * _average(exp_elbos)
         logs = {"loss/encoder": loss_e, "kl/real": kl_real, "error/sse": error, "expelbo/sample": exp_elbos[-1]}
-        yield Update(("encoder",), loss_e, {k: v.detach() for k, v in logs.items()}, keep_graph=not c.recompute)
+        yield Update(("encoder",), loss_e, detached(logs), keep_graph=not c.recompute)
 
-        del loss_e, exp_elbos  # and with them the graphs that only the encoder's step needed
+        del logs, loss_e, exp_elbos  # and with them the graphs that only the encoder's step needed
         if c.recompute:  # the same images again instead of the graph kept from above, as the published code does
-            x_f, x_r = dec(batch.z_f), dec(z.detach())
+            x_p, x_r = dec(batch.z_p), dec(z.detach())
             error = sse(x, x_r).mean()
-        generated = self._generated(x_r, x_f, batch.eps_d)
+        generated = self._generated(x_r, x_p, batch.eps_d)
         with frozen(enc):  # the encoder has been updated by now
             posteriors = [enc(image) for image, _ in generated]
         kls = [kl_to_prior(*posterior).mean() for posterior in posteriors]
@@ -70,12 +70,13 @@ class SoftIntroVAEObjective:
             zs = [reparameterize(*posterior, eps).detach() for posterior, (_, eps) in zip(posteriors, generated, strict=True)]
             errors = [sse(image.detach(), dec(z)).mean() for (image, _), z in zip(generated, zs, strict=True)]
             loss_d = loss_d + s * c.gamma_r * c.beta_rec * _average(errors)
-        names = ("kl/reconstruction", "kl/sample")[-len(kls) :]
-        yield Update(("decoder",), loss_d, {"loss/decoder": loss_d.detach()} | {k: v.detach() for k, v in zip(names, kls, strict=True)})
+        # These KLs are the updated encoder's, as the published code prints them; IntroVAE's are from before its update.
+        logs = {"loss/decoder": loss_d} | dict(zip(("kl/reconstruction", "kl/sample")[-len(kls) :], kls, strict=True))
+        yield Update(("decoder",), loss_d, detached(logs))
 
-    def _generated(self, x_r: Tensor, x_f: Tensor, eps: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def _generated(self, x_r: Tensor, x_p: Tensor, eps: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """The images that count as generated, each with the noise of its own posterior sample."""
-        pairs = [(x_r, eps[0]), (x_f, eps[1])]
+        pairs = [(x_r, eps[0]), (x_p, eps[1])]
         return pairs if self.config.form == "official" else pairs[1:]
 
     def _exp_elbo(self, nets: nn.Module, image: Tensor, eps: Tensor) -> Tensor:
@@ -88,16 +89,6 @@ class SoftIntroVAEObjective:
         with frozen(nets.decoder):
             again = nets.decoder(reparameterize(mu, logvar, eps))
         return torch.exp(-2 * self.scale * (c.beta_rec * sse(image, again) + c.beta_neg * kl_to_prior(mu, logvar)))
-
-    def _warmup(self, nets: nn.Module, batch: Batch) -> Step:
-        """The plain VAE of the first epochs or iterations, not scaled by s (published code)."""
-        c = self.config
-        mu, logvar = nets.encoder(batch.x)
-        error = sse(batch.x, nets.decoder(reparameterize(mu, logvar, batch.eps))).mean()
-        kl_real = kl_to_prior(mu, logvar).mean()
-        loss = c.beta_rec * error + c.beta_kl * kl_real
-        logs = {"loss/elbo": loss, "kl/real": kl_real, "error/sse": error}
-        yield Update(("encoder", "decoder"), loss, {k: v.detach() for k, v in logs.items()})
 
 
 def _average(values: list[Tensor]) -> Tensor:

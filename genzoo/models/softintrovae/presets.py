@@ -27,7 +27,9 @@ class SoftIntroVAEConfig:
         float, Field(ge=0, description="weight of generated images' reconstruction error in the decoder; 0 saves two decodings")
     ] = 1e-8
     warmup: Annotated[Duration, Field(description="plain VAE before the game begins")] = "0"
-    recompute: Annotated[bool, Field(description="decode again for the decoder's step: less memory, same result, slower")] = False
+    recompute: Annotated[
+        bool, Field(description="decode again for the decoder's step: less memory, same weights; BatchNorm counts these images twice")
+    ] = False
 
 
 CODE = "Daniel & Tamar 2021, published code and its table of hyper-parameters"

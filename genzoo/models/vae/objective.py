@@ -4,11 +4,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.vae.presets import VAEConfig
 from genzoo.noise import Noise
-from genzoo.objective import Progress, Step, Update
+from genzoo.objective import Progress, Step, elbo_step
 
 
 class VAE(Autoencoder):
@@ -31,10 +30,4 @@ class VAEObjective:
         return Batch(real, noise.normal("eps", self.z_dim))
 
     def step(self, nets: nn.Module, batch: Batch, at: Progress) -> Step:
-        c, x = self.config, batch.x
-        mu, logvar = nets.encoder(x)
-        x_r = nets.decoder(reparameterize(mu, logvar, batch.eps))
-        error, kl_real = sse(x, x_r).mean(), kl_to_prior(mu, logvar).mean()
-        loss = c.beta_rec * error + c.beta * kl_real
-        logs = {"loss/elbo": loss, "kl/real": kl_real, "error/sse": error}
-        yield Update(("encoder", "decoder"), loss, {k: v.detach() for k, v in logs.items()})
+        yield from elbo_step(nets, batch.x, batch.eps, beta_rec=self.config.beta_rec, beta_kl=self.config.beta)
