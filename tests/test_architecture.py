@@ -64,11 +64,11 @@ def test_every_model_has_the_same_four_files(path):
     }
 
 
-@pytest.mark.parametrize("lazy", ["datasets", "timm", "cleanfid", "matplotlib", "sklearn", "torch.utils.tensorboard"])
-def test_heavy_libraries_are_imported_where_they_are_used(lazy):
-    code = f"import sys, genzoo.training.trainer, genzoo.models.introvae.objective\nassert {lazy!r} not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_heavy_libraries_are_imported_where_they_are_used():
+    code = "import sys, genzoo.training.trainer, genzoo.models.introvae.objective; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in loaded
+    assert not {"datasets", "timm", "cleanfid", "matplotlib", "sklearn", "torch.utils.tensorboard"} & set(loaded)
 
 
 def test_nothing_is_loaded_with_pickle():

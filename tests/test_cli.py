@@ -104,7 +104,7 @@ def test_a_refused_resume_lists_the_differences(capsys):
     assert main(["train", "introvae", *SETTINGS, "--out", "run"]) == 0
     assert main(["train", "introvae", *SETTINGS, "--out", "run", "--set", "objective.margin=61", "--seed", "3"]) == 2
     err = capsys.readouterr().err
-    assert "objective.margin: 60.0 -> 61.0" in err
+    assert "objective.margin: 150.0 -> 61.0" in err
     assert "train.seed: 0 -> 3" in err
 
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from genzoo.data import toyfaces
+from genzoo.data import facepaint, toyfactors
 from genzoo.data.toyfaces import FACTORS, PALETTES, SPLITS, draw, factors, render
 from genzoo.errors import UsageError
 
@@ -101,7 +101,7 @@ def test_labels_fill_their_ranges(name):
     values, span = factors(np.arange(20_000))[name], FACTORS[name]
     if isinstance(span[0], str):
         share = np.bincount(values, minlength=len(span)) / len(values)
-        odds = np.array(toyfaces._ODDS.get(name, (1,) * len(span)))
+        odds = np.array(toyfactors._ODDS.get(name, (1,) * len(span)))
         assert len(share) == len(span)
         np.testing.assert_allclose(share, odds / odds.sum(), atol=0.015)  # four standard deviations
     else:
@@ -164,23 +164,23 @@ def test_windows_cut_nothing_off(monkeypatch):
         if not isinstance(span[0], str):
             corners[name] = rng.choice(np.array(span), 800)
     windowed = render(corners, (32, 48))
-    monkeypatch.setattr(toyfaces, "_span", lambda low, high, centres: slice(0, len(centres)))
+    monkeypatch.setattr(facepaint, "_span", lambda low, high, centres: slice(0, len(centres)))
     np.testing.assert_array_equal(windowed, render(corners, (32, 48)))
 
 
 def test_eyes_and_mouth_stay_on_the_head(monkeypatch):
     # Features that left the head would change with the background.
-    eyes, mouth, skull = (part for name in ("_eyes", "_mouth", "_skull") for part in toyfaces._PARTS if part.paint.__name__ == name)
+    eyes, mouth, skull = (part for name in ("_eyes", "_mouth", "_skull") for part in facepaint._PARTS if part.paint.__name__ == name)
     rng = np.random.default_rng(1)
     truth = factors(np.arange(800))
     for name, span in FACTORS.items():
         if not isinstance(span[0], str):
             truth[name] = rng.choice(np.array(span), 800)
     truth["backdrop"][:] = 0
-    monkeypatch.setattr(toyfaces, "_PARTS", (skull,))
+    monkeypatch.setattr(facepaint, "_PARTS", (skull,))
     off_head = (render(truth, 48) == render({**truth, "skin": 1 - truth["skin"]}, 48)).all(axis=1)
     bare = render(truth, 48)
-    monkeypatch.setattr(toyfaces, "_PARTS", (skull, eyes, mouth))
+    monkeypatch.setattr(facepaint, "_PARTS", (skull, eyes, mouth))
     changed = (render(truth, 48) != bare).any(axis=1)
     assert changed.any(axis=(1, 2)).all()
     assert not (changed & off_head).any()
@@ -192,7 +192,7 @@ def test_splits_are_disjoint():
 
 
 def test_the_table_in_the_docstring_is_true():
-    rows = dict(re.findall(r"^\| ([a-z_, ]+?) +\| (.+?) +\|", toyfaces.__doc__, re.M))
+    rows = dict(re.findall(r"^\| ([a-z_, ]+?) +\| (.+?) +\|", toyfactors.__doc__, re.M))
     rows.pop("factor")
     told = {name: text for names, text in rows.items() for name in names.split(", ")}
     assert list(told) == list(FACTORS)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import genzoo
 from genzoo import Trainer
 from genzoo.errors import UsageError
-from genzoo.training import trainer as trainer_module
+from genzoo.training import launch
 from genzoo.training.checkpoint import Checkpoints
 from genzoo.training.log import RunStopped
 
@@ -73,7 +73,7 @@ def test_a_finished_run_is_left_alone_and_a_longer_one_goes_on():
 
 def test_a_changed_setting_is_refused_and_listed():
     Trainer(tiny_run(), out="run").fit()
-    with pytest.raises(UsageError, match=r"objective.margin: 60.0 -> 61.0"):
+    with pytest.raises(UsageError, match=r"objective.margin: 150.0 -> 61.0"):
         Trainer(tiny_run("introvae", "objective.margin=61"), out="run")
     Trainer(tiny_run("introvae", "train.keep=5"), out="run").fit()  # changes no weight, so it may change
 
@@ -260,6 +260,6 @@ def test_a_launch_that_would_silently_run_alone_is_refused(monkeypatch):
         def __init__(self, **_):
             pass
 
-    monkeypatch.setattr(trainer_module, "Accelerator", Alone)
+    monkeypatch.setattr(launch, "Accelerator", Alone)
     with pytest.raises(UsageError, match="announced 2 processes and this one sees 1"):
-        trainer_module.make_accelerator("cpu", "fp32", (), Path("run"))
+        launch.make_accelerator("cpu", "fp32", (), Path("run"))

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from genzoo.errors import UsageError
 from genzoo.registry import list_models, split_name
-from genzoo.resolve import fields, parse_size, resolve, section_classes, show
+from genzoo.resolve import resolve, section_classes
+from genzoo.settings import fields, parse_size, show
 from genzoo.spec import ModelSpec
 
 DESCRIPTION = """Trains a model into a run folder: log, curves, previews, checkpoints, and model/, ready to load and share.

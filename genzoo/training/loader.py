@@ -56,4 +56,6 @@ def load(batches: Batches, first: int, end: int, workers: int) -> Iterator[Tenso
 def as_real(batch: Tensor, device: torch.device) -> Tensor:
     """Moves a batch to the device; uint8 pixels become float32 in [0, 1]."""
     batch = batch.to(device, non_blocking=True)
-    return batch.float().div_(255) if batch.dtype == torch.uint8 else batch
+    if batch.dtype != torch.uint8:
+        return batch
+    return batch.to(torch.float32, memory_format=torch.channels_last).div_(255)

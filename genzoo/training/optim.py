@@ -1,7 +1,9 @@
-"""One optimiser per network, and the learning rate as a pure function of the run's progress."""
+"""One optimiser per network, the learning rate as a pure function of the run's progress, and the average of the weights."""
+
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from genzoo.errors import UsageError, suggest
 from genzoo.objective import Progress
@@ -34,3 +36,16 @@ def make_optimizer(network: str, net: nn.Module, c: TrainConfig) -> torch.optim.
 def learning_rate(base: float, c: TrainConfig, at: Progress) -> float:
     """Returns the rate of a step: `base`, times lr_factor for every drop that lies behind."""
     return base * c.lr_factor ** sum(not at.before(drop) for drop in c.lr_drops)
+
+
+def ema_with_warmup(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """An average over the last 1 / (1 - decay) steps, shorter in the beginning: decay is at most (1 + n) / (10 + n)."""
+
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
+        else:
+            torch._foreach_copy_(averaged, current)  # BatchNorm's counters
+
+    return update

@@ -14,7 +14,8 @@ from genzoo.errors import UsageError
 from genzoo.noise import Noise
 from genzoo.objective import Mean, Progress
 from genzoo.registry import get_spec, split_name
-from genzoo.resolve import build, data_shape, fields, section_classes, show
+from genzoo.resolve import build, data_shape, section_classes
+from genzoo.settings import fields, show
 from genzoo.spec import RunConfig
 
 COPIES = 4  # of every weight: itself, its gradient, Adam's two moments

@@ -107,9 +107,9 @@ PRESETS = {
     ),
     "toyfaces32": Preset(
         data={"name": "toyfaces", "size": (32, 32)},
-        arch={"z_dim": 32, "channels": (32, 64, 128)},
-        objective={"margin": 60, "alpha": 0.25, "beta": 2.0, "warmup": "5k"},
-        train={"batch": 32, "duration": "40k", "ema": 0.995},
+        arch={"z_dim": 32, "channels": (16, 32, 64)},
+        objective={"margin": 150, "alpha": 0.25, "beta": 20, "warmup": "18k"},
+        train={"batch": 16, "lr": 1e-3, "duration": "32k", "ema": 0.995},
         source="ours: the quick start",
     ),
 }

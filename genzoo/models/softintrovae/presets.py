@@ -100,9 +100,9 @@ PRESETS = {
     "rings": _points("rings", 0.2, 0.2, 1.0),
     "toyfaces32": Preset(
         data={"name": "toyfaces", "size": (32, 32)},
-        arch={"z_dim": 32, "channels": (32, 64, 128)},
-        objective={"beta_kl": 1, "beta_rec": 1, "beta_neg": 64, "warmup": "5k"},
-        train={"batch": 32, "duration": "40k", "ema": 0.995},
+        arch={"z_dim": 32, "channels": (16, 32, 64)},
+        objective={"beta_kl": 0.1, "beta_rec": 1, "beta_neg": 32, "warmup": "18k"},
+        train={"batch": 16, "lr": 5e-4, "duration": "32k", "ema": 0.995},
         source="ours: the quick start",
     ),
 }

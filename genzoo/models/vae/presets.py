@@ -18,8 +18,9 @@ class VAEConfig:
 PRESETS = {
     "toyfaces32": Preset(
         data={"name": "toyfaces", "size": (32, 32)},
-        arch={"z_dim": 32, "channels": (32, 64, 128)},
-        train={"batch": 32, "duration": "40k", "ema": 0.995},
+        arch={"z_dim": 32, "channels": (16, 32, 64)},
+        objective={"beta": 0.1, "beta_rec": 1},
+        train={"batch": 16, "lr": 1e-3, "duration": "32k", "ema": 0.995},
         source="ours: the quick start",
     ),
     "8gaussians": Preset(
