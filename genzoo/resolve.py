@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from genzoo.models.autoencoder import Autoencoder
 
 SECTIONS = ("arch", "objective", "data", "train")
+OWN_FILES = ("precrop", "column", "split", "fit")  # settings of a preset that hold for its own data only
 # Changing these cannot change the weights that a run ends with, so a resumed run may.
 FREE = {"data.cache", "train.keep", "train.log_every", "train.snapshot_every", "train.snapshot_minutes", "train.trackers", "train.workers"}
 
@@ -148,6 +149,9 @@ def _adapt(layers: dict[str, dict], chosen: dict[str, dict], preset: Preset, not
     """Makes a preset fit other data than its own: grey images, points instead of images, another size."""
     name = chosen["data"].get("name", layers["data"].get("name", DataConfig().name))
     row = describe(name)
+    if name != preset.data.get("name"):  # how a preset reads its own files says nothing of others
+        for field in OWN_FILES:
+            layers["data"].pop(field, None)
     if row is not None and row.kind == "points":
         layers["data"].pop("size", None)
         if layers["arch"].get("encoder") != "mlp":

@@ -64,6 +64,12 @@ def test_resolution_picks_the_recipe_and_leaves_the_data_embedded():
     assert resolve("introvae.celebahq256").data.name == "celeba-hq"
 
 
+def test_other_data_is_not_cropped_like_the_presets_own():
+    assert resolve("introvae.celeba128").data.precrop == 148
+    assert resolve("introvae", res=(128, 128)).data.precrop is None
+    assert resolve("introvae.celeba128", data="some/folder").data.precrop is None
+
+
 def test_data_picks_the_recipe_made_for_it():
     assert resolve("softintrovae", data="rings").model == "softintrovae.rings"
 

@@ -24,7 +24,7 @@ EXAMPLES = """examples:
   genzoo train introvae --res 256 --dry-run   what the paper's 256x256 recipe would do
   genzoo train softintrovae.cifar10           a published recipe on its own data
   genzoo train introvae --data FOLDER --res 128
-  genzoo sample runs/introvae.toyfaces32-toyfaces-s0 --n 64
+  genzoo sample runs/introvae.toyfaces32-toyfaces-32-s0 --n 64
   genzoo list presets"""
 
 

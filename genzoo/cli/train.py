@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     length.add_argument("--images", metavar="N", help="length of the run in images: 50k, 2M")
     length.add_argument("--epochs", metavar="N", help="length of the run in epochs")
     parser.add_argument("--seed", metavar="N", help="seed of weights, data order, augmentation and noise (default 0)")
-    parser.add_argument("--out", metavar="RUN", help="run folder (default runs/MODEL-DATA-sSEED)")
+    parser.add_argument("--out", metavar="RUN", help="run folder (default runs/MODEL-DATA-SIZE-sSEED)")
     parser.add_argument(
         "--set", metavar="S.F=V", action="append", default=[], help="set any option: arch.z_dim=64, objective.beta=1, train.lr=1e-4"
     )
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from genzoo.training.trainer import Trainer
 
     trainer = Trainer(config, out=args.out)
+    trainer.acc.print(trainer.summary())
     for note in config.notes:
         trainer.acc.print(f"note: {note}")
     folder = trainer.fit()

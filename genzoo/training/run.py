@@ -32,8 +32,9 @@ class RunFolder:
 
     @staticmethod
     def default(config: RunConfig) -> Path:
-        data = Path(config.data.name).name.replace("/", "-")
-        return Path("runs") / f"{config.model}-{data}-s{config.train.seed}"
+        data = Path(config.data.name).name
+        size = f"-{'x'.join(map(str, dict.fromkeys(config.data.size)))}" if config.data.size else ""
+        return Path("runs") / f"{config.model}-{data}{size}-s{config.train.seed}"
 
     def _create(self, config: RunConfig) -> None:
         try:

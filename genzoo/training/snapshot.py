@@ -71,6 +71,7 @@ class Snapshots:
         self._wait *= 2
         self._last = time.monotonic()
 
+    @torch.no_grad()
     def _score(self, model: torch.nn.Module) -> float:
         real = self._fixed_data("real")
         z = self._fixed_data("z")

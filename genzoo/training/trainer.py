@@ -71,6 +71,17 @@ class Trainer:
         self.checkpoints = Checkpoints(self.folder.path / "checkpoints", c.keep)
         self.snapshots = Snapshots(self)
 
+    def summary(self) -> str:
+        """What is about to run, in two lines."""
+        c, data = self.config.train, self.dataset
+        items = f"{data.size:,}" if data.size is not None else "endless"
+        sizes = ", ".join(f"{name} {sum(p.numel() for p in net.parameters()):,}" for name, net in self.nets.items())
+        return (
+            f"{self.config.model} on {data.name}: {items} items of shape {'x'.join(map(str, data.shape))}; parameters: {sizes}\n"
+            f"{self.total_nimg:,} images in {self.total_steps:,} steps of {c.batch}, {c.precision} on {self.world} x {self.acc.device.type}, "
+            f"into {self.folder.path}"
+        )
+
     def fit(self) -> Path:
         """Trains to the end, or from the newest checkpoint on; returns the run folder.
 
