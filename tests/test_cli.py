@@ -148,6 +148,10 @@ def test_sample_writes_a_grid_or_a_folder(run, capsys):
     assert Image.open(run / "samples.png").size == (3 * 18 - 2, 3 * 18 - 2)
     assert main(["sample", str(run), "--n", "3", "--out", "many"]) == 0
     assert sorted(path.name for path in Path("many").iterdir()) == ["000000.png", "000001.png", "000002.png"]
+    assert main(["sample", str(run), "--n", "0"]) == 2
+    assert main(["sample", str(run), "--out", "samples.txt"]) == 2
+    Path("afile").write_text("")
+    assert main(["sample", str(run), "--out", "afile/samples.png"]) == 2
     assert main(["sample", str(run), "--n", "9", "--seed", "1", "--out", "other.png"]) == 0
     assert Path("other.png").read_bytes() != (run / "samples.png").read_bytes()
 

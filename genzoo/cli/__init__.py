@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return importlib.import_module(f"genzoo.cli.{args.verb}").run(args, verb) or 0
     except UsageError as error:
         return _fail(str(error), 2)
+    except OSError as error:  # a place that cannot be read or written
+        return _fail(f"{' '.join(str(error).split())}: check the path, the disk and its permissions, or choose another --out.", 2)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -2,10 +2,12 @@
 
 import argparse
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genzoo.errors import UsageError
+from genzoo.spec import DataConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,51 +46,62 @@ def load_model(path: str) -> "Autoencoder":
     return load(path).to(device)
 
 
-def open_images(args: argparse.Namespace, model: "Autoencoder") -> "tuple[Tensor, Dataset | None, list[int]]":
-    """Returns the items that a command is about, [N, *shape] on the model's device, the dataset they are from, and their places in it."""
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """The images or points that a command is about, read a few at a time."""
+
+    count: int
+    batches: "Iterator[Tensor]"  # [n, *shape] on the model's device, n <= CHUNK
+    dataset: "Dataset | None" = None  # where they are from, if from a finite dataset
+    places: "Sequence[int]" = ()  # and their indices there
+
+
+def open_items(args: argparse.Namespace, model: "Autoencoder") -> Items:
+    """Opens the image files, or the --n items of --data, that a command names.
+
+    Raises:
+        UsageError: both or none are named, or a file cannot be read.
+    """
     import torch
 
-    from genzoo.data import load_image
+    from genzoo.data import heldout_split, load_image, open_dataset
     from genzoo.noise import generator
     from genzoo.training.loader import as_real
 
+    if args.images and args.data:
+        raise UsageError("Image files and --data are both given: choose one.")
+    if args.n is not None and args.n < 1:
+        raise UsageError(f"--n {args.n}: ask for at least one.")
     config = data_config(args, model)
     if args.images:
-        if args.data:
-            raise UsageError("Image files and --data are both given: choose one.")
-        batch = torch.stack([load_image(path, model.shape, config) for path in args.images])
-        return as_real(batch, model.device), None, []
-    dataset = open_heldout(config, chosen="data.split" in " ".join(args.set))
+        files = torch.stack([load_image(path, model.shape, config) for path in args.images])
+        return Items(len(files), (as_real(part, model.device) for part in files.split(CHUNK)))
+    asked = any(text.startswith("data.split=") for text in args.set)
+    dataset = open_dataset(config, split=None if asked else heldout_split(config))
     if dataset.size is None:
-        return dataset.draw(args.n or 1024, generator(args.seed, "data")).to(model.device), None, []
-    n = dataset.size if args.n is None else min(args.n, dataset.size)
-    order = torch.arange(n) if args.n is None else torch.randperm(dataset.size, generator=generator(args.seed, "data"))[:n]
-    return as_real(dataset.batch(order.numpy()), model.device), dataset, order.tolist()
+        points = dataset.draw(args.n or 1024, generator(args.seed, "data"))
+        return Items(len(points), (part.to(model.device) for part in points.split(CHUNK)))
+    chosen = torch.randperm(dataset.size, generator=generator(args.seed, "data"))[: args.n] if args.n else torch.arange(dataset.size)
+    batches = (as_real(dataset.batch(part.numpy()), model.device) for part in chosen.split(CHUNK))
+    return Items(len(chosen), batches, dataset, chosen.tolist())
 
 
-def data_config(args: argparse.Namespace, model: "Autoencoder"):
+def data_config(args: argparse.Namespace, model: "Autoencoder") -> DataConfig:
     """How images are read: as the run did, resized to what the model takes."""
     from genzoo.resolve import resolve
-    from genzoo.spec import DataConfig
     from genzoo.training.run import read_config
 
     folder = Path(args.model).expanduser()
     run = next((found for at in (folder, folder.parent) if (found := read_config(at)) is not None), None)
     if run is None and not (args.data or args.images):
         raise UsageError(f"{args.model} is no run folder, so there is no default data: give image files or --data.")
-    config = run.data if run is not None else DataConfig()
+    own = run is not None and args.data in (None, run.data.name)
+    config = run.data if own else DataConfig(name=args.data or DataConfig().name)
     sized = {"size": tuple(model.shape[1:]), "channels": model.shape[0]} if model.is_image else {}
-    config = dataclasses.replace(config, **sized, **({"name": args.data, "precrop": None, "column": None} if args.data else {}))
+    config = dataclasses.replace(config, **sized)
     asked = resolve(model.config.preset, settings=args.set).data if args.set else None
     keys = [text.partition("=")[0].removeprefix("data.") for text in args.set]
     return dataclasses.replace(config, **{key: getattr(asked, key) for key in keys}) if asked is not None else config
-
-
-def open_heldout(config, chosen: bool) -> "Dataset":
-    """Opens the split asked for, else the held-out one where there is one, else the training data."""
-    from genzoo.data import heldout_split, open_dataset
-
-    return open_dataset(config, split=None if chosen else heldout_split(config))
 
 
 def default_out(model: str, name: str) -> Path:
@@ -97,18 +110,10 @@ def default_out(model: str, name: str) -> Path:
     return (folder if folder.is_dir() else Path()) / name
 
 
-def write_images(images: "Tensor", out: Path, rows: int) -> str:
-    """Writes [N, C, H, W] as one PNG grid of so many columns, or as one PNG each where `out` has no suffix; says what it wrote."""
-    from genzoo.training.pictures import save_grid, save_image
-
-    try:
-        if out.suffix:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            save_grid(images.split(rows), out)
-            return f"{out}: {len(images)} images"
-        out.mkdir(parents=True, exist_ok=True)
-        for i, image in enumerate(images):
-            save_image(image, out / f"{i:06d}.png")
-        return f"{out}/: {len(images)} images"
-    except (OSError, ValueError) as error:
-        raise UsageError(f"Cannot write {out} ({error}): choose another --out, ending in .png for a grid.") from error
+def picture(args: argparse.Namespace, name: str) -> Path:
+    """The PNG to write: --out, or `name` beside the model; refused before any work when it is no picture's name."""
+    out = Path(args.out) if args.out else default_out(args.model, name)
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UsageError(f"--out {out}: end it in .png (or .jpg, .webp).")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out

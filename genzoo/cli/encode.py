@@ -1,9 +1,10 @@
 """`genzoo encode`: the latents of images, for other programs."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
-from genzoo.cli.common import CHUNK, add_data, add_model, default_out, load_model, open_images
+from genzoo.cli.common import CHUNK, add_data, add_model, default_out, load_model, open_items
 from genzoo.errors import UsageError
 
 
@@ -27,20 +28,17 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if out.suffix not in (".npz", ".safetensors"):
         raise UsageError(f"--out {out}: end it in .npz or .safetensors.")
     model = load_model(args.model)
-    images, dataset, places = open_images(args, model)
+    items = open_items(args, model)
     with torch.no_grad():
-        parts = images.split(CHUNK)
-        posteriors = [model.encode(part).latent_dist for part in tqdm(parts, disable=len(parts) < 8, unit="batch")]
-    arrays = {
-        "mean": torch.cat([p.mean for p in posteriors]).cpu().numpy(),
-        "logvar": torch.cat([p.logvar for p in posteriors]).cpu().numpy(),
-        "kl": torch.cat([p.kl() for p in posteriors]).cpu().numpy(),
-    }
-    if dataset is not None:
-        arrays["index"] = np.array(places)
-        labels = dataset.labels()
-        named = labels if isinstance(labels, dict) else {"label": labels} if labels is not None else {}
-        arrays |= {f"label_{k}" if k != "label" else k: np.asarray(v)[places] for k, v in named.items()}
+        bar = tqdm(items.batches, total=-(-items.count // CHUNK), disable=items.count < 8 * CHUNK, unit="batch")
+        posteriors = [model.encode(batch).latent_dist for batch in bar]
+    arrays = {name: torch.cat([getattr(p, name) for p in posteriors]).cpu().numpy() for name in ("mean", "logvar")}
+    arrays["kl"] = torch.cat([p.kl() for p in posteriors]).cpu().numpy()
+    if items.dataset is not None:
+        arrays["index"] = np.array(items.places)
+        labels = items.dataset.labels()
+        named = labels if isinstance(labels, Mapping) else {"": labels} if labels is not None else {}
+        arrays |= {f"label_{name}".rstrip("_"): np.asarray(values)[items.places] for name, values in named.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
         np.savez(out, **arrays)
@@ -48,4 +46,4 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         from safetensors.numpy import save_file
 
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items() if array.dtype.kind in "fiub"}, out)
-    print(f"{out}: mean and logvar of {len(images)} items, {arrays['mean'].shape[1]} latent dimensions")
+    print(f"{out}: mean and logvar of {items.count:,} items, {arrays['mean'].shape[1]} latent dimensions")

@@ -1,9 +1,8 @@
 """`genzoo interpolate`: IntroVAE's Figure 6."""
 
 import argparse
-from pathlib import Path
 
-from genzoo.cli.common import add_data, add_model, default_out, load_model, open_images
+from genzoo.cli.common import add_data, add_model, load_model, open_items, picture
 from genzoo.errors import UsageError
 
 
@@ -19,6 +18,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    import torch
+
     from genzoo.training.pictures import save_grid
 
     if args.steps < 2:
@@ -26,11 +27,10 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     model = load_model(args.model)
     if not model.is_image:
         raise UsageError("This model is of points, not images: use model.interpolate in Python.")
-    images, _, _ = open_images(args, model)
+    out = picture(args, "interpolation.png")
+    images = torch.cat(list(open_items(args, model).batches))
     if len(images) < 2:
         raise UsageError("Interpolation takes two images: give another file, or --n 2.")
     walks = [model.interpolate(a[None], b[None], args.steps)[0] for a, b in zip(images[0::2], images[1::2], strict=False)]
-    out = Path(args.out) if args.out else default_out(args.model, "interpolation.png")
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_grid(walks, out)
     print(f"{out}: {len(walks)} walks of {args.steps} steps")

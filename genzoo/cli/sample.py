@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from genzoo.cli.common import CHUNK, add_model, default_out, load_model, write_images
+from genzoo.cli.common import CHUNK, add_model, default_out, load_model, picture
 from genzoo.errors import UsageError
 
 
@@ -16,23 +16,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    import numpy as np
     import torch
     from tqdm import tqdm
 
     from genzoo.noise import generator
+    from genzoo.training.pictures import save_grid
 
     if args.n < 1:
         raise UsageError(f"--n {args.n}: ask for at least one.")
+    folder = Path(args.out) if args.out and not Path(args.out).suffix else None
     model = load_model(args.model)
-    rng = generator(args.seed, "sample")
-    sizes = [min(CHUNK, args.n - start) for start in range(0, args.n, CHUNK)]
-    samples = torch.cat([model.sample(size, generator=rng).cpu() for size in tqdm(sizes, disable=len(sizes) < 4, unit="batch")])
-    if model.is_image:
-        out = Path(args.out) if args.out else default_out(args.model, "samples.png")
-        print(write_images(samples, out, rows=min(16, math.ceil(math.sqrt(args.n)))))
+    if not model.is_image:
+        out = Path(args.out).with_suffix(".npz") if args.out else default_out(args.model, "samples.npz")
     else:
-        import numpy as np
-
-        out = Path(args.out) if args.out else default_out(args.model, "samples.npz")
-        np.savez(out, samples=samples.numpy())
-        print(f"{out}: {len(samples)} points")
+        out = folder or picture(args, "samples.png")
+    rng = generator(args.seed, "sample")
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+    samples: list[torch.Tensor] = []
+    for start in tqdm(range(0, args.n, CHUNK), disable=args.n < 4 * CHUNK, unit="batch"):
+        batch = model.sample(min(CHUNK, args.n - start), generator=rng).cpu()
+        if folder and model.is_image:
+            for i, image in enumerate(batch, start):
+                save_grid([image[None]], folder / f"{i:06d}.png")
+        else:
+            samples.append(batch)
+    if not model.is_image:
+        np.savez(out, samples=torch.cat(samples).numpy())
+    elif not folder:
+        save_grid(torch.cat(samples).split(min(16, math.ceil(math.sqrt(args.n)))), out)
+    print(f"{out}: {args.n:,} {'images' if model.is_image else 'points'}")

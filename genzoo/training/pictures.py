@@ -23,11 +23,6 @@ def save_grid(rows: Sequence[Tensor], path: Path) -> None:
     Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path)
 
 
-def save_image(image: Tensor, path: Path) -> None:
-    """Writes one [C, H, W] in [0, 1] as PNG."""
-    save_grid([image[None]], path)
-
-
 @torch.no_grad()
 def save_points(model: Any, real: Tensor, samples: Tensor, path: Path, extent: float, n_grid: int = 200) -> None:
     """Plots 2-D data, samples and the model's unnormalised density exp(-(KL + SSE)) (deterministic z), as Soft-IntroVAE's Figure of its 2-D sets.
