@@ -209,6 +209,12 @@ def test_bf16_runs_and_keeps_fp32_weights():
     assert {value.dtype for key, value in weights(run).items() if "num_batches" not in key} == {torch.float32}
 
 
+def test_one_process_can_train_in_another_precision_next():
+    for precision in ("fp32", "bf16"):
+        Trainer(tiny_run("vae", "train.duration=8", f"train.precision={precision}"), out=precision + "run").fit()
+        assert (Path(precision + "run") / "model").exists()
+
+
 def test_trackers_are_accelerates(tmp_path):
     run = Trainer(tiny_run("introvae", "train.trackers=tensorboard"), out="run").fit()
     assert list((run / "trackers").rglob("events.out.tfevents.*"))

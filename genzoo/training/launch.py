@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 from torch import Tensor
 
@@ -25,6 +26,7 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
     """
     cpu = device == "cpu" or not torch.accelerator.is_available()
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers"))
+    AcceleratorState._reset_state()  # or a second run of this process could have no other precision than the first
     try:
         acc = Accelerator(
             cpu=cpu, mixed_precision={"fp32": "no", "bf16": "bf16"}[precision], log_with=list(trackers) or None, project_config=project
@@ -46,7 +48,7 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
 
 
 class StopFlag:
-    """Turns the first Ctrl-C or SIGTERM into a flag, so that the step is finished and saved; the second one interrupts at once."""
+    """Turns the first Ctrl-C or SIGTERM into a flag, so that the step is finished and saved; a second Ctrl-C interrupts at once."""
 
     def __enter__(self) -> "StopFlag":
         self.is_set = False
@@ -55,8 +57,8 @@ class StopFlag:
             self._before = {number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def _set(self, *_: Any) -> None:
-        if self.is_set:
+    def _set(self, number: int, _: Any) -> None:
+        if self.is_set and number == signal.SIGINT:  # a launcher follows the terminal's Ctrl-C with a SIGTERM of its own
             raise KeyboardInterrupt
         self.is_set = True
 

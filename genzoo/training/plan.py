@@ -41,7 +41,7 @@ class _Saved:
 def plan(run: RunConfig) -> str:
     """Returns the text of a dry run. Everything is computed on the meta device: no data, no weights, no time."""
     c, shape = run.train, data_shape(run)
-    if "/" not in run.data.name:  # a hub id would need the network
+    if run.data.name.count("/") != 1 or run.data.name.startswith((".", "~", "/")):  # a hub id, owner/name, would need the network
         heldout_split(run.data)  # refuses a name that leads nowhere
     with torch.device("meta"):
         model = build(run, shape)

@@ -94,22 +94,25 @@ class Trainer:
         if self.config.train.trackers:
             self.acc.init_trackers("genzoo", config={key: str(value) for key, value in flat(to_json(self.config))})
         window = Window()
+        stopping = False
         with self._bar() as bar, StopFlag() as stop:
             for batch in self._batches():
                 window.add(self.step, self.train_step(batch, self.progress))
                 self.step += 1
                 bar.update(self.config.train.batch)
                 if self._pause(stop):
-                    stopping = self._agree(stop.is_set)
-                    due = self._agree(self.snapshots.due()) or self.step == self.total_steps or stopping
+                    stopping = self._agree(stop.is_set) and self.step < self.total_steps
+                    due = self._agree(self.snapshots.due()) or self.step == self.total_steps
                     self._tell(window, bar)
-                    if due:
+                    if due or stopping:
                         self._guarded(self.snapshots.take)
-                    if stopping and self.step < self.total_steps:
-                        bar.write(
-                            f"Stopped at {self.progress.nimg:,} images; everything is saved. To resume:\n  {resume_command(self.folder.path)}"
-                        )
-                        raise KeyboardInterrupt
+                if stopping:
+                    break
+        if stopping:
+            self.acc.print(
+                f"Stopped at {self.progress.nimg:,} images; everything is saved. To resume:\n  {resume_command(self.folder.path)}"
+            )
+            raise KeyboardInterrupt
         self.acc.end_training()
         return self.folder.path
 
