@@ -145,9 +145,10 @@ def run(tmp_path_factory):
 
 def test_sample_writes_a_grid_or_a_folder(run, capsys):
     assert main(["sample", str(run), "--n", "9"]) == 0
-    assert Image.open(run / "samples.png").size == (3 * 18 - 2, 3 * 18 - 2)
+    assert Image.open(run / "samples.png").size == (3 * 66 - 2, 3 * 66 - 2)
     assert main(["sample", str(run), "--n", "3", "--out", "many"]) == 0
     assert sorted(path.name for path in Path("many").iterdir()) == ["000000.png", "000001.png", "000002.png"]
+    assert Image.open("many/000000.png").size == (16, 16)
     assert main(["sample", str(run), "--n", "0"]) == 2
     assert main(["sample", str(run), "--out", "samples.txt"]) == 2
     Path("afile").write_text("")
@@ -159,9 +160,9 @@ def test_sample_writes_a_grid_or_a_folder(run, capsys):
 def test_reconstruct_takes_files_or_data(run, capsys):
     Image.effect_noise((40, 30), 50).convert("RGBA").save("a.png")
     assert main(["reconstruct", str(run), "a.png", "--out", "files.png"]) == 0
-    assert Image.open("files.png").size == (16, 34)
+    assert Image.open("files.png").size == (64, 2 * 66 - 2)
     assert main(["reconstruct", str(run), "--n", "10", "--out", "data.png"]) == 0
-    assert Image.open("data.png").size == (8 * 18 - 2, 4 * 18 - 2)
+    assert Image.open("data.png").size == (8 * 66 - 2, 4 * 66 - 2)
     assert main(["reconstruct", str(run), "--data", "digits", "--n", "4", "--out", "digits.png"]) == 0
     assert main(["reconstruct", str(run), "a.png", "--data", "digits"]) == 2
 
@@ -170,7 +171,7 @@ def test_interpolate_walks_between_two_images(run):
     for name in ("a.png", "b.png"):
         Image.effect_noise((16, 16), 50).convert("RGB").save(name)
     assert main(["interpolate", str(run), "a.png", "b.png", "--steps", "5", "--out", "walk.png"]) == 0
-    assert Image.open("walk.png").size == (5 * 18 - 2, 16)
+    assert Image.open("walk.png").size == (5 * 66 - 2, 64)
     assert main(["interpolate", str(run), "a.png"]) == 2
 
 

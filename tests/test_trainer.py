@@ -39,7 +39,7 @@ def test_a_run_leaves_everything_behind(model):
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["nimg"] == 96
     assert any("score/sliced_wasserstein" in line for line in lines)
-    assert Image.open(run / "preview.png").size == (8 * 18 - 2, 4 * 18 - 2)
+    assert Image.open(run / "preview.png").size == (8 * 66 - 2, 4 * 66 - 2)
     loaded = genzoo.load(run)
     assert type(loaded).__name__.lower() == model
     assert not loaded.training
@@ -243,7 +243,7 @@ def test_points_train_and_are_plotted(name):
         "softintrovae", data=name, settings=["train.duration=4it", "objective.warmup=2it", "train.batch=32", "arch.hidden=16,16"]
     )
     run = Trainer(config, out="run").fit()
-    assert Image.open(run / "preview.png").size == (1200, 400)
+    assert Image.open(run / "preview.png").size == (1200, 440)
 
 
 def test_a_batch_that_does_not_divide_is_refused():

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         batch = model.sample(min(CHUNK, args.n - start), generator=rng).cpu()
         if folder and model.is_image:
             for i, image in enumerate(batch, start):
-                save_grid([image[None]], folder / f"{i:06d}.png")
+                save_grid([image[None]], folder / f"{i:06d}.png", zoom=1)
         else:
             samples.append(batch)
     if not model.is_image:

@@ -1,5 +1,6 @@
 """What a run shows: grids of images, scatter and density plots of points, curves of the losses."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,19 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 GAP = 2  # white pixels between the images of a grid
+SHOWN = 64  # pixels a side that a small image is enlarged to
 
 
-def save_grid(rows: Sequence[Tensor], path: Path) -> None:
-    """Writes a PNG whose rows are batches [n, C, H, W] in [0, 1], C = 1 or 3; shorter rows end in white."""
+def save_grid(rows: Sequence[Tensor], path: Path, zoom: int | None = None) -> None:
+    """Writes a PNG whose rows are batches [n, C, H, W] in [0, 1], C = 1 or 3; shorter rows end in white.
+
+    Pixels are repeated `zoom` times each way; by default, so that small images show at 64 pixels or more.
+    """
     wide = max(len(row) for row in rows)
     filled = [torch.cat([row, row.new_ones(wide - len(row), *row.shape[1:])]) for row in rows]
-    cells = pad(torch.stack(filled).float().cpu().clamp(0, 1), (0, GAP, 0, GAP), value=1.0)
+    zoom = zoom or math.ceil(SHOWN / min(rows[0].shape[2:]))
+    images = torch.stack(filled).float().cpu().clamp(0, 1).repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
+    cells = pad(images, (0, GAP, 0, GAP), value=1.0)
     image = rearrange(cells, "r n c h w -> (r h) (n w) c").mul(255).round().byte().numpy()[:-GAP, :-GAP]
     Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path)
 
@@ -34,7 +41,7 @@ def save_points(model: Any, real: Tensor, samples: Tensor, path: Path, extent: f
         extent: half-width of the square shown.
         n_grid: density evaluations a side.
     """
-    figure, (left, middle, right) = _subplots(1, 3, figsize=(12, 4))
+    figure, (left, middle, right) = _subplots(1, 3, figsize=(12, 4.4))
     for axes, title, points in ((left, "data", real), (middle, "samples", samples)):
         axes.scatter(*points.cpu().T.numpy(), s=4, alpha=0.6, linewidths=0)
         axes.set_title(title)
