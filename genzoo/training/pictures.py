@@ -48,7 +48,7 @@ def save_points(model: Any, real: Tensor, samples: Tensor, path: Path, extent: f
     line = torch.linspace(-extent, extent, n_grid)
     grid = torch.cartesian_prod(line, line).to(real.device)
     score = model.score(grid)
-    density = torch.exp(-(score["kl"] + score["sse"])).cpu().reshape(n_grid, n_grid).T
+    density = torch.exp(-(score["kl"] + score["sse"])).cpu().reshape(n_grid, n_grid).T.numpy()
     right.imshow(density, extent=(-extent, extent) * 2, origin="lower", cmap="viridis")
     right.set_title("density, exp(ELBO)")
     for axes in (left, middle, right):
