@@ -76,7 +76,7 @@ def save_curves(lines: Sequence[Mapping[str, Any]], guides: Mapping[str, float],
             ax.set_yscale("log")
         ax.set_ylabel(panel)
         ax.grid(alpha=0.3)
-        ax.legend(loc="upper right", fontsize=8)
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     np.atleast_1d(axes)[-1].set_xlabel("images seen")
     figure.savefig(path, dpi=100)
 

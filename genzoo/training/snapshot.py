@@ -64,7 +64,7 @@ class Snapshots:
                 self.best = min(score, self.best)
                 self.t.checkpoints.save(self.t.step, self.t.state())
                 self._show(model, score)
-                self._export(model, improved)
+                self._export(model, score, improved)
             finally:
                 model.train(training)
         self.t.acc.wait_for_everyone()
@@ -94,9 +94,9 @@ class Snapshots:
             shutil.copyfile(path, folder.path / "preview.png")
         save_curves(folder.log.read(), self.t.objective.guides, folder.path / "curves.png")
 
-    def _export(self, model: torch.nn.Module, improved: bool) -> None:
+    def _export(self, model: torch.nn.Module, score: float, improved: bool) -> None:
         """Writes `model/`, and `best/` when the score has improved: folders that `genzoo.load` reads and that can be shared."""
-        card = run_card(self.t.config, nimg=self.t.progress.nimg, score=self.best, averaged=self.t.ema is not None)
+        card = run_card(self.t.config, nimg=self.t.progress.nimg, score=score, averaged=self.t.ema is not None)
         for name in ("model", "best") if improved else ("model",):
             with replacing(self.t.folder.path / name) as temporary:
                 model.save_pretrained(temporary, card=card)
