@@ -43,7 +43,7 @@ def run_card(run: RunConfig, *, nimg: int, score: float, averaged: bool) -> str:
         "data": f"{run.data.name}, split {run.data.split}, {size}",
         "images seen": f"{nimg:,}",
         "weights": "exponential moving average, BatchNorm statistics averaged with them" if averaged else "as trained",
-        "sliced Wasserstein distance": f"{score:.4f} (averaged down to 16x16 pixels; 256 samples, held-out images where there are any; a progress score, no FID)",
+        "sliced Wasserstein distance": f"{score:.4f} (at most 16x16 pixels, 256 samples and held-out images; a progress score, no FID)",
     }
     table = "| | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
     picture = "Rows: real, reconstructed, sampled (twice).\n\n![preview](preview.png)\n" if run.data.size else "![preview](preview.png)\n"
