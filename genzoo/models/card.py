@@ -29,7 +29,7 @@ def default_card(model: "Autoencoder") -> str:
     return _card(name, USE.format(shape=", ".join(map(str, model.shape)), z_dim=model.arch.z_dim))
 
 
-def run_card(run: RunConfig, *, nimg: int, score: float, averaged: bool) -> str:
+def run_card(run: RunConfig, *, nimg: int, score: float, n: int, averaged: bool) -> str:
     """A card with the run's provenance: preset, data, images seen, score."""
     spec, preset_name = split_name(run.model)
     preset = spec.presets[preset_name]
@@ -43,7 +43,7 @@ def run_card(run: RunConfig, *, nimg: int, score: float, averaged: bool) -> str:
         "data": f"{run.data.name}, split {run.data.split}, {size}",
         "images seen": f"{nimg:,}",
         "weights": "exponential moving average, BatchNorm statistics averaged with them" if averaged else "as trained",
-        "sliced Wasserstein distance": f"{score:.4f} (at most 16x16 pixels, 256 samples and held-out images; a progress score, no FID)",
+        "sliced Wasserstein distance": f"{score:.4f} (at most 16x16 pixels, {n} samples and held-out images; a progress score, no FID)",
     }
     table = "| | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
     picture = "Rows: real, reconstructed, sampled (twice).\n\n![preview](preview.png)\n" if run.data.size else "![preview](preview.png)\n"

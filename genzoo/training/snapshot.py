@@ -21,8 +21,15 @@ if TYPE_CHECKING:
     from genzoo.training.trainer import Trainer
 
 N_SHOWN = 8  # images a row
-N_SCORED = 256  # items on each side of the score; 2048 for points
+N_SCORED = (32, 256, 2048)  # items on each side of the score: at least, at most for images, for points
+SCORED_VALUES = 2**22  # pixel values that the score may decode, so that large images are not scored longer than they are trained
 CHUNK = 32  # images decoded at once
+
+
+def n_scored(shape: tuple[int, ...]) -> int:
+    """How many samples, and as many real items, the score compares."""
+    fewest, most, points = N_SCORED
+    return points if len(shape) == 1 else min(most, max(fewest, SCORED_VALUES // math.prod(shape)))
 
 
 class Snapshots:
@@ -96,7 +103,9 @@ class Snapshots:
 
     def _export(self, model: torch.nn.Module, score: float, improved: bool) -> None:
         """Writes `model/`, and `best/` when the score has improved: folders that `genzoo.load` reads and that can be shared."""
-        card = run_card(self.t.config, nimg=self.t.progress.nimg, score=score, averaged=self.t.ema is not None)
+        card = run_card(
+            self.t.config, nimg=self.t.progress.nimg, score=score, n=n_scored(self.t.dataset.shape), averaged=self.t.ema is not None
+        )
         for name in ("model", "best") if improved else ("model",):
             with replacing(self.t.folder.path / name) as temporary:
                 model.save_pretrained(temporary, card=card)
@@ -110,7 +119,7 @@ class Snapshots:
         if not self._fixed:
             t, seed = self.t, self.t.config.train.seed
             device = t.acc.device
-            n = N_SCORED if t.model.is_image else 8 * N_SCORED
+            n = n_scored(t.dataset.shape)
             if t.dataset.size is None:
                 real = t.dataset.draw(n, generator(seed, "fixed"))
             else:
