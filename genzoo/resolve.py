@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from genzoo.models.autoencoder import Autoencoder
 
 SECTIONS = ("arch", "objective", "data", "train")
-OWN_FILES = ("precrop", "column", "split", "fit")  # settings of a preset that hold for its own data only
+OWN_FILES = ("channels", "precrop", "column", "split", "fit")  # settings of a preset that hold for its own data only
 # Changing these cannot change the weights that a run ends with, so a resumed run may.
 FREE = {"data.cache", "train.keep", "train.log_every", "train.snapshot_every", "train.snapshot_minutes", "train.trackers", "train.workers"}
 
@@ -152,14 +152,14 @@ def _adapt(layers: dict[str, dict], chosen: dict[str, dict], preset: Preset, not
     if name != preset.data.get("name"):  # how a preset reads its own files says nothing of others
         for field in OWN_FILES:
             layers["data"].pop(field, None)
+        if row is not None:
+            layers["data"]["channels"] = row.channels
     if row is not None and row.kind == "points":
         layers["data"].pop("size", None)
         if layers["arch"].get("encoder") != "mlp":
             layers["arch"] |= {"encoder": "mlp", "decoder": "mlp", "z_dim": 2}
             notes.append(f"{name} are points: multi-layer perceptrons with z_dim 2; this preset's weights were not made for them")
         return
-    if row is not None and name != layers["data"].get("name"):
-        layers["data"]["channels"] = row.channels
     size, recipe = chosen["data"].get("size"), preset.data.get("size")
     if size is None and recipe is None:
         layers["data"]["size"] = (row.size if row else None) or (32, 32)

@@ -70,6 +70,12 @@ def test_other_data_is_not_cropped_like_the_presets_own():
     assert resolve("introvae.celeba128", data="some/folder").data.precrop is None
 
 
+def test_grey_belongs_to_the_data_not_to_the_resolution():
+    assert resolve("softintrovae", res=(28, 28)).data.channels == 3
+    assert resolve("softintrovae", res=(28, 28), data="digits").data.channels == 1
+    assert resolve("softintrovae.mnist").data.channels == 1
+
+
 def test_data_picks_the_recipe_made_for_it():
     assert resolve("softintrovae", data="rings").model == "softintrovae.rings"
 

@@ -45,7 +45,8 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
     for verb, summary in VERBS.items():
-        sub = verbs.add_parser(verb, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        sub = verbs.add_parser(verb, help=summary, conflict_handler="resolve", **options)  # train has a --help of its own
         importlib.import_module(f"genzoo.cli.{verb}").add_options(sub)
     return parser
 

@@ -20,10 +20,7 @@ EXAMPLES = """examples:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.description, parser.epilog, parser.add_help = DESCRIPTION, EXAMPLES, False
-    parser._handle_conflict_resolve(
-        None, [("-h", parser._option_string_actions["-h"]), ("--help", parser._option_string_actions["--help"])]
-    )
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument("-h", "--help", action="store_true", help="show this help; with a model, its options too")
     parser.add_argument("model", nargs="?", metavar="MODEL", help="model or model.preset, e.g. introvae or introvae.celebahq256")
     parser.add_argument(

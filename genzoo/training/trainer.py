@@ -33,7 +33,7 @@ class Trainer:
 
     Args:
         config: from `genzoo.resolve(...)`.
-        out: the run folder; by default `runs/<model>-<data>-s<seed>`.
+        out: the run folder; by default `runs/<model>-<data>-<size>-s<seed>`.
 
     Raises:
         UsageError: the configuration does not fit the data, the folder or the machine.
@@ -218,6 +218,11 @@ class Trainer:
         """Loads the newest whole checkpoint into every process; returns the number of steps done."""
         found = self.checkpoints.load_latest()
         step, state, complaints = found or (0, {}, [])
+        steps = self.acc.gather(torch.tensor([step], device=self.acc.device)).tolist()
+        if min(steps) != max(steps):
+            raise UsageError(
+                f"Processes found checkpoints of different steps ({steps}): put {self.folder.path} on a disk that all nodes share."
+            )
         for complaint in complaints:
             self.acc.print(f"warning: {complaint}")
         if state:
