@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.data import heldout_split
-from genzoo.duration import in_images
 from genzoo.errors import UsageError
 from genzoo.noise import Noise
 from genzoo.objective import Mean, Progress
@@ -18,6 +17,8 @@ from genzoo.resolve import build, data_shape, section_classes
 from genzoo.settings import fields, show
 from genzoo.spec import RunConfig
 
+EPOCH = 10**6  # images; the real number is not known without the data
+LATE = 10**12  # images seen when every warm-up is over
 COPIES = 4  # of every weight: itself, its gradient, Adam's two moments
 
 
@@ -56,7 +57,7 @@ def plan(run: RunConfig) -> str:
     lines += [f"note: {note}" for note in run.notes]
     lines += _configuration(run)
     lines += ["", "updates of one step, in order:"]
-    warm, late = (_phases(run, model, shape, nimg) for nimg in (0, in_late(run)))
+    warm, late = (_phases(run, model, shape, nimg) for nimg in (0, LATE))
     lines += _updates("warm-up", warm) + _updates("then", late) if _differ(warm, late) else _updates("", late)
     lines += ["", "networks:"]
     sizes = {name: sum(p.numel() for p in net.parameters()) for name, net in model.named_children()}
@@ -71,11 +72,6 @@ def plan(run: RunConfig) -> str:
         f"length: {c.duration} at {c.batch} images a step",
     ]
     return "\n".join(lines)
-
-
-def in_late(run: RunConfig) -> int:
-    """A step near the end of the run, when the warm-up is over; epochs count as a million images here, their real size is not known yet."""
-    return in_images(run.train.duration, batch=run.train.batch, epoch=10**6) - 1
 
 
 def _configuration(run: RunConfig) -> Iterator[str]:
@@ -93,8 +89,7 @@ def _phases(run: RunConfig, model: nn.Module, shape: tuple[int, ...], nimg: int)
     objective = get_spec(run.model.partition(".")[0]).objective(run.objective, shape, run.arch.z_dim)
     n = max(1, c.batch // c.accumulate)
     real = torch.empty(n, *shape, device="meta")
-    total = in_images(c.duration, batch=c.batch, epoch=10**6)
-    at = Progress(step=nimg // c.batch, batch=c.batch, total_nimg=total, epoch_nimg=10**6)
+    at = Progress(step=nimg // c.batch, batch=c.batch, total_nimg=LATE, epoch_nimg=EPOCH)
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
     saved: weakref.WeakSet[_Saved] = weakref.WeakSet()  # dies entry by entry with the graph that holds it
 
