@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.errors import UsageError, suggest
-from genzoo.spec import ArchConfig, ModelSpec
+from genzoo.spec import ModelSpec
 
 if TYPE_CHECKING:
     from genzoo.models.autoencoder import Autoencoder
@@ -134,6 +134,3 @@ def _load_builtin(name: str) -> ModelSpec:
 
 def _distribution(point: EntryPoint) -> str:
     return f"distribution {point.dist.name} {point.dist.version}" if point.dist else point.value
-
-
-__all__ = ["ArchConfig", "create_model", "get_spec", "list_models", "load", "register_model", "split_name"]

@@ -85,7 +85,7 @@ class TrainConfig:
     log_every: Annotated[int, Field(gt=0, description="steps between log lines")] = 10
     snapshot_every: Annotated[Duration, Field(description="pictures, curves, score and checkpoint: a share (5%) or a duration")] = "5%"
     snapshot_minutes: Annotated[float, Field(gt=0, description="at least one snapshot in so many minutes")] = 10
-    keep: Annotated[int, Field(gt=0, description="checkpoints kept, besides the best one")] = 2
+    keep: Annotated[int, Field(gt=0, description="newest checkpoints kept; the best weights stay in best/ besides")] = 2
     trackers: Annotated[tuple[str, ...], Field(description="tensorboard, wandb, ... (any of Accelerate's)")] = ()
     workers: Annotated[int, Field(ge=0, description="loader processes, for images that are not cached")] = 0
 

@@ -1,6 +1,6 @@
 """Which form of an objective should be the default? Paper against official, all else equal, on scikit-learn's digits at 16x16.
 
-    python benchmarks/forms/run.py          # 12 runs, about 10 minutes on one core; results.jsonl gains one line each
+    python benchmarks/forms/run.py          # 12 runs; took 5 minutes on one core with another run beside it; results.jsonl gains one line each
 
 Protocol: 12,000 images seen of digits/train (1,500 images, grey, 16x16), of these 4,000 as plain VAE; conv stacks 16,32 with BatchNorm, z 16,
 batch 32, Adam 1e-3, EMA 0.995; seeds 0, 1, 2. IntroVAE: m 60, alpha 0.25 in both players, beta 10 (paper, with its 1/2) and 5 (official), so that

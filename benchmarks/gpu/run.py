@@ -1,6 +1,6 @@
 """Does training work on this accelerator, how fast, and does a resumed run end bit-identical? Not yet run: no GPU was at hand.
 
-    python benchmarks/gpu/run.py            # about 8 minutes on one recent GPU; results.jsonl gains one line per cell
+    python benchmarks/gpu/run.py            # results.jsonl gains one line per cell
 
 Protocol: each preset on drawn faces (`--res`, no other data): images/s between the first and the last log line after
 a tenth of the run, plain VAE steps left out (objective.warmup=0); peak memory as PyTorch's allocator counts it; fp32 and bf16. The last cell
