@@ -2,7 +2,7 @@
 
 Face i is a pure function of (seed, i): its factors come from an integer hash, so that no other face has to be drawn first, and they know
 nothing of the resolution. Pixels use only correctly rounded float32 operations (+ - * / sqrt), so they are the same on every machine.
-A face is painted in flat layers, back to front (`genzoo.data.facepaint`). The share of a pixel that a shape covers comes from the shape's signed distance.
+`genzoo.data.facepaint` paints a face in flat layers, back to front. The share of a pixel that a shape covers comes from the shape's signed distance.
 
 Lengths have one unit: the short side of the picture is 1.84. Angles are in degrees, clockwise. Left and right are the viewer's.
 
