@@ -127,6 +127,13 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
     ]
 
 
+def changed_settings(run: RunConfig) -> dict[str, Any]:
+    """Returns what a run has otherwise than its preset, `section.field: value`, without what has a place of its own: data name and seed."""
+    base = dict(flat(to_json(resolve(run.model))))
+    left_out = FREE | {"data.name", "train.seed"}
+    return {key: value for key, value in flat(to_json(run)) if key not in left_out and base.get(key) != value}
+
+
 def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, notes: list[str]) -> str:
     """Picks a preset for a bare model name; the tables' order decides between rows of one size."""
     if res is None:

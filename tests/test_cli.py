@@ -21,6 +21,8 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     "reconstruct": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "interpolate": ["--data", "--help", "--n", "--out", "--seed", "--set", "--steps"],
     "encode": ["--data", "--help", "--n", "--out", "--seed", "--set"],
+    "eval": ["--data", "--extractor-weights", "--help", "--list", "--metrics", "--out", "--res", "--seed", "--set"],
+    "bench": ["--budget-images", "--check", "--data", "--extractor-weights", "--help", "--jobs", "--list", "--out", "--report", "--seeds"],
     "list": ["--help"],
 }
 

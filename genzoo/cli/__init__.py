@@ -16,6 +16,8 @@ VERBS = {
     "reconstruct": "encode and decode images, side by side",
     "interpolate": "walk between two images in latent space",
     "encode": "write the latents of images to .npz or .safetensors",
+    "eval": "score a model, or a folder of images, by protocols",
+    "bench": "run a suite of models x datasets x seeds, and report",
     "list": "show models, presets or datasets",
 }
 

@@ -10,6 +10,7 @@ from genzoo.errors import UsageError
 from genzoo.spec import DataConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from genzoo.data import Dataset
@@ -36,14 +37,17 @@ def add_data(parser: argparse.ArgumentParser, n: int | None) -> None:
     )
 
 
-def load_model(path: str) -> "Autoencoder":
-    """Loads a trained model onto the fastest device at hand."""
+def fastest_device() -> "torch.device":
     import torch
 
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+
+def load_model(path: str) -> "Autoencoder":
+    """Loads a trained model onto the fastest device at hand."""
     from genzoo.registry import load
 
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    return load(path).to(device)
+    return load(path).to(fastest_device())
 
 
 @dataclasses.dataclass(frozen=True)

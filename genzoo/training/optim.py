@@ -19,7 +19,7 @@ def make_optimizer(network: str, net: nn.Module, c: TrainConfig) -> torch.optim.
     lr = c.lr_of.get(network, c.lr)
     params = list(net.parameters())
     if c.optimizer == "adam":
-        optimizer: torch.optim.Optimizer = torch.optim.Adam(params, lr=lr, betas=c.betas, weight_decay=c.weight_decay)
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(params, lr=lr, betas=c.betas, weight_decay=c.weight_decay, fused=True)
     else:
         from timm.optim import create_optimizer_v2, list_optimizers
 

@@ -2,12 +2,10 @@
 
 import json
 import os
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from genzoo.errors import UsageError
+from genzoo.provenance import versions
 from genzoo.resolve import differences, from_json, to_json
 from genzoo.spec import RunConfig
 from genzoo.training.log import JsonLines
@@ -59,14 +57,3 @@ def read_config(folder: Path) -> RunConfig | None:
         return from_json(json.loads(path.read_text())["config"])
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} cannot be read as a run ({error}): give another --out, or remove the folder.") from error
-
-
-def versions() -> dict[str, Any]:
-    """Returns the versions that a result may depend on."""
-    found: dict[str, Any] = {"python": platform.python_version()}
-    for name in ("genzoo", "torch", "accelerate", "diffusers", "timm", "datasets"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -34,14 +34,15 @@ class Trainer:
     Args:
         config: from `genzoo.resolve(...)`.
         out: the run folder; by default `runs/<model>-<data>-<size>-s<seed>`.
+        progress: show bars.
 
     Raises:
         UsageError: the configuration does not fit the data, the folder or the machine.
     """
 
-    def __init__(self, config: RunConfig, out: str | Path | None = None):
+    def __init__(self, config: RunConfig, out: str | Path | None = None, progress: bool = True):
         c = config.train
-        self.config = config
+        self.config, self.shows_bars = config, progress
         place = Path(out) if out is not None else RunFolder.default(config)
         self.acc = make_accelerator(c.device, c.precision, c.trackers, place)
         self.rank, self.world = self.acc.process_index, self.acc.num_processes
@@ -51,7 +52,7 @@ class Trainer:
             )
         self.folder = RunFolder(place, config, main=self.acc.is_main_process)
         with self.acc.main_process_first():  # the first process decodes the cache, the others read it
-            self.dataset = open_dataset(config.data, progress=self.acc.is_main_process)
+            self.dataset = open_dataset(config.data, progress=progress and self.acc.is_main_process)
         torch.manual_seed(c.seed)
         self.model = build(config, self.dataset.shape)
         self.objective = get_spec(config.model.partition(".")[0]).objective(config.objective, self.dataset.shape, config.arch.z_dim)
@@ -254,6 +255,6 @@ class Trainer:
             "unit_scale": True,
             "dynamic_ncols": True,
             "mininterval": 0.2 if tty else 20,
-            "disable": not self.acc.is_main_process,
+            "disable": not (self.shows_bars and self.acc.is_main_process),
         }
         return tqdm(desc=self.config.model, initial=done, total=self.total_steps * self.config.train.batch, **options)

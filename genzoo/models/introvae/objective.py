@@ -27,6 +27,7 @@ class IntroVAEObjective:
     def __init__(self, config: IntroVAEConfig, shape: tuple[int, ...], z_dim: int):
         self.config, self.z_dim = config, z_dim
         self.guides = {"kl": config.margin}
+        self.per_image = (config.hinge or {"paper": "image", "official": "batch"}[config.form]) == "image"
         self.alpha_decoder = config.alpha if config.alpha_decoder is None else config.alpha_decoder
 
     def draw(self, real: Tensor, noise: Noise) -> Batch:
@@ -45,24 +46,26 @@ class IntroVAEObjective:
         error, kl_real = sse(x, x_r).mean(), kl_to_prior(mu, logvar).mean()
         l_ae = half * error  # 7, Eq. 10
         kl_r, kl_p = kl_to_prior(*enc(x_r.detach())), kl_to_prior(*enc(x_p.detach()))  # 8
-        hinge_r, hinge_p = (yield from self._hinge(kl_r)), (yield from self._hinge(kl_p))
-        loss_e = kl_real + c.alpha * (hinge_r + hinge_p) + c.beta * l_ae  # 9-10, Eq. 11
+        hinge = yield from self._hinge(kl_p)
+        if c.reconstruction_branch:  # always, but for an ablation
+            hinge = (yield from self._hinge(kl_r)) + hinge
+        loss_e = kl_real + c.alpha * hinge + c.beta * l_ae  # 9-10, Eq. 11
         logs = {"loss/encoder": loss_e, "kl/real": kl_real, "kl/reconstruction": kl_r.mean(), "kl/sample": kl_p.mean(), "error/sse": error}
         yield Update(("encoder",), loss_e, detached(logs), keep_graph=not c.recompute)
 
-        del logs, loss_e, hinge_r, hinge_p, kl_r, kl_p  # and with them the graphs that only the encoder's step needed
+        del logs, loss_e, hinge, kl_r, kl_p  # and with them the graphs that only the encoder's step needed
         if c.recompute:  # the same images again instead of the graph kept from above
             x_r, x_p = dec(z.detach()), dec(batch.z_p)
             l_ae = half * sse(x, x_r).mean()
         with frozen(enc):  # the encoder has been updated by now
-            kl_r, kl_p = kl_to_prior(*enc(x_r)), kl_to_prior(*enc(x_p))  # 11
-        loss_g = self.alpha_decoder * (kl_r + kl_p).mean() + c.beta * l_ae  # 12-13, Eq. 12
+            kls = [kl_to_prior(*enc(image)) for image in ((x_r, x_p) if c.reconstruction_branch else (x_p,))]  # 11
+        loss_g = self.alpha_decoder * sum(kls).mean() + c.beta * l_ae  # 12-13, Eq. 12
         yield Update(("decoder",), loss_g, detached({"loss/decoder": loss_g}))
 
     def _hinge(self, kl: Tensor) -> Step:
         """[m - KL]^+, per image (paper) or on the mean of the global batch (official); returns a scalar."""
         m = self.config.margin
-        if self.config.form == "paper":
+        if self.per_image:
             return (m - kl).relu().mean()
         batch_mean = yield Mean(kl.mean())
         return (batch_mean < m) * (m - kl.mean())  # a micro-batch's share of relu(m - batch_mean), value and gradient

@@ -1,0 +1,66 @@
+"""RESULTS.md: the tables as GitHub shows them."""
+
+from collections.abc import Iterable, Sequence
+
+from genzoo.bench.results import SuiteResults
+from genzoo.bench.tables import CELLS_TITLE, LEGEND, Entry, Protocol, Table, cells_table, notes, overview, protocols, results_table
+
+_ESCAPES = str.maketrans({"&": "&amp;", "|": "\\|", "<": "&lt;", ">": "&gt;", "*": "\\*", "`": "\\`", "[": "\\[", "\n": " ", "\r": " "})
+
+
+def markdown(suites: Sequence[SuiteResults]) -> str:
+    """Writes all suites as one document."""
+    head = [
+        "# Results",
+        "<!-- Written by `genzoo bench --report` from results/*.jsonl: change those, not this. -->",
+        "The same with curves, bars and pictures: [report.html](report.html).",
+        table(overview(suites)),
+        f"In all tables: {LEGEND}",
+    ]
+    return "\n\n".join([*head, *(block for results in suites for block in _suite(results))]) + "\n"
+
+
+def _suite(results: SuiteResults) -> Iterable[str]:
+    yield f"## {_escaped(results.suite.title)}"
+    if results.suite.about:
+        yield results.suite.about.strip()
+    for data in results.groups:
+        yield f"### {_escaped(data)}"
+        yield table(results_table(results, data))
+    if said := notes(results):
+        yield "\n".join(f"- {_escaped(sentence)}" for sentence in said)
+    if results.failures:
+        yield "**Failed cells**"
+        yield "\n".join(f"- `{_code(f.cell)}`: {_escaped(f.reason)}" for f in results.failures)
+    if results.missing:
+        yield f"**Missing cells** (run the suite again to fill them in): {', '.join(f'`{_code(cell)}`' for cell in results.missing)}"
+    if described := protocols(results):
+        yield "### Protocols"
+        yield from (_protocol(p) for p in described)
+    if results.cells:
+        yield f"<details><summary>{CELLS_TITLE}</summary>\n\n{table(cells_table(results))}\n\n</details>"
+
+
+def _protocol(protocol: Protocol) -> str:
+    titles = "; ".join(_escaped(title) for title in protocol.titles)
+    facts = "".join(f"\n- {_escaped(key)}: {_escaped(value)}" for key, value in protocol.facts)
+    return f"**`{_code(protocol.name)}`** ({titles}). {_escaped(protocol.definition)}{chr(10) + facts if facts else ''}"
+
+
+def table(content: Table) -> str:
+    """Writes a table, numbers to the right."""
+    lines = [[_escaped(title) for title in content.head], ["---:" if right else ":---" for right in content.numbers]]
+    lines += [[_entry(entry) for entry in row] for row in content.rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _entry(entry: Entry) -> str:
+    return f"**{_escaped(entry.text)}**" if entry.best else _escaped(entry.text)
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_ESCAPES)
+
+
+def _code(text: str) -> str:
+    return " ".join(text.replace("`", "'").split())

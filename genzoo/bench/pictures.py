@@ -1,0 +1,49 @@
+"""Pictures as data URIs, small enough to travel inside a page."""
+
+import base64
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+LONGEST_SIDE = 768  # pixels; larger pictures are shrunk
+LARGEST_FILE = 100_000  # bytes; larger files are encoded again as lossy WebP
+QUALITY = 85  # of that
+FORMATS = ("PNG", "JPEG", "WEBP")
+PIXELATED_BELOW = 200  # pixels: narrower pictures are magnified without smoothing
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A picture that needs no file."""
+
+    uri: str
+    width: int  # pixels
+    height: int
+
+    @property
+    def pixelated(self) -> bool:
+        return self.width < PIXELATED_BELOW
+
+
+def embed(root: Path, name: str) -> Embedded | str:
+    """Reads `root/name` into a data URI, or says in a few words why that is not possible."""
+    from PIL import Image, UnidentifiedImageError
+
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        return "lies outside results/"
+    if not path.is_file():
+        return "is missing"
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            picture.load()
+    except (UnidentifiedImageError, OSError):
+        return "is not a readable picture"
+    content, kind = path.read_bytes(), Image.MIME[picture.format]
+    if max(picture.size) > LONGEST_SIDE or len(content) > LARGEST_FILE:
+        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+        picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+        buffer = BytesIO()
+        picture.save(buffer, "WEBP", quality=QUALITY, method=4)
+        content, kind = buffer.getvalue(), "image/webp"
+    return Embedded(f"data:{kind};base64,{base64.b64encode(content).decode()}", *picture.size)

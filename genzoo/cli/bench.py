@@ -1,0 +1,109 @@
+"""`genzoo bench`: a suite of models x data sets x seeds, its results and its report."""
+
+import argparse
+from pathlib import Path
+
+from genzoo.errors import UsageError
+
+DESCRIPTION = """Trains and scores every cell (model x data set x seed) of a suite, each in an ordinary run folder, and writes
+OUT/results/SUITE.jsonl, OUT/RESULTS.md and OUT/report.html. The same command again runs only what is missing;
+a failed cell is recorded with its reason, and the rest goes on."""
+
+EXAMPLES = """examples:
+  genzoo bench                        the suite `quick`: two minutes
+  genzoo bench 2d --jobs 2            Soft-IntroVAE's 2-D table
+  genzoo bench losses --seeds 0,1 --data emoji-64=FOLDER
+  genzoo bench my-suite.toml          your own; a built-in one is a template: genzoo bench --list
+  genzoo bench --report --out bench   write the report again from the results"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("suite", nargs="?", default="quick", metavar="SUITE", help="a built-in suite or a .toml file (default quick)")
+    parser.add_argument("--out", metavar="DIR", default="bench", help="bench folder (default bench)")
+    parser.add_argument(
+        "--data", metavar="NAME=DATA", action="append", default=[], help="where a data set of the suite lies: cifar10=FOLDER; repeatable"
+    )
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="cells at a time; they share the cores (default 1)")
+    parser.add_argument("--seeds", metavar="A,B", help="seeds to run instead of the suite's own: 0,1,2")
+    parser.add_argument("--budget-images", metavar="N", help="length of every run, instead of the suite's: 20k")
+    parser.add_argument("--extractor-weights", metavar="PATH", help="weights of the feature extractor: Inception's file or its folder")
+    parser.add_argument("--list", action="store_true", help="show the suites, or the cells of SUITE and what each would need")
+    parser.add_argument("--report", action="store_true", help="only write RESULTS.md and report.html again")
+    parser.add_argument("--check", action="store_true", help="only check that RESULTS.md is what the results say")
+
+
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    out = Path(args.out).expanduser()
+    if args.report:
+        from genzoo.bench.report import write_report
+
+        print("\n".join(map(str, write_report(out))))
+        return 0
+    if args.check:
+        from genzoo.bench.report import check_report
+
+        if complaint := check_report(out):
+            print(complaint)
+        return int(bool(complaint))
+    if args.jobs < 1:
+        raise UsageError(f"--jobs {args.jobs}: give at least 1.")
+    from genzoo.bench.suites import get_suite
+
+    name, spec = get_suite(args.suite)
+    cells = spec.cells(name, _seeds(args.seeds), args.budget_images, dict(_place(text) for text in args.data))
+    weights = Path(args.extractor_weights).expanduser() if args.extractor_weights else None
+    return _list(name, spec, cells, weights) if args.list else _bench(name, spec, cells, out, args.jobs, weights)
+
+
+def _seeds(text: str | None) -> tuple[int, ...] | None:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else None
+    except ValueError:
+        raise UsageError(f"--seeds {text}: give whole numbers with commas, e.g. --seeds 0,1,2.") from None
+
+
+def _place(text: str) -> tuple[str, str]:
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise UsageError(f"--data {text}: write NAME=DATA, e.g. --data cifar10=FOLDER.")
+    return name, place
+
+
+def _list(name: str, spec: "object", cells: list, weights: Path | None) -> int:
+    from genzoo.bench.runner import obstacle
+    from genzoo.bench.suites import get_suite, list_suites
+
+    for other in list_suites():
+        _, it = get_suite(other)
+        print(f"{other:14}{len(it.cells(other)):>4} cells  {it.title}")
+    print(f"\n{name}: {spec.title}\n{spec.about.strip()}\n")
+    for cell in cells:
+        reason = obstacle(cell, weights)
+        print(f"  {cell.name:40}{cell.model:32}{cell.cost}{f'  cannot run here: {reason}' if reason else ''}")
+    return 0
+
+
+def _bench(name: str, spec: "object", cells: list, out: Path, jobs: int, weights: Path | None) -> int:
+    from genzoo.bench.report import write_report
+    from genzoo.bench.runner import Results, failure, header, missing, obstacle, run_cells
+
+    results = Results(out, name)
+    todo = missing(cells, results)
+    print(f"{name}: {len(cells)} cells, {len(cells) - len(todo)} done, {len(todo)} to run, {jobs} at a time, into {out}")
+    reasons = {cell.name: reason for cell in todo if (reason := obstacle(cell, weights))}
+    blocked = [cell for cell in todo if cell.name in reasons]
+    if blocked and len(blocked) == len(cells):
+        lines = dict.fromkeys(f"{cell.data}: {reasons[cell.name]}{f' (one cell: {cell.cost})' if cell.cost else ''}" for cell in blocked)
+        raise UsageError(f"No cell of {name} can run here: {'; '.join(lines)}")
+    results.append([header(name, spec, cells), *(failure(cell, reasons[cell.name]) for cell in blocked)])
+    try:
+        failed = len(blocked) + run_cells([cell for cell in todo if cell.name not in reasons], results, out, jobs, weights)
+    except KeyboardInterrupt:
+        print(f"Stopped; finished cells are in {results.path}, the others saved. The same command goes on from there.")
+        raise
+    finally:
+        written = write_report(out)
+    print(f"{failed} cells failed, see {written[0]}" if failed else "every cell is done")
+    print("\n".join(map(str, written)))
+    return int(failed > 0)

@@ -1,0 +1,56 @@
+"""Which statistics BatchNorm uses when a trained network is run: its running averages, the batch's own, or averages taken anew."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def batchnorms(net: nn.Module) -> list[_BatchNorm]:
+    return [module for module in net.modules() if isinstance(module, _BatchNorm)]
+
+
+@contextmanager
+def batch_statistics(net: nn.Module) -> Iterator[None]:
+    """Normalises every batch by its own mean and variance; the network is left as it was, running averages included."""
+    layers = batchnorms(net)
+    flags = [layer.training for layer in layers]
+    buffers = [(buffer, buffer.clone()) for layer in layers for buffer in layer.buffers()]
+    try:
+        for layer in layers:
+            layer.train()
+        yield
+    finally:
+        for layer, flag in zip(layers, flags, strict=True):
+            layer.train(flag)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+@torch.no_grad()
+def recalibrate(net: nn.Module, run: Callable[[], None]) -> None:
+    """Replaces the running averages by plain averages over the batches that `run` passes through the network."""
+    layers = batchnorms(net)
+    momenta, flags = [layer.momentum for layer in layers], [layer.training for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a cumulative average
+        layer.train()
+    try:
+        run()
+    finally:
+        for layer, momentum, flag in zip(layers, momenta, flags, strict=True):
+            layer.momentum = momentum
+            layer.train(flag)
+
+
+@torch.no_grad()
+def disagreement(net: nn.Module, x: Tensor) -> float:
+    """Root mean square difference of a network's output between running averages and the batch's own statistics, in units of the output."""
+    running = net(x)
+    with batch_statistics(net):
+        own = net(x)
+    return (running - own).square().mean().sqrt().item()
