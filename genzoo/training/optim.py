@@ -1,6 +1,7 @@
 """One optimiser per network, the learning rate as a pure function of the run's progress, and the average of the weights."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,15 @@ def make_optimizer(network: str, net: nn.Module, c: TrainConfig) -> torch.optim.
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
     return optimizer
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Loads a saved state, each moment laid out in memory as its weights are: the fused step walks through both side by side."""
+    optimizer.load_state_dict(state)
+    for param, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == param.shape:
+                values[name] = torch.empty_like(param, dtype=value.dtype).copy_(value)
 
 
 def learning_rate(base: float, c: TrainConfig, at: Progress) -> float:

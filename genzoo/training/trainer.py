@@ -23,7 +23,7 @@ from genzoo.training.checkpoint import Checkpoints
 from genzoo.training.launch import StopFlag, average_in_place, make_accelerator, resume_command
 from genzoo.training.loader import Batches, as_real, load
 from genzoo.training.log import RunStopped, Window
-from genzoo.training.optim import ema_with_warmup, learning_rate, make_optimizer
+from genzoo.training.optim import ema_with_warmup, learning_rate, load_state, make_optimizer
 from genzoo.training.run import RunFolder
 from genzoo.training.snapshot import Snapshots
 
@@ -231,7 +231,7 @@ class Trainer:
             if self.ema is not None:
                 self.ema.load_state_dict(state["ema"])
             for name, optimizer in self.optimizers.items():
-                optimizer.load_state_dict(state[f"optimizer-{name}"])
+                load_state(optimizer, state[f"optimizer-{name}"])
             self.snapshots.best = state["progress"]["best"]
             self.acc.print(f"Resuming {self.folder.path} at {step * self.config.train.batch:,} of {self.total_nimg:,} images.")
         if self.acc.is_main_process:
