@@ -129,7 +129,7 @@ def _legend(labels: Iterable[str], styles: Styles) -> str:
 
 def _bars(results: SuiteResults, data: str, styles: Styles) -> str:
     panels = []
-    for column in results.suite.columns:
+    for column in results.columns(data):
         stats = ((label, results.stat(label, data, column)) for label in results.labels)
         bars = [charts.Bar(label, styles[label], s.mean, s.std, stat_text(s)) for label, s in stats if s is not None and s.n]
         if bars:

@@ -155,6 +155,13 @@ class SuiteResults:
             seeds.setdefault((cell.label, cell.data, cell.seed), []).append(cell.cell)
         return [tuple(cells) for cells in seeds.values() if len(cells) > 1]
 
+    def columns(self, data: str) -> list[Column]:
+        """The suite's columns without those that only other data sets are scored by."""
+        here = {s.protocol for s in self.scores if s.data == data}
+        elsewhere = {s.protocol for s in self.scores} - here
+        published = {p.value for p in self.suite.published if p.data == data}
+        return [c for c in self.suite.columns if c.protocol not in elsewhere or c.value in published]
+
     def stat(self, label: str, data: str, column: Column) -> Stat | None:
         """Aggregates one value over the seeds of one row."""
         scores = (s for s in self.scores if (s.label, s.data, s.protocol) == (label, data, column.protocol))

@@ -115,7 +115,7 @@ def results_table(results: SuiteResults, data: str) -> Table:
     done = {label: _done(results, label, data) for label in labels}
     head = ["model"]
     columns: list[list[Entry]] = [[Entry(label, number=False) for label in labels]]
-    for column in suite.columns:
+    for column in results.columns(data):
         stats = {label: results.stat(label, data, column) for label in labels}
         best = best_rows(stats, column.better)
         head.append(column.title + ARROWS[column.better])

@@ -132,8 +132,8 @@ PRESETS = {
         train={"batch": 16, "lr": 1e-3, "duration": "32k", "ema": 0.995},
         source="ours: the quick start",
     ),
-    "8gaussians": _points("8gaussians", 5, 8),
-    "2spirals": _points("2spirals", 5, 8),
-    "checkerboard": _points("checkerboard", 5, 8),
-    "rings": _points("rings", 5, 8),
+    "8gaussians": _points("8gaussians", 10, 2),
+    "2spirals": _points("2spirals", 5, 2),
+    "checkerboard": _points("checkerboard", 10, 2),
+    "rings": _points("rings", 10, 8),
 }
