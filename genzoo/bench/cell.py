@@ -35,11 +35,11 @@ def run_cell(cell: Cell, folder: Path, results: Path, threads: int, weights: Pat
     trainer = Trainer(config, out=folder, progress=False)
     trainer.fit()
     mark = {"suite": cell.suite, "cell": cell.name, "label": cell.label, "data": cell.data, "seed": cell.seed}
-    lines = []
+    lines, memo = [], {}
     for name in cell.metrics:
         protocol = get_protocol(name)
         subject = open_subject(str(folder), trainer.acc.device, raw=protocol.weights == "raw")
-        lines.append(result_line(Job(subject, protocol, config.data, weights=weights, progress=False)) | mark)
+        lines.append(result_line(Job(subject, protocol, config.data, weights=weights, progress=False, memo=memo)) | mark)
     log = trainer.folder.log.read()
     whole = {
         "kind": "cell",

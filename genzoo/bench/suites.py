@@ -134,11 +134,12 @@ def get_suite(name: str) -> tuple[str, SuiteSpec]:
         )
     try:
         spec = TypeAdapter(SuiteSpec).validate_python(tomllib.loads(path.read_text()))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML: {error}.") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r}).") from error
+    _check_names(path, spec)
     cells = spec.cells(path.stem)
     if len({cell.name for cell in cells}) < len(cells):
         raise UsageError(f"{path}: two rows or two data sets have the same name: tell them apart.")
@@ -147,3 +148,16 @@ def get_suite(name: str) -> tuple[str, SuiteSpec]:
         for metric in cell.metrics:
             get_protocol(metric)
     return path.stem, spec
+
+
+def _check_names(path: Path, spec: SuiteSpec) -> None:
+    """Refuses labels that no row has, and columns of values that no protocol yields: nothing would be said of them later."""
+    labels = [row.label for row in spec.rows]
+    for data in spec.data:
+        for label in (*data.rows, *data.of):
+            if label not in labels:
+                raise UsageError(f"{path}: {data.name} names a row {label!r}.{suggest(label, labels)}")
+    for column in spec.columns:
+        values = get_protocol(column.protocol).values
+        if column.value not in values:
+            raise UsageError(f"{path}: {column.protocol} has no value {column.value!r}.{suggest(column.value, values)}")

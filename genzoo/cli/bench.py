@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:
     try:
-        return tuple(int(part) for part in text.split(",")) if text else None
+        return tuple(dict.fromkeys(int(part) for part in text.split(","))) if text is not None else None
     except ValueError:
         raise UsageError(f"--seeds {text}: give whole numbers with commas, e.g. --seeds 0,1,2.") from None
 

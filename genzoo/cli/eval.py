@@ -73,14 +73,15 @@ def _score(args: argparse.Namespace, named: list) -> None:
         raise UsageError("A folder of images needs --metrics, e.g. --metrics fid10k_test; `genzoo eval --list` shows them.")
     data = _data(args, subject if is_model else None)
     out = Path(args.out) if args.out else (subject.folder or Path()) / "eval.jsonl" if is_model else Path("eval.jsonl")
+    out.parent.mkdir(parents=True, exist_ok=True)
     if is_model and (alarm := subject.batchnorm_alarm()):
         print(f"warning: {alarm}")
     weights = Path(args.extractor_weights) if args.extractor_weights else None
-    lines = []
+    lines, memo = [], {}
     try:
         for protocol in named:
             subject = subjects[protocol.weights == "raw"]
-            lines.append(result_line(Job(subject, protocol, data, args.seed, weights)))
+            lines.append(result_line(Job(subject, protocol, data, args.seed, weights, memo=memo)))
             with out.open("a") as file:  # at once: what is measured is not lost
                 file.write(json.dumps(lines[-1]) + "\n")
     finally:

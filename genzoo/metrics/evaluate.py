@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genzoo.data import heldout_split, open_dataset
 from genzoo.data.base import Dataset
-from genzoo.data.points import EXTENT
+from genzoo.data.points import EXTENT, draw
 from genzoo.errors import UsageError
 from genzoo.metrics import density2d
 from genzoo.metrics.protocols import Protocol
@@ -47,6 +47,7 @@ class Job:
     seed: int = 0
     weights: Path | None = None  # of the extractor
     progress: bool = True
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False)  # features that protocols of one command share
 
     @property
     def split(self) -> str:
@@ -91,7 +92,7 @@ def evaluate(job: Job) -> Outcome:
         if not isinstance(job.subject, ModelSubject):
             return _METRICS[job.protocol.metric](job)
         with job.subject.policy(job.protocol, job.data) as subject:
-            return _METRICS[job.protocol.metric](Job(**{**job.__dict__, "subject": subject}))
+            return _METRICS[job.protocol.metric](replace(job, subject=subject))
 
 
 def result_line(job: Job) -> dict[str, Any]:
@@ -137,7 +138,10 @@ def _features(job: Job) -> tuple[Any, Any, dict[str, Any]]:
     extractor = get_extractor(p.extractor, weights=own, device=job.subject.device, progress=job.progress, data=job.data)
     n_real = min(p.n, job.dataset().size)
     real = dataset_features(extractor, job.data, job.split, n_real, seed=job.seed, batch=BATCH, mode=p.features, progress=job.progress)
-    fake = extract(extractor, job.subject.samples(p.n, job.seed), mode=p.features, total=p.n, progress=job.progress)
+    key = (extractor.mark(p.features), p.n, p.weights, p.batchnorm, job.seed)
+    if key not in job.memo:
+        job.memo[key] = extract(extractor, job.subject.samples(p.n, job.seed), mode=p.features, total=p.n, progress=job.progress)
+    fake = job.memo[key]
     details = {"extractor": extractor.name, "extractor_hash": extractor.digest, "resize": extractor.resize, "n_real": n_real}
     return real, fake, details
 
@@ -177,7 +181,8 @@ def _diversity(job: Job) -> Outcome:
     pairs = zip(first.split(BATCH), second.split(BATCH), strict=True)
     real = torch.cat([ms_ssim(*(as_real(dataset.batch(i.numpy()), job.subject.device) for i in pair)) for pair in pairs])
     error = fake.std().item() / len(fake) ** 0.5
-    details = {"n_fake": 2 * job.protocol.n, "ms_ssim": describe(tuple(dataset.shape[1:])), "standard_error": error}
+    how = describe(tuple(dataset.shape[1:]))
+    details = {"n_real": 2 * job.protocol.n, "n_fake": 2 * job.protocol.n, "ms_ssim": how, "standard_error": error}
     return Outcome({"ms_ssim": fake.mean().item(), "ms_ssim_real": real.mean().item()}, details=details)
 
 
@@ -214,13 +219,13 @@ def _latent(job: Job) -> Outcome:
 
 def _density2d(job: Job) -> Outcome:
     """Repeated draws, each with its floor: the same number between two draws of the data."""
-    model, dataset = job.model.model, job.dataset()
-    if dataset.name not in EXTENT:
-        raise UsageError(f"density2d knows the squares of {', '.join(EXTENT)}, and {dataset.name} is none of them.")
-    extent = EXTENT[dataset.name]
+    model, data = job.model.model, job.data.name
+    if data not in EXTENT:
+        raise UsageError(f"density2d knows the squares of {', '.join(EXTENT)}, and {data} is none of them.")
+    extent = EXTENT[data]
 
-    def points(stream: str, n: int) -> Tensor:
-        return dataset.draw(n, generator(job.seed, f"eval {stream}")).to(job.subject.device)
+    def points(stream: str, n: int) -> Tensor:  # of the density itself, however few of them a run was limited to
+        return draw(data, n, generator(job.seed, f"eval {stream}")).to(job.subject.device)
 
     draws: dict[str, list[float]] = {}
     for i in range(DRAWS):
@@ -249,15 +254,15 @@ def _speed(job: Job) -> Outcome:
     if job.subject.run is None:
         raise UsageError(f"speed is read from a run's log, and {job.subject.name} is no run folder.")
     lines = JsonLines(job.model.folder / "log.jsonl").read()
-    phases = max(sum(name.startswith("loss/") for name in line) for line in lines)
+    phases = max((sum(name.startswith("loss/") for name in line) for line in lines), default=0)
     steps = [line for line in lines if sum(name.startswith("loss/") for name in line) == phases]
     steps = steps[max(1, len(steps) // 10) - 1 :]
-    if len(steps) < 2:
+    seconds = steps[-1]["seconds"] - steps[0]["seconds"] if phases and len(steps) > 1 else 0
+    if not seconds:
         raise UsageError(f"{job.subject.name} is too short to time: train more steps, or set train.log_every=1.")
-    seconds = steps[-1]["seconds"] - steps[0]["seconds"]
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     values = {"images_per_second": (steps[-1]["nimg"] - steps[0]["nimg"]) / seconds, "peak_memory_gib": peak / 2**30}
-    return Outcome(values, details={"n_fake": 0, "steps": steps[-1]["step"] - steps[0]["step"]})
+    return Outcome(values, details={"n_real": 0, "n_fake": 0, "steps": steps[-1]["step"] - steps[0]["step"]})
 
 
 _METRICS: dict[str, Callable[[Job], Outcome]] = {

@@ -37,9 +37,10 @@ _OF_FEATURES = {"fid": "frechet", "fd": "frechet", "kid": "kernel", "kd": "kerne
 _OF_IMAGES = {"msssim": "diversity", "rec": "reconstruction", "lpips": "lpips", "elbo": "latent"}
 _BATCHNORM: dict[str, BatchNormPolicy] = {"": "ema", "_bnbatch": "batch", "_bnrecalibrated": "recalibrate"}
 
-_COUNT = r"(?P<n>\d+k?)"
+_COUNT = r"[1-9]\d*k?"
 _PATTERN = re.compile(
-    rf"((?P<word>fid|kid|prdc|msssim|rec|lpips|elbo){_COUNT}|(?P<by>fd|kd|prdc)_(?P<extractor>[a-z0-9].*?)_(?P<n2>\d+k?))"
+    rf"((?P<word>fid|kid|prdc|msssim|rec|lpips|elbo)(?P<n>{_COUNT})"
+    rf"|(?P<by>fd|kd|prdc)_(?P<extractor>inception|(timm|classifier)_.+?)_(?P<n2>{_COUNT}))"
     r"_(?P<split>train|test)(?P<bug>_sintrovae2021)?(?P<raw>_raw)?(?P<bn>_bnbatch|_bnrecalibrated)?"
 )
 EXAMPLES = (
@@ -124,12 +125,10 @@ def get_protocol(name: str) -> Protocol:
     split, n = match["split"], _count(match["n"] or match["n2"])
     common = Protocol(name, "", n=n, split=split, weights="raw" if match["raw"] else "ema", batchnorm=_BATCHNORM[match["bn"] or ""])
     if match["by"]:
-        family, _, rest = match["extractor"].partition("_")
-        if family == "inception" and match["by"] in ("fd", "kd"):
-            raise UsageError(
-                f"{name}: on Inception's features it is called {'fid' if match['by'] == 'fd' else 'kid'}{match['n2']}_{split}."
-            )
-        return replace(common, metric=_OF_FEATURES[match["by"]], extractor=f"{family}:{rest}" if rest else family)
+        if match["extractor"] == "inception":
+            own = {"fd": "fid", "kd": "kid", "prdc": "prdc"}[match["by"]]
+            raise UsageError(f"{name}: on Inception's features it is called {own}{match['n2']}_{split}.")
+        return replace(common, metric=_OF_FEATURES[match["by"]], extractor=match["extractor"].replace("_", ":", 1))
     if match["word"] in _OF_IMAGES:
         return replace(common, metric=_OF_IMAGES[match["word"]])
     bug = {"features": "train", "batchnorm": "batch"} if match["bug"] else {}

@@ -46,17 +46,19 @@ class ModelSubject:
     """
 
     def __init__(self, path: str, device: torch.device, raw: bool = False):
-        self.name, self.device = Path(path).name or path, device
+        self.device = device
         folder = Path(find_config(path)[0])
         at = next((place for place in (folder, folder.parent) if (place / "run.json").exists()), None)
+        newest = at is not None and folder.name == "model"  # and not best/, which is of an earlier step that nothing tells
         self.folder = at
+        self.name = _name(path, folder, at)
         self.run = read_config(at) if at else None
         self.model: Autoencoder = load(path).to(device)
         averaged = self.run is not None and self.run.train.ema > 0
         self.weights = "as saved" if self.run is None else "ema" if averaged else "raw"
-        self.images_seen = _images_seen(at) if at else None
+        self.images_seen = _images_seen(at) if newest else None
         if raw and self.weights != "raw":
-            found = Checkpoints(at / "checkpoints", keep=1).load_latest() if at else None
+            found = Checkpoints(at / "checkpoints", keep=1).load_latest() if newest else None
             if found is None:
                 raise UsageError(f"{path} keeps no checkpoint with raw weights: leave `_raw` out of the protocol's name.")
             self.model.load_state_dict(found[1]["model"])
@@ -105,7 +107,7 @@ class FolderSubject:
     weights = "none"
 
     def __init__(self, path: str, device: torch.device):
-        self.name, self.device = Path(path).name, device
+        self.name, self.device = Path(path).expanduser().resolve().name, device
         self.dataset = open_dataset(DataConfig(name=path))
         if self.dataset.size is None or len(self.dataset.shape) != 3:
             raise UsageError(f"{path} holds no images: give a folder of PNG or JPEG files, or a model.")
@@ -132,6 +134,13 @@ def open_subject(path: str, device: torch.device, raw: bool = False) -> ModelSub
             raise UsageError(f"{path} holds no model yet: is the run still before its first snapshot?")
         return FolderSubject(path, device)
     return ModelSubject(path, device, raw)
+
+
+def _name(path: str, folder: Path, run: Path | None) -> str:
+    """How results call a model: `run`, `run/best`, `folder` or `owner/name`."""
+    if run is None:
+        return folder.resolve().name if folder.exists() else path
+    return run.resolve().name if folder.name == "model" else f"{run.resolve().name}/{folder.name}"
 
 
 def _images_seen(run: Path) -> int | None:

@@ -41,7 +41,7 @@ PRESETS = {
         source="ours: the quick start",
     ),
     "8gaussians": _points("8gaussians", 0.05),
-    "2spirals": _points("2spirals", 0.05),
-    "checkerboard": _points("checkerboard", 0.05),
-    "rings": _points("rings", 0.05),
+    "2spirals": _points("2spirals", 0.1),
+    "checkerboard": _points("checkerboard", 0.2),
+    "rings": _points("rings", 0.2),
 }
