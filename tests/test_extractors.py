@@ -204,7 +204,7 @@ def test_a_timm_trunk_takes_a_checkpoint_and_no_random_weights(tmp_path):
     expected = trunk.eval().forward_head(trunk.forward_features((images - 0.5) / 0.5), pre_logits=True)
     assert torch.allclose(extractor(images), expected, atol=1e-5)
     assert extractor(torch.rand(2, 1, 20, 24)).shape == (2, extractor.dim)
-    with pytest.raises(UsageError, match="weights=<file.safetensors>"):
+    with pytest.raises(UsageError, match="--extractor-weights"):
         get_extractor("timm:test_resnet")
     with pytest.raises(UsageError, match="does not hold the weights"):
         get_extractor("timm:test_vit", weights=tmp_path)

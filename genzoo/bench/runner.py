@@ -25,6 +25,7 @@ POLL_S = 2.0  # between two looks at the running cells' logs
 LOCK_S = 120.0  # that another process may need to save the same run
 LINES = "bench.json"  # what a cell's process leaves for the bench
 INTERRUPTED = 130
+BAR = "{l_bar}{bar}| {n:.1f}/{total} cells [{elapsed}<{remaining}]{postfix}"
 
 
 class Results:
@@ -118,7 +119,8 @@ def run_cells(cells: Sequence[Cell], results: Results, out: Path, jobs: int, wei
     waiting, running, failed = list(cells), {}, 0
     threads = max(1, cores() // jobs)
     context = multiprocessing.get_context("spawn")
-    with tqdm(total=len(cells), unit="cell", bar_format="{l_bar}{bar}| {n:.1f}/{total} cells [{elapsed}<{remaining}]{postfix}") as bar:
+    pace = 0.2 if sys.stderr.isatty() else 60  # seconds between two drawings of the bar: a file wants few
+    with tqdm(total=len(cells), mininterval=pace, bar_format=BAR) as bar:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
@@ -132,8 +134,9 @@ def run_cells(cells: Sequence[Cell], results: Results, out: Path, jobs: int, wei
                     lines = outcome(cell, out, process.exitcode)
                     results.append(lines)
                     failed += lines[-1]["kind"] == "failure"
-                bar.n = len(cells) - len(waiting) - len(running) + sum(_share(cell, out) for cell, _ in running.values())
-                bar.set_postfix_str(", ".join(cell.name for cell, _ in running.values()), refresh=True)
+                done = len(cells) - len(waiting) - len(running) + sum(_share(cell, out) for cell, _ in running.values())
+                bar.set_postfix_str(", ".join(cell.name for cell, _ in running.values()), refresh=False)
+                bar.update(done - bar.n)
         except KeyboardInterrupt:
             for _, process in running.values():  # a terminal's Ctrl-C has reached them already; SIGTERM after it changes nothing
                 process.terminate()

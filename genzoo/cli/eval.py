@@ -1,11 +1,15 @@
 """`genzoo eval`: numbers with their protocol, for a model or a folder of anybody's images."""
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genzoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from genzoo.metrics.subject import ModelSubject
+    from genzoo.spec import DataConfig
 
 DESCRIPTION = """Scores a trained model, or a folder of images, by protocols: names that say what a number is.
 Prints a table and appends one JSON line per protocol, with every field that decides the number."""
@@ -27,7 +31,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "subject", nargs="?", metavar="RUN_OR_MODEL", help="run folder, save_pretrained folder, hub id, or folder of images"
     )
     parser.add_argument("--data", metavar="DATA", help="what to compare with (default: what the run was trained on)")
-    parser.add_argument("--res", metavar="RES", help="resolution of that data, for a folder of images (default: its own)")
+    parser.add_argument(
+        "--res", metavar="RES", help="resolution at which a folder of images and that data are compared (default: their own)"
+    )
     parser.add_argument("--metrics", metavar="A,B", help="protocols (default: those that need no extractor); see --list")
     parser.add_argument(
         "--extractor-weights", metavar="PATH", help="weights of the extractor: Inception's file or folder, a timm checkpoint"
@@ -63,7 +69,8 @@ def _score(args: argparse.Namespace, named: list) -> None:
     from genzoo.metrics.subject import ModelSubject, open_subject
 
     device = fastest_device()
-    subjects = {raw: open_subject(args.subject, device, raw) for raw in sorted({p.weights == "raw" for p in named} or {False})}
+    like = _plain_data(args)
+    subjects = {raw: open_subject(args.subject, device, raw, like) for raw in sorted({p.weights == "raw" for p in named} or {False})}
     subject = next(iter(subjects.values()))
     is_model = isinstance(subject, ModelSubject)
     if not named:
@@ -71,7 +78,11 @@ def _score(args: argparse.Namespace, named: list) -> None:
         named = [get_protocol(name) for name in names]
     if not named:
         raise UsageError("A folder of images needs --metrics, e.g. --metrics fid10k_test; `genzoo eval --list` shows them.")
-    data = _data(args, subject if is_model else None)
+    data = _data_of_run(args, subject) if is_model else like
+    if data is None:
+        raise UsageError(f"{args.subject} is a folder of images: say with --data what it is compared with.")
+    if args.set and not is_model:
+        raise UsageError("--set is for models; a folder of images is compared with the data as it comes.")
     out = Path(args.out) if args.out else (subject.folder or Path()) / "eval.jsonl" if is_model else Path("eval.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     if is_model and (alarm := subject.batchnorm_alarm()):
@@ -90,21 +101,25 @@ def _score(args: argparse.Namespace, named: list) -> None:
             print(f"{out}: {len(lines)} line{'s' * (len(lines) > 1)} added")
 
 
-def _data(args: argparse.Namespace, subject: "object | None") -> "object":
-    """What the subject is compared with: as its run read it, or as the options say."""
-    from genzoo.cli.common import data_config
+def _plain_data(args: argparse.Namespace) -> "DataConfig | None":
+    """What a folder of images is compared with."""
+    from genzoo.resolve import describe
     from genzoo.settings import parse_size
     from genzoo.spec import DataConfig
 
-    if subject is not None:
-        if args.res:
-            raise UsageError("--res is for a folder of images: a model has a resolution of its own.")
-        return data_config(argparse.Namespace(model=args.subject, data=args.data, images=(), set=args.set), subject.model)
     if args.data is None:
-        raise UsageError(f"{args.subject} is a folder of images: say with --data what it is compared with.")
-    if args.set:
-        raise UsageError("--set is for models; a folder of images is compared with the data as it comes.")
-    return dataclasses.replace(DataConfig(name=args.data), size=parse_size(args.res) if args.res else None)
+        return None
+    entry = describe(args.data)
+    return DataConfig(name=args.data, size=parse_size(args.res) if args.res else None, channels=entry.channels if entry else 3)
+
+
+def _data_of_run(args: argparse.Namespace, subject: "ModelSubject") -> "DataConfig":
+    """What a model is compared with: as its run read it, or as the options say."""
+    from genzoo.cli.common import data_config
+
+    if args.res:
+        raise UsageError("--res is for a folder of images: a model has a resolution of its own.")
+    return data_config(argparse.Namespace(model=args.subject, data=args.data, images=(), set=args.set), subject.model)
 
 
 def _print(lines: list[dict]) -> None:

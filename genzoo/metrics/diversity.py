@@ -49,13 +49,18 @@ def diversity(images: Tensor, pairs: int = 10_000, seed: int = 0) -> tuple[float
     n = len(images)
     if n < 2 or pairs < 1:
         raise UsageError(f"Diversity needs at least 2 images and 1 pair, got {n} and {pairs}: pass more.")
-    draws = generator(seed, "pairs")
-    first = torch.randint(n, (pairs,), generator=draws)
-    second = (first + torch.randint(1, n, (pairs,), generator=draws)) % n  # a step of 1..n-1 around the circle: never the same image
+    first, second = random_pairs(n, pairs, seed)
     chunk = max(1, CHUNK_VALUES // images[0].numel())
     chosen = zip(first.to(images.device).split(chunk), second.to(images.device).split(chunk), strict=True)
     values = torch.cat([_ms_ssim(images[i], images[j]) for i, j in chosen])
     return values.mean().item(), values.std(correction=0).item()
+
+
+def random_pairs(n: int, pairs: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Draws pairs of two different numbers below n, two int64 [pairs]."""
+    draws = generator(seed, "pairs")
+    first = torch.randint(n, (pairs,), generator=draws)
+    return first, (first + torch.randint(1, n, (pairs,), generator=draws)) % n  # a step of 1..n-1 around the circle: never the same
 
 
 def describe(size: tuple[int, int]) -> str:

@@ -69,9 +69,15 @@ class Job:
     def dataset(self) -> Dataset:
         return open_dataset(self.data, split=self.split, progress=self.progress)
 
+    def images(self) -> Dataset:
+        """The dataset, which must be of images."""
+        if len((found := self.dataset()).shape) != 3:
+            raise UsageError(f"{self.protocol.name} is for images, and {self.data.name} holds none: name other --data.")
+        return found
+
     def real(self) -> Iterator[Tensor]:
         """Up to n images of the split, a seeded choice, in batches [BATCH, C, H, W] in [0, 1]."""
-        dataset = self.dataset()
+        dataset = self.images()
         chosen = torch.randperm(dataset.size, generator=generator(self.seed, "eval real"))[: self.protocol.n]
         for part in chosen.split(BATCH):
             yield as_real(dataset.batch(part.numpy()), self.subject.device)
@@ -107,7 +113,7 @@ def result_line(job: Job) -> dict[str, Any]:
         "overrides": changed_settings(run) if run else {},
         "data": job.data.name if job.data.name in EXTENT else Path(job.data.name).name,
         "split": job.split,
-        "resolution": list(job.data.size) if job.data.size else None,
+        "resolution": list(job.dataset().shape[1:]) or None,  # (H, W); points have none
         "seed": run.train.seed if run else None,
         "images_seen": subject.images_seen,
         "protocol": job.protocol.name,
@@ -136,7 +142,7 @@ def _features(job: Job) -> tuple[Any, Any, dict[str, Any]]:
     p = job.protocol
     own = None if p.extractor.startswith("classifier:") else job.weights  # a classifier is the harness's own
     extractor = get_extractor(p.extractor, weights=own, device=job.subject.device, progress=job.progress, data=job.data)
-    n_real = min(p.n, job.dataset().size)
+    n_real = min(p.n, job.images().size)
     real = dataset_features(extractor, job.data, job.split, n_real, seed=job.seed, batch=BATCH, mode=p.features, progress=job.progress)
     key = (extractor.mark(p.features), p.n, p.weights, p.batchnorm, job.seed)
     if key not in job.memo:
@@ -170,15 +176,14 @@ def _prdc(job: Job) -> Outcome:
 
 
 def _diversity(job: Job) -> Outcome:
-    from genzoo.metrics.diversity import describe, ms_ssim
+    from genzoo.metrics.diversity import describe, ms_ssim, random_pairs
 
+    dataset = job.images()
+    if min(job.protocol.n, dataset.size) < 2:
+        raise UsageError(f"{job.protocol.name}: diversity and its standard error take at least 2 pairs, of at least 2 real images.")
     generated = job.subject.samples(2 * job.protocol.n, job.seed)  # samples are independent: neighbours make random pairs
     fake = torch.cat([ms_ssim(a[: len(b)], b) for a, b in (batch.chunk(2) for batch in generated)])
-    dataset = job.dataset()
-    rng = generator(job.seed, "eval pairs")
-    first = torch.randint(dataset.size, (job.protocol.n,), generator=rng)
-    second = (first + torch.randint(1, dataset.size, first.shape, generator=rng)) % dataset.size  # never the same image
-    pairs = zip(first.split(BATCH), second.split(BATCH), strict=True)
+    pairs = zip(*(numbers.split(BATCH) for numbers in random_pairs(dataset.size, job.protocol.n, job.seed)), strict=True)
     real = torch.cat([ms_ssim(*(as_real(dataset.batch(i.numpy()), job.subject.device) for i in pair)) for pair in pairs])
     error = fake.std().item() / len(fake) ** 0.5
     how = describe(tuple(dataset.shape[1:]))
@@ -249,8 +254,6 @@ def _density2d(job: Job) -> Outcome:
 
 def _speed(job: Job) -> Outcome:
     """From the log: the first tenth of the run is left out, as is everything in the warm-up, whose steps log no second phase."""
-    import resource
-
     if job.subject.run is None:
         raise UsageError(f"speed is read from a run's log, and {job.subject.name} is no run folder.")
     lines = JsonLines(job.model.folder / "log.jsonl").read()
@@ -260,8 +263,7 @@ def _speed(job: Job) -> Outcome:
     seconds = steps[-1]["seconds"] - steps[0]["seconds"] if phases and len(steps) > 1 else 0
     if not seconds:
         raise UsageError(f"{job.subject.name} is too short to time: train more steps, or set train.log_every=1.")
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    values = {"images_per_second": (steps[-1]["nimg"] - steps[0]["nimg"]) / seconds, "peak_memory_gib": peak / 2**30}
+    values = {"images_per_second": (steps[-1]["nimg"] - steps[0]["nimg"]) / seconds, "peak_memory_gib": steps[-1]["peak_gib"]}
     return Outcome(values, details={"n_real": 0, "n_fake": 0, "steps": steps[-1]["step"] - steps[0]["step"]})
 
 

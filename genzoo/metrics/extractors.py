@@ -177,7 +177,8 @@ def _inception_file(weights: str | Path | None) -> Path:
         except (URLError, OSError) as error:
             problem = f"the download failed ({error})"
     raise UsageError(
-        f"the Inception weights are not here and {problem}: put {inception_url} at {own}, or say where it is by GENZOO_INCEPTION."
+        f"the Inception weights are not here and {problem}: put {inception_url} at {own}, or say where it is "
+        "by --extractor-weights or GENZOO_INCEPTION."
     )
 
 
@@ -227,7 +228,9 @@ def _timm_file(name: str, weights: str | Path | None, about: dict) -> Path:
         try:
             return Path(hub.download(about["hf_hub_id"], "model.safetensors"))
         except UsageError as error:
-            raise UsageError(f"no weights of timm:{name}; give weights=<file.safetensors>, or: {error}") from error
+            raise UsageError(
+                f"no weights of timm:{name}; give their .safetensors file by --extractor-weights (weights= in Python), or: {error}"
+            ) from error
     path = Path(weights).expanduser()
     path = path / "model.safetensors" if path.is_dir() else path
     if not path.is_file() or path.suffix != ".safetensors":

@@ -106,9 +106,9 @@ class FolderSubject:
     run = images_seen = None
     weights = "none"
 
-    def __init__(self, path: str, device: torch.device):
+    def __init__(self, path: str, device: torch.device, like: DataConfig):
         self.name, self.device = Path(path).expanduser().resolve().name, device
-        self.dataset = open_dataset(DataConfig(name=path))
+        self.dataset = open_dataset(DataConfig(name=path, size=like.size, channels=like.channels))
         if self.dataset.size is None or len(self.dataset.shape) != 3:
             raise UsageError(f"{path} holds no images: give a folder of PNG or JPEG files, or a model.")
 
@@ -122,8 +122,13 @@ class FolderSubject:
             yield as_real(self.dataset.batch(part.numpy()), self.device)
 
 
-def open_subject(path: str, device: torch.device, raw: bool = False) -> ModelSubject | FolderSubject:
+def open_subject(path: str, device: torch.device, raw: bool = False, like: DataConfig | None = None) -> ModelSubject | FolderSubject:
     """Opens a model where there is one, else a folder of images.
+
+    Args:
+        path: run folder, `save_pretrained` folder, hub id, or folder of images.
+        raw: a run's trained weights instead of their average.
+        like: the data that a folder's images are compared with: they take its size and channels, where it says them.
 
     Raises:
         UsageError: neither.
@@ -132,7 +137,7 @@ def open_subject(path: str, device: torch.device, raw: bool = False) -> ModelSub
     if folder.exists() and not any((place / "config.json").is_file() for place in (folder, folder / "model")):
         if (folder / "run.json").exists():
             raise UsageError(f"{path} holds no model yet: is the run still before its first snapshot?")
-        return FolderSubject(path, device)
+        return FolderSubject(path, device, like or DataConfig())
     return ModelSubject(path, device, raw)
 
 
@@ -144,7 +149,9 @@ def _name(path: str, folder: Path, run: Path | None) -> str:
 
 
 def _images_seen(run: Path) -> int | None:
-    return max((line["nimg"] for line in JsonLines(run / "log.jsonl").read()), default=None)
+    """Of the last snapshot, which is what model/ holds; the log may be further on."""
+    scored = (line["nimg"] for line in JsonLines(run / "log.jsonl").read() if any(name.startswith("score/") for name in line))
+    return max(scored, default=None)
 
 
 def _play(model: Autoencoder, batches: list[Tensor]) -> None:

@@ -76,6 +76,15 @@ def average_in_place(tensors: Sequence[Tensor], acc: Accelerator) -> None:
         tensor.detach().copy_(mean.view_as(tensor))
 
 
+def peak_memory(device: torch.device) -> int:
+    """The most that this process has held at once, in bytes: of the GPU's memory on a GPU, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # not on every platform
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def resume_command(folder: Path) -> str:
     """What to type to resume: the command itself, or the call of a notebook."""
     if Path(sys.argv[0]).parts[-1:] == ("genzoo",) or Path(sys.argv[0]).parts[-2:] == ("genzoo", "__main__.py"):

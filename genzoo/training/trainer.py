@@ -20,7 +20,7 @@ from genzoo.registry import get_spec
 from genzoo.resolve import build, flat, to_json
 from genzoo.spec import RunConfig
 from genzoo.training.checkpoint import Checkpoints
-from genzoo.training.launch import StopFlag, average_in_place, make_accelerator, resume_command
+from genzoo.training.launch import StopFlag, average_in_place, make_accelerator, peak_memory, resume_command
 from genzoo.training.loader import Batches, as_real, load
 from genzoo.training.log import RunStopped, Window
 from genzoo.training.optim import ema_with_warmup, learning_rate, load_state, make_optimizer
@@ -129,7 +129,8 @@ class Trainer:
         except RunStopped as error:
             saved = self.checkpoints.steps()
             raise RunStopped(f"{error} Last good checkpoint: {f'step {saved[-1]}' if saved else 'none yet'}.") from None
-        line = {"step": self.step, "nimg": self.progress.nimg, "seconds": round(self.snapshots.seconds(), 2), **scalars}
+        place = {"step": self.step, "nimg": self.progress.nimg, "seconds": round(self.snapshots.seconds(), 2)}
+        line = place | {"peak_gib": round(peak_memory(self.acc.device) / 2**30, 3)} | scalars
         self.acc.log(scalars, step=self.step)
         if self.acc.is_main_process:
             self._guarded(lambda: self.folder.log.append(line))

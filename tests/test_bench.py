@@ -1,0 +1,419 @@
+"""Suites are read and refused, cells run in processes of their own, and what is finished is never run again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from genzoo.bench.cell import fingerprint
+from genzoo.bench.report import check_report
+from genzoo.bench.results import read_results
+from genzoo.bench.runner import Results, folder_of, missing, obstacle, outcome
+from genzoo.bench.suites import get_suite, list_suites
+from genzoo.cli import main
+from genzoo.data.points import EXTENT
+from genzoo.errors import UsageError
+from genzoo.metrics.protocols import get_protocol
+
+PICTURES = """
+title = "Pictures"
+about = "One row that works, and one that does not."
+settings = ["train.snapshot_every=100%", "train.log_every=2"]
+metrics = ["rec50_test", "msssim10_train"]
+
+[[rows]]
+label = "vae"
+model = "vae"
+
+[[rows]]
+label = "too fast!"
+model = "vae"
+settings = ["train.lr=1e30"]
+
+[[data]]
+name = "digits"
+preset = "toyfaces32"
+source = "digits"
+settings = ["data.size=8,8", "arch.channels=4", "arch.z_dim=4", "train.batch=16", "train.duration=10it"]
+
+[[data]]
+name = "gone"
+preset = "toyfaces32"
+source = "./nowhere"
+rows = ["vae"]
+cost = "an hour"
+
+[[columns]]
+protocol = "rec50_test"
+value = "sse"
+title = "SSE"
+better = "lower"
+"""
+
+POINTS = """
+title = "Points"
+seeds = [0]
+settings = ["arch.hidden=8,8", "train.batch=16", "train.log_every=10"]
+metrics = ["density2d"]
+
+[[rows]]
+label = "short"
+model = "vae"
+settings = ["train.duration=10it", "train.snapshot_every=100%"]
+
+[[rows]]
+label = "long"
+model = "vae"
+settings = ["train.duration=2500it", "train.snapshot_every=50%"]
+
+[[data]]
+name = "8gaussians"
+preset = "8gaussians"
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """For the cells' processes: other tests may run beside them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+def suite_file(text: str, name: str = "mine") -> str:
+    Path(f"{name}.toml").write_text(text)
+    return f"{name}.toml"
+
+
+def lines_of(path: Path) -> list[dict]:
+    return [json.loads(text) for text in path.read_text().splitlines()]
+
+
+def kinds(path: Path) -> list[tuple[str, str]]:
+    return [(line["kind"], line.get("cell", "")) for line in lines_of(path)]
+
+
+# ---- suites
+
+
+@pytest.mark.parametrize("name", list_suites())
+def test_a_built_in_suite_is_whole(name):
+    short, spec = get_suite(name)
+    cells = spec.cells(short)
+    assert short == name and spec.title and spec.about
+    names = [cell.name for cell in cells]
+    assert len(set(names)) == len(names)
+    for cell in cells:
+        assert cell.name == Path(cell.name).name and not set(cell.name) - set(ALLOWED) and not cell.name.startswith(".")
+        config = cell.config()
+        assert config.model == cell.model and config.train.seed == cell.seed
+        assert cell.metrics and all((get_protocol(metric).metric == "density2d") == (config.data.name in EXTENT) for metric in cell.metrics)
+    measured = {(metric, value) for cell in cells for metric in cell.metrics for value in get_protocol(metric).values}
+    assert {(column.protocol, column.value) for column in spec.columns} <= measured
+    assert spec.columns
+    for published in spec.published:
+        assert published.data in {data.name for data in spec.data} and published.text and published.source
+        assert published.value in {column.value for column in spec.columns}
+
+
+ALLOWED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
+
+def test_the_built_in_suites():
+    assert set(list_suites()) >= {"quick", "2d", "losses", "ablation", "table1", "table2"}
+    points = get_suite("2d")[1]
+    assert {row.label for row in points.rows} == {"vae", "introvae", "softintrovae"}
+    assert {data.name for data in points.data} == {"8gaussians", "2spirals", "checkerboard", "rings"} and len(points.seeds) >= 3
+
+
+def test_cells_come_seed_by_seed_with_later_settings_last():
+    cells = get_suite("quick")[1].cells("quick", seeds=(4, 7), budget="500")
+    assert [cell.seed for cell in cells] == [4] * 6 + [7] * 6
+    introvae = next(cell for cell in cells if cell.name == "introvae-digits-s4")
+    config = introvae.config()
+    assert (config.model, config.data.name, config.train.seed, config.train.duration) == ("introvae.toyfaces32", "digits", 4, "500")
+    assert config.objective.margin == 20  # this row's on this data
+    assert introvae.metrics == ("rec100_test", "elbo100_test", "msssim100_train")
+
+
+def test_data_may_lie_elsewhere_and_stays_what_it_is(tmp_path):
+    _, spec = get_suite("table2")
+    named = {cell.data: cell for cell in spec.cells("table2")}
+    placed = {cell.data: cell for cell in spec.cells("table2", places={"celebahq-1024": str(tmp_path)})}
+    assert placed["celebahq-1024"].config().data.name == str(tmp_path)
+    assert placed["lsun-256"] == named["lsun-256"]
+    assert fingerprint(placed["celebahq-1024"]) == fingerprint(replace(placed["celebahq-1024"], source="other/place"))
+    with pytest.raises(UsageError, match="no data set 'celeba'. Did you mean"):
+        spec.cells("table2", places={"celeba": "x"})
+
+
+@pytest.mark.parametrize(("label", "data"), [("../../x", "a b"), ("é: *?", "128, batch 64"), ("a\\b\n", "c/d"), (".", "~")])
+def test_any_label_gives_a_name_for_a_folder(label, data):
+    name = replace(get_suite("quick")[1].cells("quick")[0], label=label, data=data, seed=3).name
+    assert not set(name) - set(ALLOWED) and name.endswith("-s3") and name not in (".", "..")
+
+
+def test_a_fingerprint_is_of_everything_that_decides():
+    cell = get_suite("quick")[1].cells("quick")[0]
+    others = [
+        replace(cell, settings=(*cell.settings, "train.lr=0.5")),
+        replace(cell, metrics=("rec50_test",)),
+        replace(cell, seed=5),
+        replace(cell, model="introvae.toyfaces32"),
+    ]
+    assert len({fingerprint(one) for one in (cell, *others)}) == 5
+    assert fingerprint(replace(cell, label="other", cost="much")) == fingerprint(cell)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cure"),
+    [
+        ('title = "Pictures"', "title = ", "is no TOML"),
+        ('title = "Pictures"', "", "title"),
+        ('title = "Pictures"', 'title = "Pictures"\nseed = [0]', "seed"),
+        ('label = "vae"', 'labell = "vae"', "labell"),
+        ('metrics = ["rec50_test"', 'metrics = ["rec50_tset"', "No protocol is called 'rec50_tset'. Did you mean"),
+        ('title = "Pictures"', 'title = "Pictures"\nseeds = []', "seeds"),
+        ('label = "too fast!"', 'label = "vae"', "same name"),
+        ('name = "gone"', 'name = "digits"', "same name"),
+        ('rows = ["vae"]', 'rows = ["vea"]', "names a row 'vea'. Did you mean"),
+        ('rows = ["vae"]', 'of.vea = ["train.lr=1e-3"]', "names a row 'vea'. Did you mean"),
+        ('value = "sse"', 'value = "ssse"', "has no value 'ssse'. Did you mean sse"),
+        ('model = "vae"', 'model = "vea"', "Did you mean vae"),
+        ('preset = "toyfaces32"', 'preset = "toyfaces23"', "Did you mean toyfaces32"),
+        ('"train.lr=1e30"', '"train.rl=1e30"', "Did you mean"),
+        ('"train.lr=1e30"', '"train.lr=fast"', "float"),
+    ],
+)
+def test_a_suite_that_makes_no_sense_is_one_line(old, new, cure, capsys):
+    assert old in PICTURES
+    file = suite_file(PICTURES.replace(old, new, 1))
+    assert main(["bench", file, "--out", "out"]) == 2
+    err = capsys.readouterr().err
+    assert cure in err and len(err.splitlines()) == 1, err
+    assert not Path("out").exists()
+
+
+def test_a_suite_in_no_text_encoding_is_no_toml(capsys):
+    Path("mine.toml").write_bytes(b'title = "\xff\xfe"')
+    assert main(["bench", "mine.toml"]) == 2
+    assert "mine.toml is no TOML" in capsys.readouterr().err
+
+
+# ---- the command
+
+
+@pytest.mark.parametrize(
+    ("args", "cure"),
+    [
+        (["quik"], "Did you mean quick"),
+        (["missing.toml"], "No suite is called 'missing.toml'"),
+        (["quick", "--jobs", "0"], "give at least 1"),
+        (["quick", "--seeds", "0;1"], "--seeds 0,1,2"),
+        (["quick", "--seeds", ""], "--seeds 0,1,2"),
+        (["quick", "--seeds", "-1"], "train.seed"),
+        (["quick", "--budget-images", "many"], "train.duration=many"),
+        (["quick", "--data", "digits"], "write NAME=DATA"),
+        (["quick", "--data", "digit=x"], "Did you mean digits"),
+        (["--report"], "No results in out/results"),
+        (["--check"], "No results in out/results"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_with_the_cure(args, cure, capsys):
+    assert main(["bench", *args, "--out", "out"]) == 2
+    err = capsys.readouterr().err
+    assert cure in err and len(err.splitlines()) == 1, err
+    assert not Path("out").exists()
+
+
+def test_a_suite_of_which_nothing_can_run_says_why_and_what_it_costs(capsys):
+    file = suite_file(PICTURES)
+    assert main(["bench", file, "--out", "out", "--data", "digits=./nowhere-either"]) == 2
+    err = capsys.readouterr().err
+    assert "No cell of mine can run here" in err and "nowhere-either" in err
+    assert err.count("gone: there is no file or folder") == 1 and "(one cell: an hour)" in err
+    assert not Path("out").exists()
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU here")
+def test_the_papers_tables_name_all_that_is_missing(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # clean-fid's place for Inception
+    monkeypatch.delenv("GENZOO_INCEPTION", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert main(["bench", "table2", "--out", "out"]) == 2
+    err = capsys.readouterr().err
+    for reason in ("needs a GPU", "Inception weights are not here", "--data celebahq-1024=FOLDER", "published: 21 days"):
+        assert reason in err
+    assert main(["bench", "table1", "--list"]) == 0
+    text = capsys.readouterr().out
+    assert "introvae-1024-batch-8-s0" in text and "published: 21 days" in text and "cannot run here: it needs a GPU" in text
+    assert all(suite in text for suite in list_suites())
+
+
+def test_list_shows_the_cells_and_runs_nothing(capsys):
+    assert main(["bench", suite_file(PICTURES), "--list", "--seeds", "3,3", "--out", "out"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("vae-digits-s3") == text.count("too-fast-digits-s3") == 1
+    assert "cannot run here: there is no file or folder" in text
+    assert not Path("out").exists()
+
+
+# ---- the results file
+
+
+def test_a_line_cut_short_spoils_no_other(tmp_path):
+    results = Results(tmp_path, "mine")
+    results.append([{"kind": "cell", "cell": "a", "label": "a", "data": "d", "fingerprint": "1"}])
+    with results.path.open("a") as file:
+        file.write('{"kind": "cell", "ce')
+    results.append([{"kind": "cell", "cell": "b", "label": "b", "data": "d", "fingerprint": "2"}])
+    assert results.fingerprints() == {"a": "1", "b": "2"}
+    assert results.path.read_bytes().endswith(b"}\n")
+    read = read_results(results.path)
+    assert [cell.cell for cell in read.cells] == ["a", "b"] and read.skipped_lines == 1
+
+
+def test_a_process_that_dies_is_a_failure(tmp_path):
+    cell = get_suite("quick")[1].cells("quick")[0]
+    (line,) = outcome(cell, tmp_path, -9)
+    assert line["kind"] == "failure" and line["cell"] == cell.name and "status -9" in line["reason"]
+    assert outcome(cell, tmp_path, 0)[0]["kind"] == "failure"  # it left nothing
+
+
+# ---- cells
+
+
+@pytest.fixture(scope="module")
+def benched(own_cache, tmp_path_factory):
+    """(exit status, suite file, bench folder) of the suite above, run once: two processes."""
+    folder = tmp_path_factory.mktemp("bench")
+    file = folder / "mine.toml"
+    file.write_text(PICTURES)
+    return main(["bench", str(file), "--out", str(folder / "out"), "--jobs", "2"]), str(file), folder / "out"
+
+
+def test_a_failed_cell_is_told_and_the_rest_goes_on(benched):
+    status, _, out = benched
+    assert status == 1
+    found = kinds(out / "results" / "mine.jsonl")
+    assert found[:2] == [("suite", ""), ("failure", "vae-gone-s0")]
+    assert sorted(found[2:]) == [
+        ("cell", "vae-digits-s0"), ("failure", "too-fast-digits-s0"), ("score", "vae-digits-s0"), ("score", "vae-digits-s0")
+    ]  # fmt: skip
+    reasons = {line["cell"]: line["reason"] for line in lines_of(out / "results" / "mine.jsonl") if line["kind"] == "failure"}
+    assert "there is no file or folder" in reasons["vae-gone-s0"]
+    assert "phase of step" in reasons["too-fast-digits-s0"] and "\n" not in reasons["too-fast-digits-s0"]
+    text = (out / "RESULTS.md").read_text()
+    assert "no file or folder" in text and "phase of step" in text
+
+
+def test_a_finished_cell_leaves_its_numbers_curves_and_pictures(benched):
+    _, _, out = benched
+    lines = lines_of(out / "results" / "mine.jsonl")
+    scores = {line["protocol"]: line for line in lines if line["kind"] == "score"}
+    assert scores.keys() == {"rec50_test", "msssim10_train"}
+    score = scores["rec50_test"]
+    assert (score["suite"], score["cell"], score["label"], score["data"], score["seed"]) == ("mine", "vae-digits-s0", "vae", "digits", 0)
+    assert (score["split"], score["images_seen"], score["details"]["n_real"], score["run"]) == ("test", 160, 50, "vae-digits-s0")
+    cell = next(line for line in lines if line["kind"] == "cell")
+    assert cell["images_seen"] == 160 and cell["parameters"] > 0 and cell["overrides"]["train.duration"] == "10it"
+    assert cell["curves"]["nimg"] == [32, 64, 96, 128, 160]
+    assert all(len(curve) == 5 for curve in cell["curves"].values()) and "error/sse" in cell["curves"]
+    assert cell["pictures"].keys() == {"samples", "reconstructions", "interpolation"}
+    for picture in cell["pictures"].values():
+        with Image.open(out / "results" / picture) as image:
+            assert image.width > 8
+    assert {"run.json", "log.jsonl", "model"} <= {path.name for path in (out / "runs" / "mine" / "vae-digits-s0").iterdir()}
+    assert f"{score['values']['sse']:.4g}" in (out / "RESULTS.md").read_text()
+    assert "data:image/png;base64" in (out / "report.html").read_text()
+
+
+def test_what_failed_is_still_missing(benched):
+    _, file, out = benched
+    name, spec = get_suite(file)
+    assert {cell.name for cell in missing(spec.cells(name), Results(out, name))} == {"vae-gone-s0", "too-fast-digits-s0"}
+    assert obstacle(spec.cells(name)[0], None) is None
+
+
+def test_other_settings_under_the_same_name_are_refused(benched, capsys):
+    _, file, out = benched
+    before = (out / "results" / "mine.jsonl").read_bytes()
+    assert main(["bench", file, "--out", str(out), "--budget-images", "320"]) == 2
+    err = capsys.readouterr().err
+    assert "with other settings (vae-digits-s0, ...): give another --out" in err and len(err.splitlines()) == 1
+    assert (out / "results" / "mine.jsonl").read_bytes() == before
+
+
+def test_the_report_is_checked_and_written_again(benched, capsys):
+    _, _, out = benched
+    written = (out / "RESULTS.md").read_bytes()
+    assert main(["bench", "--check", "--out", str(out)]) == 0
+    (out / "RESULTS.md").write_bytes(written + b"and more")
+    assert main(["bench", "--check", "--out", str(out)]) == 1
+    assert "genzoo bench --report --out" in capsys.readouterr().out
+    assert main(["bench", "--report", "--out", str(out)]) == 0
+    assert (out / "RESULTS.md").read_bytes() == written
+    assert main(["bench", "--check", "--out", str(out)]) == 0
+
+
+def test_kill_minus_nine_repeats_nothing(tmp_path, capsys):
+    """A real bench, killed in its second cell with half a line written; the same command finishes, and once more runs nothing."""
+    file, out = suite_file(POINTS), tmp_path / "out"
+    command = ["bench", file, "--out", str(out)]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    killed = subprocess.Popen([sys.executable, "-m", "genzoo", *command], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    results, log = out / "results" / "mine.jsonl", out / "runs" / "mine" / "long-8gaussians-s0" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.stat().st_size) and killed.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL, "the bench ended before it could be killed"
+    assert kinds(results)[1:] == [("score", "short-8gaussians-s0"), ("cell", "short-8gaussians-s0")]
+    finished = lines_of(results)[2]
+    with results.open("a") as file:
+        file.write('{"kind": "score", "su')
+
+    assert main(command) == 0
+    assert "2 cells, 1 done, 1 to run" in capsys.readouterr().out
+    read = read_results(results)
+    assert [cell.cell for cell in read.cells] == ["short-8gaussians-s0", "long-8gaussians-s0"] and not read.failures
+    assert read.skipped_lines == 1 and results.read_text().count('"kind": "cell"') == 2
+    assert json.dumps(finished) in results.read_text().splitlines()
+    steps = [line["step"] for line in lines_of(log) if "error/sse" in line]
+    assert steps == sorted(set(steps)) and steps[-1] == 2500
+    assert (out / "results" / "mine" / "long-8gaussians-s0.points.png").exists()
+
+    reports = [(out / name).read_bytes() for name in ("RESULTS.md", "report.html")]
+    runs = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")}
+    assert main(command) == 0
+    assert "2 cells, 2 done, 0 to run" in capsys.readouterr().out
+    assert [(out / name).read_bytes() for name in ("RESULTS.md", "report.html")] == reports
+    assert {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")} == runs
+    assert not folder_of(get_suite("mine.toml")[1].cells("mine")[0], out).joinpath("bench.json").exists()
+
+
+def test_the_committed_report_is_what_its_results_say():
+    if not (ROOT / "benchmarks" / "results").is_dir():
+        pytest.skip("no results are committed")
+    assert check_report(ROOT / "benchmarks") is None
+
+
+def test_quick_runs_whole(capsys):
+    """The built-in suite that shows that the harness works, one seed of it: its table has a number in every row."""
+    assert main(["bench", "quick", "--seeds", "0", "--jobs", "2", "--out", "bench"]) == 0, capsys.readouterr()
+    found = read_results(Path("bench/results/quick.jsonl"))
+    assert len(found.cells) == 6 and not found.failures and not found.missing
+    for data, value in (("digits", "sse"), ("8gaussians", "jsd")):
+        column = next(column for column in found.columns(data) if column.value == value)
+        assert all(found.stat(label, data, column).mean > 0 for label in ("vae", "introvae", "softintrovae"))
