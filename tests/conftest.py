@@ -19,6 +19,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
     os.environ["GENZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+CLASSIFIER_IMAGES = 150 * 128  # seen by the tests' classifier of digits: 150 steps
+
+
+@pytest.fixture(scope="session")
+def digits_classifier(own_cache: None) -> Path:
+    """A quickly trained classifier of digits in the session's cache: its folder."""
+    from genzoo.metrics.classifier import train_classifier
+    from genzoo.spec import DataConfig
+
+    return train_classifier(DataConfig(name="digits", size=(8, 8), channels=1), images=CLASSIFIER_IMAGES, progress=False)
+
+
 @pytest.fixture(autouse=True)
 def clean_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Runs land in the test's own folder; a second Accelerator in one process starts from nothing."""

@@ -20,7 +20,6 @@ from genzoo.cli import main
 from genzoo.data import open_dataset
 from genzoo.errors import UsageError
 from genzoo.losses import sse
-from genzoo.metrics.classifier import train_classifier
 from genzoo.metrics.evaluate import Job, evaluate, result_line
 from genzoo.metrics.extractors import INCEPTION_FILE, get_extractor
 from genzoo.metrics.features import Features
@@ -47,9 +46,8 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def digits(own_cache, tmp_path_factory) -> Path:
-    """A run on 8x8 images, and a quickly trained classifier of them in the cache."""
-    train_classifier(DIGITS, images=2560, progress=False)
+def digits(digits_classifier, tmp_path_factory) -> Path:
+    """A run on 8x8 images, and a classifier of them in the cache."""
     return Trainer(tiny_run("introvae", *IMAGES, *FAST), out=tmp_path_factory.mktemp("runs") / "digits", progress=False).fit()
 
 
