@@ -453,3 +453,38 @@ def test_reparameterize():
     z.sum().backward()
     assert torch.equal(mu.grad, torch.ones_like(mu))
     torch.testing.assert_close(logvar.grad, 0.5 * logvar.detach().exp().sqrt() * eps, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("hinge", ["image", "batch"])
+@pytest.mark.parametrize("branch", [True, False])
+def test_introvae_ablations_are_what_they_say(hinge, branch):
+    """Both losses of one step, written out for the hinge on either KL, with and without the reconstructions counting as generated."""
+    form, m = "introvae-paper", 0.14
+    objective, nets = objective_of(form, "mlp", hinge=hinge, reconstruction_branch=branch), networks(form, "mlp")
+    batch = draw(objective, 0, data(0, "mlp"))
+    enc, dec = nets.encoder, nets.decoder
+    mu, logvar = enc(batch.x)
+    x_r, x_p = dec(reparameterize(mu, logvar, batch.eps)), dec(batch.z_p)
+    l_ae = 0.5 * sse(batch.x, x_r).mean()
+    kls = [kl_to_prior(*enc(image)) for image in ((x_r, x_p) if branch else (x_p,))]
+    hinges = [(m - kl).relu().mean() if hinge == "image" else (m - kl.mean()).relu() for kl in kls]
+    expected_e = kl_to_prior(mu, logvar).mean() + 0.25 * sum(hinges) + 0.3 * l_ae
+    expected_d = 0.25 * sum(kl.mean() for kl in kls) + 0.3 * l_ae
+    steps = [objective.step(nets, batch, Progress(step=0, batch=N, total_nimg=N))]
+    losses = [update.loss for phase in lockstep(steps) for update in phase]  # no optimiser steps in between
+    torch.testing.assert_close(losses, [expected_e, expected_d], rtol=1e-12, atol=0)
+
+
+def test_a_weight_that_rounding_hides_costs_no_decoding():
+    """The published gamma_r = 1e-8 is below the resolution of float32: two decodings less there, and nothing else in float64."""
+    form = "softintrovae-official"
+    counts = {}
+    for dtype in (torch.float32, torch.float64):
+        objective, nets = objective_of(form, "mlp", gamma_r=1e-8), networks(form, "mlp").to(dtype)
+        calls = []
+        nets.decoder.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        batch = draw(objective, 0, data(0, "mlp").to(dtype))
+        for phase in lockstep([objective.step(nets, batch, Progress(step=0, batch=N, total_nimg=N))]):
+            list(phase)
+        counts[dtype] = len(calls)
+    assert counts[torch.float64] == counts[torch.float32] + 2
