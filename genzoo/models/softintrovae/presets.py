@@ -24,7 +24,7 @@ class SoftIntroVAEConfig:
         256.0
     )
     gamma_r: Annotated[
-        float, Field(ge=0, description="weight of generated images' reconstruction error in the decoder; skipped, with its two decodings, below rounding")
+        float, Field(ge=0, description="weight of generated images' reconstruction error in the decoder; skipped where rounding hides it")
     ] = 1e-8
     warmup: Annotated[Duration, Field(description="plain VAE before the game begins")] = "0"
     recompute: Annotated[
