@@ -1,5 +1,7 @@
 """One cell of a suite, from nothing to its result lines: train (or resume), score, draw."""
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -8,16 +10,13 @@ from shutil import copyfile
 from typing import Any
 
 from genzoo.bench.suites import Cell
-from genzoo.resolve import changed_settings, to_json
+from genzoo.registry import get_spec
+from genzoo.resolve import FREE, changed_settings, section_classes
+from genzoo.settings import fields
 from genzoo.spec import RunConfig
 
 CURVE_POINTS = 100
 N_SAMPLES, N_PAIRS, N_WALKS, WALK = 32, 8, 3, 9  # images in the pictures of a report
-
-
-def config_of(cell: Cell) -> dict[str, Any]:
-    """What decides a cell's numbers, as JSON: results of another configuration are not this cell's."""
-    return {"config": to_json(cell.config()) | {"notes": ()}, "metrics": list(cell.metrics)}
 
 
 def run_cell(cell: Cell, folder: Path, results: Path, threads: int, weights: Path | None = None) -> list[dict[str, Any]]:
@@ -59,12 +58,18 @@ def run_cell(cell: Cell, folder: Path, results: Path, threads: int, weights: Pat
 
 
 def fingerprint(cell: Cell) -> str:
-    """Changes with anything that decides the cell's numbers."""
-    import hashlib
-    import json
+    """Changes with anything that decides the cell's numbers: model, data by its name, protocols, and every setting that is not its default.
 
-    decides = config_of(cell)
-    decides["config"]["data"]["name"] = cell.data  # where the files lie does not
+    Where the data lies decides nothing, nor do settings that a resumed run may change; and a setting that genzoo learns later, left at its
+    default, makes no old result another cell's.
+    """
+    config = cell.config()
+    decides: dict[str, Any] = {"model": config.model, "data": cell.data, "metrics": cell.metrics}
+    for section, cls in section_classes(get_spec(config.model.partition(".")[0])).items():
+        for name, _, default, _ in fields(cls):
+            key, value = f"{section}.{name}", getattr(getattr(config, section), name)
+            if value != default and key not in FREE | {"data.name"}:
+                decides[key] = value
     return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
