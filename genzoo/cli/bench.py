@@ -1,6 +1,7 @@
 """`genzoo bench`: a suite of models x data sets x seeds, its results and its report."""
 
 import argparse
+import os
 from pathlib import Path
 
 from genzoo.errors import UsageError
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         if complaint := check_report(out):
             print(complaint)
         return int(bool(complaint))
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UsageError("genzoo bench starts its own processes: run it without a launcher, with --jobs N.")
     if args.jobs < 1:
         raise UsageError(f"--jobs {args.jobs}: give at least 1.")
     from genzoo.bench.suites import get_suite

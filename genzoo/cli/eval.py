@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   genzoo eval RUN --metrics fid50k_train,kid50k_train --extractor-weights FOLDER
   genzoo eval RUN --metrics fd_classifier_cifar10_10k_test --data FOLDER
   genzoo eval FOLDER-OF-IMAGES --data cifar10 --res 32 --metrics fid10k_test
+  torchrun --standalone --nproc_per_node 2 -m genzoo eval RUN --metrics fid50k_train
   genzoo eval --list                                                the protocols"""
 
 DEFAULT_OF_IMAGES = ("rec1k_test", "elbo1k_test", "msssim1k_train")
@@ -63,12 +64,13 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _score(args: argparse.Namespace, named: list) -> None:
-    from genzoo.cli.common import fastest_device
     from genzoo.metrics.evaluate import Job, result_line
     from genzoo.metrics.protocols import get_protocol
     from genzoo.metrics.subject import ModelSubject, open_subject
+    from genzoo.training.launch import make_accelerator
 
-    device = fastest_device()
+    acc = make_accelerator("auto", "fp32", (), Path())  # several processes share the extraction of features
+    device = acc.device
     like = _plain_data(args)
     subjects = {raw: open_subject(args.subject, device, raw, like) for raw in sorted({p.weights == "raw" for p in named} or {False})}
     subject = next(iter(subjects.values()))
@@ -86,17 +88,18 @@ def _score(args: argparse.Namespace, named: list) -> None:
     out = Path(args.out) if args.out else (subject.folder or Path()) / "eval.jsonl" if is_model else Path("eval.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     if is_model and (alarm := subject.batchnorm_alarm()):
-        print(f"warning: {alarm}")
+        acc.print(f"warning: {alarm}")
     weights = Path(args.extractor_weights) if args.extractor_weights else None
     lines, memo = [], {}
     try:
         for protocol in named:
             subject = subjects[protocol.weights == "raw"]
-            lines.append(result_line(Job(subject, protocol, data, args.seed, weights, memo=memo)))
-            with out.open("a") as file:  # at once: what is measured is not lost
-                file.write(json.dumps(lines[-1]) + "\n")
+            lines.append(result_line(Job(subject, protocol, data, args.seed, weights, acc.is_main_process, memo)))
+            if acc.is_main_process:
+                with out.open("a") as file:  # at once: what is measured is not lost
+                    file.write(json.dumps(lines[-1]) + "\n")
     finally:
-        if lines:
+        if lines and acc.is_main_process:
             _print(lines)
             print(f"{out}: {len(lines)} line{'s' * (len(lines) > 1)} added")
 

@@ -137,7 +137,7 @@ def result_line(job: Job) -> dict[str, Any]:
 def _features(job: Job) -> tuple[Any, Any, dict[str, Any]]:
     """Features of the real split and of the samples, and what they were made with."""
     from genzoo.metrics.extractors import get_extractor
-    from genzoo.metrics.features import dataset_features, extract
+    from genzoo.metrics.features import dataset_features, extract, is_mine
 
     p = job.protocol
     own = None if p.extractor.startswith("classifier:") else job.weights  # a classifier is the harness's own
@@ -146,7 +146,8 @@ def _features(job: Job) -> tuple[Any, Any, dict[str, Any]]:
     real = dataset_features(extractor, job.data, job.split, n_real, seed=job.seed, batch=BATCH, mode=p.features, progress=job.progress)
     key = (extractor.mark(p.features), p.n, p.weights, p.batchnorm, job.seed)
     if key not in job.memo:
-        job.memo[key] = extract(extractor, job.subject.samples(p.n, job.seed), mode=p.features, total=p.n, progress=job.progress)
+        samples = job.subject.samples(p.n, job.seed, is_mine)
+        job.memo[key] = extract(extractor, samples, mode=p.features, total=p.n, progress=job.progress)
     fake = job.memo[key]
     details = {"extractor": extractor.name, "extractor_hash": extractor.digest, "resize": extractor.resize, "n_real": n_real}
     return real, fake, details

@@ -53,7 +53,7 @@ def extract(
     total: int | None = None,
     progress: bool = True,
 ) -> Features:
-    """Extracts features of images in their order. Of several processes, each must be given all batches; it extracts every k-th.
+    """Extracts features of images in their order. Of several processes, each must be given all batches; it extracts every k-th (`is_mine`).
 
     Args:
         batches: [n, C, H, W] each, uint8 in [0, 255] or float in [0, 1]; at least one.
@@ -63,11 +63,11 @@ def extract(
     Raises:
         UsageError: no images, or images that the extractor refuses.
     """
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    world = dist.get_world_size() if dist.is_initialized() else 1
     done, n = [], 0  # (first row, features), rows
     with tqdm(total=total, desc=f"features of {extractor.name}", unit=" images", disable=None if progress else True, leave=False) as bar:
         for i, batch in enumerate(batches):
-            if i % world == rank:
+            if is_mine(i):
                 done.append((n, extractor(as_real(batch, extractor.device), mode=mode, precision=precision).cpu()))
             n += len(batch)
             bar.update(len(batch))
@@ -80,6 +80,11 @@ def extract(
         values = values.to(extractor.device)  # NCCL moves nothing from the CPU
         dist.all_reduce(values)  # every row is one process's and zero elsewhere
     return Features(values.cpu(), extractor.mark(mode))
+
+
+def is_mine(i: int) -> bool:
+    """Whether the i-th batch falls to this process."""
+    return not dist.is_initialized() or i % dist.get_world_size() == dist.get_rank()
 
 
 def dataset_features(

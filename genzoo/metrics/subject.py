@@ -1,7 +1,7 @@
 """What is scored: a trained model, or a folder of anybody's images."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol as Shape
@@ -27,6 +27,13 @@ N_RECALIBRATION = 5000  # images that BatchNorm is recalibrated on
 ALARM = 0.05  # root mean square disagreement of BatchNorm's statistics, in units of the pixel range, that is worth a warning
 
 
+Mine = Callable[[int], bool]  # whether this process needs the i-th batch
+
+
+def every(_: int) -> bool:
+    return True
+
+
 class Subject(Shape):
     """Whatever can be sampled."""
 
@@ -35,7 +42,9 @@ class Subject(Shape):
     images_seen: int | None
     weights: str  # "ema", "raw", or "as saved" where nobody knows
 
-    def samples(self, n: int, seed: int) -> Iterator[Tensor]: ...  # batches of float32, images in [0, 1]
+    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor]:
+        """Batches of float32, images in [0, 1]; those that are not `mine` come as empty tensors of their shape, on the device `meta`."""
+        ...
 
 
 class ModelSubject:
@@ -81,10 +90,13 @@ class ModelSubject:
             yield other
 
     @torch.no_grad()
-    def samples(self, n: int, seed: int) -> Iterator[Tensor]:
-        rng = generator(seed, "eval samples")
-        for start in range(0, n, BATCH):
-            yield self.model.sample(min(BATCH, n - start), generator=rng)
+    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor]:
+        for i, start in enumerate(range(0, n, BATCH)):
+            size = min(BATCH, n - start)
+            if mine(i):
+                yield self.model.sample(size, generator=generator(seed, "eval samples", i))
+            else:
+                yield torch.empty(size, *self.model.shape, device="meta")
 
     def batchnorm_alarm(self) -> str | None:
         """Says so when samples look different under a batch's own statistics: what turns people's images to chaos after loading."""
@@ -112,14 +124,17 @@ class FolderSubject:
         if self.dataset.size is None or len(self.dataset.shape) != 3:
             raise UsageError(f"{path} holds no images: give a folder of PNG or JPEG files, or a model.")
 
-    def samples(self, n: int, seed: int) -> Iterator[Tensor]:
+    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor]:
         if self.dataset.size < n:
             raise UsageError(
                 f"{self.name} holds {self.dataset.size:,} images and the protocol takes {n:,}: add images, or name a smaller protocol."
             )
         chosen = torch.randperm(self.dataset.size, generator=generator(seed, "eval samples"))[:n]
-        for part in chosen.split(BATCH):
-            yield as_real(self.dataset.batch(part.numpy()), self.device)
+        for i, part in enumerate(chosen.split(BATCH)):
+            if mine(i):
+                yield as_real(self.dataset.batch(part.numpy()), self.device)
+            else:
+                yield torch.empty(len(part), *self.dataset.shape, device="meta")
 
 
 def open_subject(path: str, device: torch.device, raw: bool = False, like: DataConfig | None = None) -> ModelSubject | FolderSubject:
