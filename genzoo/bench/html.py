@@ -197,4 +197,4 @@ def _figure(cell: Cell, kind: str, pictures: Path) -> str:
         height=picture.height,
         class_="pixelated" if picture.pixelated else None,
     )
-    return tag("figure", image, caption)
+    return tag("figure", image, caption, class_="wide" if picture.width > 2 * picture.height else None)
