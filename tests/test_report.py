@@ -391,3 +391,21 @@ def test_equal_rows_of_a_table(full: Path) -> None:
     for data in results.groups:
         table = results_table(results, data)
         assert {len(entries) for entries in table.rows} == {len(table.head)}
+
+
+def test_findings_of_a_person_stand_in_both_reports_and_go_stale(folder: Folder) -> None:
+    out = folder(suite(), score("a", 0, 1.0), cell("a", 0))
+    (out / "results/2d.md").write_text("Rings are **hard** <b>for</b> all.\n")
+    markdown, page = written(out)
+    assert "### What the numbers say\n\nRings are **hard**" in markdown
+    assert "Rings are <strong>hard</strong> &lt;b&gt;" in page
+    (out / "results/2d.md").write_text("Rings are easy.\n")
+    assert "is older than" in check_report(out)
+
+
+def test_a_column_that_only_another_data_set_is_scored_by_is_left_out(folder: Folder) -> None:
+    other = {"protocol": "rec100_test", "value": "sse", "title": "SSE", "better": "lower"}
+    lines = [score("a", 0, 1.0), score("a", 0, None, data="faces", protocol="rec100_test", values={"sse": 2.0})]
+    out = folder(suite(columns=[KL, other]), *lines, cell("a", 0), cell("a", 0, data="faces"))
+    results = read_results(out / "results/2d.jsonl")
+    assert [[c.title for c in results.columns(data)] for data in ("rings", "faces")] == [[KL["title"]], ["SSE"]]

@@ -10,6 +10,7 @@ from genzoo.bench.pictures import Embedded, embed
 from genzoo.bench.results import Cell, SuiteResults
 from genzoo.bench.tables import (
     CELLS_TITLE,
+    FINDINGS_TITLE,
     LEGEND,
     NOT_FOUND,
     Protocol,
@@ -62,7 +63,9 @@ def _nav(suites: Sequence[SuiteResults]) -> str:
 
 
 def _suite(results: SuiteResults, index: int, styles: Styles, pictures: Path) -> str:
-    parts = [tag("h2", text(results.suite.title)), _about(results.suite.about)]
+    parts = [tag("h2", text(results.suite.title)), _prose(results.suite.about)]
+    if results.findings:
+        parts += [tag("h3", FINDINGS_TITLE), _prose(results.findings)]
     if said := notes(results):
         parts.append(tag("ul", *(tag("li", text(sentence)) for sentence in said), class_="notes"))
     parts += [_failed(results), _missing(results)]
@@ -75,8 +78,8 @@ def _suite(results: SuiteResults, index: int, styles: Styles, pictures: Path) ->
     return tag("section", *parts, id=f"suite{index}", class_="suite")
 
 
-def _about(markdown: str) -> str:
-    """Renders a suite's description; raw HTML in it is shown as text, and pictures as links."""
+def _prose(markdown: str) -> str:
+    """Renders what a person wrote; raw HTML in it is shown as text, and pictures as links."""
     from markdown_it import MarkdownIt
 
     return tag("div", MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(markdown), class_="about")

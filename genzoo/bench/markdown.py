@@ -3,7 +3,19 @@
 from collections.abc import Iterable, Sequence
 
 from genzoo.bench.results import SuiteResults
-from genzoo.bench.tables import CELLS_TITLE, LEGEND, Entry, Protocol, Table, cells_table, notes, overview, protocols, results_table
+from genzoo.bench.tables import (
+    CELLS_TITLE,
+    FINDINGS_TITLE,
+    LEGEND,
+    Entry,
+    Protocol,
+    Table,
+    cells_table,
+    notes,
+    overview,
+    protocols,
+    results_table,
+)
 
 _ESCAPES = str.maketrans({"&": "&amp;", "|": "\\|", "<": "&lt;", ">": "&gt;", "*": "\\*", "`": "\\`", "[": "\\[", "\n": " ", "\r": " "})
 
@@ -24,6 +36,9 @@ def _suite(results: SuiteResults) -> Iterable[str]:
     yield f"## {_escaped(results.suite.title)}"
     if results.suite.about:
         yield results.suite.about.strip()
+    if results.findings:
+        yield f"### {FINDINGS_TITLE}"
+        yield results.findings
     for data in results.groups:
         yield f"### {_escaped(data)}"
         yield table(results_table(results, data))

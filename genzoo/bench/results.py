@@ -130,6 +130,7 @@ class SuiteResults:
     cells: tuple[Cell, ...]  # in the suite's order, whatever the order in which they finished
     failures: tuple[Failure, ...]
     skipped_lines: int  # lines that were cut short
+    findings: str = ""  # markdown: what a person concluded, from results/<suite>.md
 
     @property
     def labels(self) -> list[str]:
@@ -180,6 +181,7 @@ def read_results(path: Path) -> SuiteResults:
 
     A later line replaces an earlier one of the same kind and cell (for scores: and protocol). A cell that finished after it failed
     is no failure. Lines that are not JSON were cut short by a kill: they are counted and left out. Unknown keys and kinds are ignored.
+    `<suite>.md` beside it holds what a person found in the numbers.
 
     Raises:
         UsageError: a line lacks a key or holds a value of the wrong type.
@@ -204,7 +206,9 @@ def read_results(path: Path) -> SuiteResults:
     suite = last.get(("suite",), Suite(suite=path.stem, title=path.stem))
     runs = _in_order([x for x in last.values() if not isinstance(x, Suite)], suite)
     scores, cells, failures = (tuple(x for x in runs if isinstance(x, cls)) for cls in (Score, Cell, Failure))
-    return SuiteResults(suite, scores, cells, failures, skipped)
+    beside = path.with_suffix(".md")
+    findings = beside.read_text(encoding="utf-8").strip() if beside.is_file() else ""
+    return SuiteResults(suite, scores, cells, failures, skipped, findings)
 
 
 _KINDS = {"suite": Suite, "score": Score, "cell": Cell, "failure": Failure}

@@ -13,6 +13,7 @@ ABSENT = "–"
 NOT_FOUND = "not found"
 DETAILS = ("extractor", "extractor_hash", "resize", "n_real", "n_fake", "weights", "batchnorm")  # first, in this order
 SHOWN = 8  # different values of one field of a protocol that are written out
+FINDINGS_TITLE = "What the numbers say"
 CELLS_TITLE = "Every cell (± here: standard deviation over repeated draws from one model)"
 LEGEND = (
     "mean ± sample standard deviation over seeds; no ± means one seed. Arrows show the better direction. **Bold**: the best mean of a "
