@@ -219,6 +219,7 @@ def test_a_suite_in_no_text_encoding_is_no_toml(capsys):
         (["quik"], "Did you mean quick"),
         (["missing.toml"], "No suite is called 'missing.toml'"),
         (["quick", "--jobs", "0"], "give at least 1"),
+        (["quick", "--cells", "*celeba*"], "no cell of quick is called so"),
         (["quick", "--seeds", "0;1"], "--seeds 0,1,2"),
         (["quick", "--seeds", ""], "--seeds 0,1,2"),
         (["quick", "--seeds", "-1"], "train.seed"),

@@ -22,7 +22,19 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     "interpolate": ["--data", "--help", "--n", "--out", "--seed", "--set", "--steps"],
     "encode": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "eval": ["--data", "--extractor-weights", "--help", "--list", "--metrics", "--out", "--res", "--seed", "--set"],
-    "bench": ["--budget-images", "--check", "--data", "--extractor-weights", "--help", "--jobs", "--list", "--out", "--report", "--seeds"],
+    "bench": [
+        "--budget-images",
+        "--cells",
+        "--check",
+        "--data",
+        "--extractor-weights",
+        "--help",
+        "--jobs",
+        "--list",
+        "--out",
+        "--report",
+        "--seeds",
+    ],
     "list": ["--help"],
 }
 

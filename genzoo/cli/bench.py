@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from fnmatch import fnmatch
 from pathlib import Path
 
 from genzoo.errors import UsageError
@@ -27,6 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="cells at a time; they share the cores (default 1)")
     parser.add_argument("--seeds", metavar="A,B", help="seeds to run instead of the suite's own: 0,1,2")
+    parser.add_argument("--cells", metavar="GLOB", default="*", help="run only cells of these names, as --list shows them: '*digits*'")
     parser.add_argument("--budget-images", metavar="N", help="length of every run, instead of the suite's: 20k")
     parser.add_argument("--extractor-weights", metavar="PATH", help="weights of the feature extractor: Inception's file or its folder")
     parser.add_argument("--list", action="store_true", help="show the suites, or the cells of SUITE and what each would need")
@@ -51,12 +53,18 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         raise UsageError("genzoo bench starts its own processes: run it without a launcher, with --jobs N.")
     if args.jobs < 1:
         raise UsageError(f"--jobs {args.jobs}: give at least 1.")
+    from genzoo.bench.runner import header
     from genzoo.bench.suites import get_suite
 
     name, spec = get_suite(args.suite)
     cells = spec.cells(name, _seeds(args.seeds), args.budget_images, dict(_place(text) for text in args.data))
     weights = Path(args.extractor_weights).expanduser() if args.extractor_weights else None
-    return _list(name, spec, cells, weights) if args.list else _bench(name, spec, cells, out, args.jobs, weights)
+    chosen = [cell for cell in cells if fnmatch(cell.name, args.cells)]
+    if not chosen:
+        raise UsageError(f"--cells {args.cells}: no cell of {name} is called so; `genzoo bench {args.suite} --list` shows them.")
+    if args.list:
+        return _list(name, spec, chosen, weights)
+    return _bench(header(name, spec, cells), chosen, out, args.jobs, weights)
 
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:
@@ -87,10 +95,11 @@ def _list(name: str, spec: "object", cells: list, weights: Path | None) -> int:
     return 0
 
 
-def _bench(name: str, spec: "object", cells: list, out: Path, jobs: int, weights: Path | None) -> int:
+def _bench(suite: dict, cells: list, out: Path, jobs: int, weights: Path | None) -> int:
     from genzoo.bench.report import write_report
-    from genzoo.bench.runner import Results, failure, header, missing, obstacle, run_cells
+    from genzoo.bench.runner import Results, failure, missing, obstacle, run_cells
 
+    name = suite["suite"]
     results = Results(out, name)
     todo = missing(cells, results)
     print(f"{name}: {len(cells)} cells, {len(cells) - len(todo)} done, {len(todo)} to run, {jobs} at a time, into {out}")
@@ -99,7 +108,7 @@ def _bench(name: str, spec: "object", cells: list, out: Path, jobs: int, weights
     if blocked and len(blocked) == len(cells):
         lines = dict.fromkeys(f"{cell.data}: {reasons[cell.name]}{f' (one cell: {cell.cost})' if cell.cost else ''}" for cell in blocked)
         raise UsageError(f"No cell of {name} can run here: {'; '.join(lines)}")
-    results.append([header(name, spec, cells), *(failure(cell, reasons[cell.name]) for cell in blocked)])
+    results.append([suite, *(failure(cell, reasons[cell.name]) for cell in blocked)])
     try:
         failed = len(blocked) + run_cells([cell for cell in todo if cell.name not in reasons], results, out, jobs, weights)
     except KeyboardInterrupt:
