@@ -19,6 +19,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
     os.environ["GENZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """For networks that are too small to share."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 CLASSIFIER_IMAGES = 150 * 128  # seen by the tests' classifier of digits: 150 steps
 
 

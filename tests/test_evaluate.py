@@ -29,20 +29,13 @@ from genzoo.metrics.subject import ALARM, FolderSubject, ModelSubject, open_subj
 from genzoo.nn.batchnorm import batch_statistics, batchnorms, disagreement, recalibrate
 from genzoo.spec import DataConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 DIGITS = DataConfig(name="digits", size=(8, 8), channels=1)
 IMAGES = ("data.name=digits", "data.size=8,8", "data.limit=none", "arch.channels=4", "train.batch=32", "train.duration=40it")
 POINTS = ("data.name=8gaussians", "data.size=none", "data.limit=none", "arch.hidden=8,8", "train.duration=40it", "train.ema=0")
 FAST = ("train.log_every=1", "train.snapshot_every=100%")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """These networks are too small to share."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -24,16 +24,9 @@ from genzoo.metrics.extractors import INCEPTION_FILE, Extractor, get_extractor, 
 from genzoo.metrics.features import VALUES, dataset_features, dataset_statistics, extract
 from genzoo.spec import DataConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DIGITS = DataConfig(name="digits", size=(8, 8), channels=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """These networks are too small to share."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -21,16 +21,10 @@ from genzoo.metrics.kernel import kernel_distance
 from genzoo.metrics.prdc import prdc
 from genzoo.metrics.reconstruction import lpips, psnr, ssim
 
-pytestmark = pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # clean-fid's way to call scipy
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """These tensors are too small to share."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning"),  # clean-fid's way to call scipy
+]
 
 
 def two_sets(n: int, m: int, dims: int) -> tuple[Tensor, Tensor]:

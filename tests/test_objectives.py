@@ -2,7 +2,6 @@
 
 import copy
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +22,8 @@ from genzoo.nn import build_decoder, build_encoder
 from genzoo.noise import Noise
 from genzoo.objective import Objective, Progress, Update, frozen, lockstep
 from genzoo.spec import ArchConfig
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 N, Z, STEPS, LR = 6, 3, 5, 5e-3
 TOLERANCE = 1e-12  # absolute, on weights and buffers after STEPS of Adam; measured: 1e-14, as the transcriptions round in other places
@@ -50,15 +51,6 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "softintrovae-official": ("softintrovae", {"form": "official", **BETAS}),
 }
 TWO_PLAYERS = [form for form in FORMS if form != "vae"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """These networks are too small to share."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def objective_of(form: str, kind: str = "conv", **more: Any) -> Objective:

@@ -177,8 +177,7 @@ def _inception_file(weights: str | Path | None) -> Path:
         except (URLError, OSError) as error:
             problem = f"the download failed ({error})"
     raise UsageError(
-        f"the Inception weights are not here and {problem}: put {inception_url} at {own}, or say where it is "
-        "by --extractor-weights or GENZOO_INCEPTION."
+        f"the Inception weights are not here and {problem}: put {inception_url} at {own}, or say where by --extractor-weights."
     )
 
 
