@@ -10,7 +10,6 @@ from genzoo.errors import UsageError
 from genzoo.spec import DataConfig
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from genzoo.data import Dataset
@@ -37,17 +36,13 @@ def add_data(parser: argparse.ArgumentParser, n: int | None) -> None:
     )
 
 
-def fastest_device() -> "torch.device":
-    import torch
-
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-
-
 def load_model(path: str) -> "Autoencoder":
     """Loads a trained model onto the fastest device at hand."""
+    import torch
+
     from genzoo.registry import load
 
-    return load(path).to(fastest_device())
+    return load(path).to(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from genzoo.duration import Duration
+from genzoo.models.points import points_preset
 from genzoo.spec import Preset, config
 
 
@@ -41,20 +42,8 @@ LONG = "700000it"
 
 
 def _points(name: str, margin: float, beta: float) -> Preset:
-    return Preset(
-        data={"name": name},
-        arch={"z_dim": 2, "encoder": "mlp", "decoder": "mlp"},
-        objective={"margin": margin, "beta": beta, "warmup": "2000it"},
-        train={
-            "batch": 512,
-            "duration": "30000it",
-            "lr_drops": ("10000it", "15000it"),
-            "snapshot_every": "10%",
-            "log_every": 50,
-            "ema": 0.0,
-        },
-        source="ours: no 2-D settings are published; margin and beta by the search of benchmarks/2d, the rest is Soft-IntroVAE's",
-    )
+    source = "ours: no 2-D settings are published; margin and beta by the search of benchmarks/2d, the rest is Soft-IntroVAE's"
+    return points_preset(name, {"margin": margin, "beta": beta, "warmup": "2000it"}, source)
 
 
 PRESETS = {

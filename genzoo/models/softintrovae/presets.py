@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from genzoo.duration import Duration
+from genzoo.models.points import points_preset
 from genzoo.spec import Preset, config
 
 
@@ -37,14 +38,7 @@ DROP = {"lr_drops": ("350ep",), "lr_factor": 0.1}
 
 
 def _points(name: str, kl: float, rec: float, neg: float) -> Preset:
-    drops = {"lr_drops": ("10000it", "15000it"), "lr_factor": 0.1}
-    return Preset(
-        data={"name": name},
-        arch={"z_dim": 2, "encoder": "mlp", "decoder": "mlp"},
-        objective={"beta_kl": kl, "beta_rec": rec, "beta_neg": neg, "warmup": "2000it"},
-        train={"batch": 512, "duration": "30000it", "snapshot_every": "10%", "log_every": 50, "ema": 0.0, **drops},
-        source=CODE,
-    )
+    return points_preset(name, {"beta_kl": kl, "beta_rec": rec, "beta_neg": neg, "warmup": "2000it"}, CODE)
 
 
 def _images(

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from genzoo.models.points import points_preset
 from genzoo.spec import Preset, config
 
 
@@ -16,20 +17,8 @@ class VAEConfig:
 
 
 def _points(name: str, beta: float) -> Preset:
-    return Preset(
-        data={"name": name},
-        arch={"z_dim": 2, "encoder": "mlp", "decoder": "mlp"},
-        objective={"beta": beta, "beta_rec": 1.0},
-        train={
-            "batch": 512,
-            "duration": "30000it",
-            "lr_drops": ("10000it", "15000it"),
-            "snapshot_every": "10%",
-            "log_every": 50,
-            "ema": 0.0,
-        },
-        source="ours: no 2-D settings are published; beta by the search of benchmarks/2d, the rest is Soft-IntroVAE's",
-    )
+    source = "ours: no 2-D settings are published; beta by the search of benchmarks/2d, the rest is Soft-IntroVAE's"
+    return points_preset(name, {"beta": beta, "beta_rec": 1.0}, source)
 
 
 PRESETS = {
