@@ -1,7 +1,7 @@
 """One trainer for every adversarial autoencoder: it knows updates and networks by name, and no model, loss or role."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from genzoo.registry import get_spec
 from genzoo.resolve import build, flat, to_json
 from genzoo.spec import RunConfig
 from genzoo.training.checkpoint import Checkpoints
+from genzoo.training.graph import CompiledStep, Phase
 from genzoo.training.launch import StopFlag, average_in_place, make_accelerator, peak_memory, resume_command
 from genzoo.training.loader import Batches, as_real, load
 from genzoo.training.log import RunStopped, Window
@@ -69,6 +70,7 @@ class Trainer:
         for net in self.nets.values():
             self.acc.prepare_model(net, evaluation_mode=True)  # autocast, no wrapper
         self.optimizers = {name: self.acc.prepare_optimizer(make_optimizer(name, net, c)) for name, net in self.nets.items()}
+        self._run = CompiledStep(self.model, self._gradients, self._move) if c.compile else self._eager
         self.checkpoints = Checkpoints(self.folder.path / "checkpoints", c.keep)
         self.snapshots = Snapshots(self)
 
@@ -154,38 +156,51 @@ class Trainer:
     def progress(self) -> Progress:
         return Progress(step=self.step, batch=self.config.train.batch, total_nimg=self.total_nimg, epoch_nimg=self.dataset.size)
 
-    def train_step(self, batch: Tensor, at: Progress) -> list[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    def train_step(self, batch: Tensor, at: Progress) -> list[Phase]:
         """Runs one iteration of the objective on this process's part of the batch, all its phases; returns each phase's scalars."""
         torch.manual_seed(generator(self.config.train.seed, f"torch/{self.rank}", at.step).initial_seed())  # dropout in trunks
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(group["base_lr"], self.config.train, at)
-        steps = [self.objective.step(self.model, micro, at) for micro in self._micro_batches(batch, at)]
-        phases = [self._apply(phase) for phase in lockstep(steps, mean=lambda value: self.acc.reduce(value, "mean"))]
+        phases = self._run(list(self._micro_batches(batch, at)), at)
         self._average_buffers()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         return phases
 
-    def _apply(self, phase: Iterator[Update]) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-        """One optimiser step of the networks that a phase trains, from the gradients of all micro-batches and processes."""
-        c = self.config.train
+    def _eager(self, batches: Sequence[Any], at: Progress) -> list[Phase]:
+        """All phases of a step, as PyTorch runs them; `train.compile` replaces this."""
+        return [(trains, scalars | self._move(trains)) for trains, scalars in self._gradients(batches, at)]
+
+    def _gradients(self, batches: Sequence[Any], at: Progress) -> Iterator[Phase]:
+        """Computes one phase after the other, from all micro-batches; to be resumed after its networks have been moved."""
+        steps = [self.objective.step(self.model, micro, at) for micro in batches]
+        for phase in lockstep(steps, mean=lambda value: self.acc.reduce(value, "mean")):
+            yield self._backward(phase)
+
+    def _backward(self, phase: Iterator[Update]) -> Phase:
+        """Leaves a phase's gradients in `.grad`, averaged over micro-batches."""
+        share = self.config.train.accumulate
         trains: tuple[str, ...] = ()
         scalars: dict[str, Tensor] = {}
         for update in phase:
             trains = update.trains
             inputs = [p for name in trains for p in self.nets[name].parameters() if p.requires_grad]
-            self.acc.backward(update.loss / c.accumulate, inputs=inputs, retain_graph=update.keep_graph)
+            self.acc.backward(update.loss / share, inputs=inputs, retain_graph=update.keep_graph)
             for name, value in update.logs.items():
-                scalars[name] = scalars.get(name, 0) + value / c.accumulate
+                scalars[name] = scalars.get(name, 0) + value / share
+        return trains, scalars
+
+    def _move(self, trains: Sequence[str]) -> dict[str, Tensor]:
+        """One optimiser step of some networks, from the gradients of all processes; returns the gradients' norms."""
+        norms = {}
         for name in trains:
-            grads = self._average_gradients(self.nets[name])
-            scalars[f"gradient/{name}"] = norm = torch.nn.utils.get_total_norm(grads)
-            if c.clip:
-                torch.nn.utils.clip_grads_with_norm_(self.nets[name].parameters(), c.clip, norm)
+            norms[f"gradient/{name}"] = norm = torch.nn.utils.get_total_norm(self._average_gradients(self.nets[name]))
+            if clip := self.config.train.clip:
+                torch.nn.utils.clip_grads_with_norm_(self.nets[name].parameters(), clip, norm)
             self.optimizers[name].step()
             self.optimizers[name].zero_grad()
-        return trains, scalars
+        return norms
 
     def _average_gradients(self, net: nn.Module) -> list[Tensor]:
         """Averages a network's gradients over processes in one message; a parameter without gradient counts as zero."""
