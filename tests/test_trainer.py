@@ -266,6 +266,6 @@ def test_a_launch_that_would_silently_run_alone_is_refused(monkeypatch):
         def __init__(self, **_):
             pass
 
-    monkeypatch.setattr(launch, "Accelerator", Alone)
+    monkeypatch.setattr(launch, "Processes", Alone)
     with pytest.raises(UsageError, match="announced 2 processes and this one sees 1"):
         launch.make_accelerator("cpu", "fp32", (), Path("run"))

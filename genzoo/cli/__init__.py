@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn
@@ -28,6 +29,9 @@ EXAMPLES = """examples:
   genzoo train introvae --data FOLDER --res 128
   genzoo sample runs/introvae.toyfaces32-toyfaces-32-s0 --n 64
   genzoo list presets"""
+
+
+LATER = 3  # seconds that a silent process outlives the one that tells: a launcher ends all when one has ended
 
 
 class Parser(argparse.ArgumentParser):
@@ -78,12 +82,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        if type(error).__name__ == "RunStopped":  # known by name: its module imports torch
-            return _fail(str(error), 1)
+        kinds = {kind.__name__ for kind in type(error).__mro__}  # known by name: their module imports torch
+        if "RunStopped" in kinds:
+            return _fail(str(error), 1, told_by=("0", "1") if "PeerLost" in kinds else ("0",))  # one of the two may be the one that is lost
         raise
 
 
-def _fail(message: str, status: int) -> int:
-    if os.environ.get("RANK", "0") == "0":  # several processes make the same mistake; one tells it
+def _fail(message: str, status: int, told_by: tuple[str, ...] = ("0",)) -> int:
+    if os.environ.get("RANK", "0") in told_by:  # several processes make the same mistake; one tells it
         print(f"genzoo: {message}", file=sys.stderr)
+    else:
+        time.sleep(LATER)
     return status

@@ -1,35 +1,92 @@
-"""How a run starts, stops and keeps its processes alike: the Accelerator, Ctrl-C, averages over processes."""
+"""How a run starts, stops and keeps its processes alike: launchers, Ctrl-C, lost processes, averages over processes."""
 
 import os
+import re
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 from torch import Tensor
 
 from genzoo.errors import UsageError
+from genzoo.training.log import PeerLost
+
+PATIENCE = timedelta(minutes=30)  # gloo's default; nccl's 10 minutes could be over before the first process has decoded the data
+TORCHRUN = "torchrun --standalone --nproc_per_node N -m genzoo ..."
+SHARDING = {  # variables of `accelerate launch`, and what they ask for
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
+}
 
 
-def make_accelerator(device: str, precision: str, trackers: Sequence[str], folder: Path) -> Accelerator:
+class Processes(Accelerator):
+    """An Accelerator whose collectives say in one line that another process is gone."""
+
+    def reduce(self, *args: Any, **kwargs: Any) -> Any:
+        with self._peers():
+            return super().reduce(*args, **kwargs)
+
+    def gather(self, *args: Any, **kwargs: Any) -> Any:
+        with self._peers():
+            return super().gather(*args, **kwargs)
+
+    def wait_for_everyone(self) -> None:
+        with self._peers():
+            super().wait_for_everyone()
+
+    @contextmanager
+    def main_process_first(self) -> Iterator[None]:
+        if not self.is_main_process:
+            self.wait_for_everyone()
+        yield
+        if self.is_main_process:
+            self.wait_for_everyone()
+
+    @contextmanager
+    def _peers(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # gloo and nccl raise nothing more precise
+            if self.num_processes == 1:
+                raise
+            cause = re.search(r"Connection [^.\[]*|[Tt]imed out[^.\[]*", str(error))
+            raise PeerLost(
+                f"Process {self.process_index} of {self.num_processes} lost another one, which died or stopped first "
+                f"({cause[0].strip() if cause else str(error).splitlines()[0]}). What was saved is whole. To go on from there:\n"
+                f"  {resume_command(Path(self.project_dir))}"
+            ) from error
+
+
+def make_accelerator(device: str, precision: str, trackers: Sequence[str], folder: Path) -> Processes:
     """Makes the Accelerator, and refuses what it would pass over in silence.
 
     Raises:
-        UsageError: the launcher announced more processes than Accelerate sees, or a tracker is unknown or not installed.
+        UsageError: a launcher's mistake (`launch_mistake`), or a tracker that is unknown or not installed.
     """
     cpu = device == "cpu" or not torch.accelerator.is_available()
+    if mistake := launch_mistake(os.environ, gpus=None if cpu else torch.accelerator.device_count()):
+        raise UsageError(mistake)
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers"))
     AcceleratorState._reset_state()  # or a second run of this process could have no other precision than the first
     try:
-        acc = Accelerator(
-            cpu=cpu, mixed_precision={"fp32": "no", "bf16": "bf16"}[precision], log_with=list(trackers) or None, project_config=project
+        acc = Processes(
+            cpu=cpu,
+            mixed_precision={"fp32": "no", "bf16": "bf16"}[precision],
+            log_with=list(trackers) or None,
+            project_config=project,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
         )
     except ValueError as error:
         raise UsageError(f"train.trackers={','.join(trackers)}: {error}") from error
@@ -40,11 +97,33 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
         )
     announced = int(os.environ.get("WORLD_SIZE", 1))
     if acc.num_processes != announced:
-        raise UsageError(
-            f"The launcher announced {announced} processes and this one sees {acc.num_processes}: "
-            "start with `torchrun --standalone --nproc_per_node N -m genzoo train ...`."
-        )
+        raise UsageError(f"The launcher announced {announced} processes and this one sees {acc.num_processes}: start with `{TORCHRUN}`.")
     return acc
+
+
+def launch_mistake(env: Mapping[str, str], gpus: int | None) -> str | None:
+    """Says what is wrong with a launch that would run, but not as asked for; None where nothing is.
+
+    Args:
+        env: the environment that the launcher left.
+        gpus: how many this machine has, or None on CPU.
+    """
+    for variable, name in SHARDING.items():
+        if env.get(variable, "false").lower() == "true":
+            return (
+                f"{name} would shard nothing here, networks are not wrapped: start with `{TORCHRUN}` "
+                "(docs/processes.md says what saves memory instead)."
+            )
+    if env.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1") != "1":
+        return "ACCELERATE_GRADIENT_ACCUMULATION_STEPS would scale every gradient: unset it, and use --set train.accumulate=K."
+    # `accelerate launch` leaves these without the others when it was asked for several processes and starts one.
+    alone = not env.keys() & {"WORLD_SIZE", "LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"}
+    if alone and env.keys() >= {"ACCELERATE_USE_CPU", "MASTER_PORT"}:
+        return f"`accelerate launch` was asked for several processes and started one: start with `{TORCHRUN}`."
+    here = int(env.get("LOCAL_WORLD_SIZE", 1))
+    if gpus is not None and here > gpus:
+        return f"{here} processes share {gpus} GPU here: start at most {gpus}, or hide the GPUs with CUDA_VISIBLE_DEVICES= to run on CPU."
+    return None
 
 
 class StopFlag:
@@ -86,7 +165,12 @@ def peak_memory(device: torch.device) -> int:
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to resume: the command itself, or the call of a notebook."""
-    if Path(sys.argv[0]).parts[-1:] == ("genzoo",) or Path(sys.argv[0]).parts[-2:] == ("genzoo", "__main__.py"):
-        return f"genzoo {shlex.join(sys.argv[1:])}"
-    return f"Trainer(config, out={str(folder)!r}).fit()"
+    """What to type to resume: the command itself, with its launcher, or the call of a notebook."""
+    if Path(sys.argv[0]).parts[-1:] != ("genzoo",) and Path(sys.argv[0]).parts[-2:] != ("genzoo", "__main__.py"):
+        return f"Trainer(config, out={str(folder)!r}).fit()"
+    world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    command = f"genzoo {shlex.join(sys.argv[1:])}"
+    if world == 1:
+        return command
+    nodes = "--standalone" if world == local else f"--nnodes {world // local} --rdzv_backend c10d --rdzv_endpoint HOST:PORT"
+    return f"torchrun {nodes} --nproc_per_node {local} -m {command}"

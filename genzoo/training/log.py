@@ -14,6 +14,10 @@ class RunStopped(RuntimeError):
     """A run that cannot go on; the message says where it stopped and what to try."""
 
 
+class PeerLost(RunStopped):
+    """Another process of the run is gone, and with it every step to come."""
+
+
 class Window:
     """The scalars of the steps since the last read, kept on the device so that no step waits for the host."""
 
