@@ -1,31 +1,202 @@
-"""Several processes on one machine, through a real launcher."""
+"""Several processes on one machine, through real launchers: gloo, two processes.
+
+One launch trains every equality case, one after the other; the tests compare what it left with runs of one process.
+"""
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
+from typing import get_args, get_type_hints
 
+import psutil
 import pytest
+import torch
 from conftest import ROOT, TINY
 from safetensors.torch import load_file
 
+from genzoo import Trainer, list_models, resolve
+from genzoo.registry import get_spec
+from genzoo.training.checkpoint import Checkpoints
+from genzoo.training.launch import launch_mistake
+
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+FEW = (*TINY, "train.duration=40", "train.snapshot_every=100%", "train.device=cpu")  # five steps
+LONG = (*TINY, "train.duration=320", "train.snapshot_every=4it", "train.log_every=2", "train.device=cpu", "objective.warmup=2it")
+TOLERANCE = 1e-5  # of a weight after five steps; a sum in another order is off by 1e-7 of a gradient, and Adam divides by its size
+
+DRIVER = """
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
 from genzoo import Trainer, resolve
 
+for out, (model, settings) in json.loads(Path("runs.json").read_text()).items():
+    trainer = Trainer(resolve(model, settings=settings), out=out, progress=False)
+    trainer.fit()
+    state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in trainer.model.state_dict().items()}
+    save_file(state, f"{out}-rank{trainer.rank}.safetensors")
+"""
 
-@pytest.mark.parametrize(("model", "extra"), [("introvae", ("objective.form=official",)), ("softintrovae", ())])
-def test_two_processes_equal_one(tmp_path, model, extra):
-    """Same global batch, no BatchNorm, five steps: the weights agree to 1e-5, and the replicas' logs are written once."""
-    settings = [*TINY, "objective.warmup=1it", "arch.norm=none", "train.duration=40", "train.device=cpu", *extra]
-    args = ["-m", "genzoo", "train", model, *(part for text in settings for part in ("--set", text)), "--out"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    for launcher, out in (([sys.executable], "one"), (two, "two")):
-        done = subprocess.run([*launcher, *args, out], env=env, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    one, both = (load_file(tmp_path / out / "model" / "diffusion_pytorch_model.safetensors") for out in ("one", "two"))
-    assert max((one[key] - both[key]).abs().max().item() for key in one) < 1e-5
-    assert len((tmp_path / "one" / "log.jsonl").read_text().splitlines()) == len((tmp_path / "two" / "log.jsonl").read_text().splitlines())
+
+def forms() -> list[tuple[str, str | None]]:
+    """Every model in every form that its configuration offers."""
+    hints = {model: get_type_hints(get_spec(model).config) for model in list_models()}
+    return [(model, form) for model in hints for form in (get_args(hints[model]["form"]) if "form" in hints[model] else (None,))]
+
+
+def few(model: str, form: str | None, *more: str) -> list[str]:
+    warmup = ("objective.warmup=1it",) if "warmup" in get_type_hints(get_spec(model).config) else ()
+    return [*FEW, *warmup, *([f"objective.form={form}"] if form else []), "arch.norm=none", *more]
+
+
+def alone(model: str, settings: list[str], out: Path) -> dict[str, torch.Tensor]:
+    """Trains in this process; returns the networks' weights and buffers."""
+    trainer = Trainer(resolve(model, settings=settings), out=out, progress=False)
+    trainer.fit()
+    return trainer.model.state_dict()
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max((a[key] - b[key]).abs().max().item() for key in a)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory, own_cache) -> Path:
+    """The folder in which two processes have trained everything that the tests compare: runs, and each process's weights."""
+    folder = tmp_path_factory.mktemp("both")
+    alone("introvae", few("introvae", "official", "train.duration=16"), folder / "one-then-two")
+    runs = {f"{model}-{form}-{k}": (model, few(model, form, f"train.accumulate={k}")) for model, form in forms() for k in (1, 2)}
+    runs["batchnorm"] = ("softintrovae", few("softintrovae", "official", "arch.norm=batch"))
+    runs["one-then-two"] = ("introvae", few("introvae", "official"))
+    runs["two-then-one"] = ("introvae", few("introvae", "official", "train.duration=16"))
+    runs["whole"] = ("introvae", LONG)
+    (folder / "runs.json").write_text(json.dumps(runs))
+    (folder / "driver.py").write_text(DRIVER)
+    done = subprocess.run([*TWO, "driver.py"], env=environment(), cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def replicas(folder: Path, run: str) -> dict[str, torch.Tensor]:
+    """The weights and buffers that both processes ended with, after making sure that they are the same bits."""
+    first, second = (load_file(folder / f"{run}-rank{rank}.safetensors") for rank in (0, 1))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    return first
+
+
+@pytest.mark.parametrize(("model", "form"), forms())
+def test_processes_and_micro_batches_equal_the_whole_batch(both, model, form):
+    """2 processes, 2 micro-batches, and 2 x 2, against the same batch in one piece; no BatchNorm, which sees its own part only."""
+    whole = alone(model, few(model, form), Path("whole"))
+    assert distance(whole, alone(model, few(model, form, "train.accumulate=2"), Path("micro"))) < TOLERANCE
+    for k in (1, 2):
+        assert distance(whole, replicas(both, f"{model}-{form}-{k}")) < TOLERANCE
+    assert distance(whole, alone(model, few(model, form, "train.duration=32"), Path("shorter"))) > 2 * TOLERANCE  # a step moves more
+
+
+def test_batchnorm_is_the_same_in_all_processes(both):
+    """Each process normalises by its own part of the batch; the running statistics are averaged, so the replicas stay the same bits."""
+    state = replicas(both, "batchnorm")
+    means = [value for key, value in state.items() if key.endswith("running_mean")]
+    assert means
+    assert all(mean.abs().max() > 0 for mean in means)
+
+
+def test_a_checkpoint_resumes_on_another_number_of_processes(both):
+    whole = alone("introvae", few("introvae", "official"), Path("whole"))
+    assert distance(whole, replicas(both, "one-then-two")) < TOLERANCE
+    shutil.copytree(both / "two-then-one", "two-then-one")
+    assert distance(whole, alone("introvae", few("introvae", "official"), Path("two-then-one"))) < TOLERANCE
+    steps = [json.loads(line)["step"] for line in (both / "one-then-two" / "log.jsonl").read_text().splitlines()]
+    assert steps == [2, 2, 5, 5]  # the losses and the score, written once, before and after
+
+
+def launch(launcher: list[str], folder: Path) -> subprocess.Popen:
+    command = [*launcher, "-m", "genzoo", "train", "introvae", *(part for text in LONG for part in ("--set", text)), "--out", "run"]
+    return subprocess.Popen(command, env=environment(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_beyond(step: int, run: subprocess.Popen, folder: Path) -> None:
+    saved = Checkpoints(folder / "run" / "checkpoints", keep=2)
+    deadline = time.monotonic() + 120
+    while max(saved.steps(), default=0) <= step and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def test_stopped_then_a_process_killed_then_finished(both, tmp_path):
+    """SIGTERM to the launcher saves; SIGKILL to one process ends the other; resumed each time, it ends bit-identical to a whole run."""
+    run = launch(TWO, tmp_path)
+    wait_beyond(0, run, tmp_path)
+    run.send_signal(signal.SIGTERM)
+    out, _ = run.communicate(timeout=120)
+    assert "everything is saved. To resume:\n  torchrun --standalone --nproc_per_node 2 -m genzoo train introvae --set" in out
+    stopped = Checkpoints(tmp_path / "run" / "checkpoints", keep=2).steps()[-1]
+
+    run = launch(TWO, tmp_path)
+    wait_beyond(stopped, run, tmp_path)
+    first = next(child for child in psutil.Process(run.pid).children() if child.environ().get("RANK") == "0")
+    first.kill()
+    out, errors = run.communicate(timeout=120)  # not gloo's half an hour
+    assert run.returncode != 0
+    assert f"Resuming run at {stopped * 8} of 320 images." in out
+    assert errors.count("genzoo: Process 1 of 2 lost another one, which died or stopped first (Connection ") == 1
+    assert "go on from there:\n  torchrun --standalone --nproc_per_node 2 -m genzoo train introvae --set" in errors
+    assert "[rank1]: Traceback" not in errors
+
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]  # works without a GPU
+    run = launch(accelerate, tmp_path)
+    out, errors = run.communicate(timeout=240)
+    assert run.returncode == 0, errors
+    assert "on 2 x cpu" in out
+    ends = [load_file(folder / "model" / "diffusion_pytorch_model.safetensors") for folder in (tmp_path / "run", both / "whole")]
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[1])
+
+
+def test_accelerate_that_starts_one_process_instead_of_two_is_refused(tmp_path):
+    run = launch([sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"], tmp_path)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode != 0
+    assert "asked for several processes and started one: start with `torchrun --standalone --nproc_per_node N -m genzoo ...`" in errors
+    assert not (tmp_path / "run").exists()
+
+
+TORCHRUN = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("env", "gpus", "mistake"),
+    [
+        ({}, None, None),
+        ({}, 1, None),
+        (TORCHRUN, None, None),
+        (TORCHRUN, 2, None),
+        (TORCHRUN, 1, "2 processes share 1 GPU here"),
+        (TORCHRUN | {"ACCELERATE_USE_FSDP": "true"}, 2, "FSDP would shard nothing"),
+        (TORCHRUN | {"ACCELERATE_USE_FSDP": "false"}, 2, None),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, None, "DeepSpeed would shard nothing"),
+        ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}, None, "train.accumulate"),
+        ({"ACCELERATE_USE_CPU": "True"}, None, None),  # one process, as asked for
+        ({"ACCELERATE_USE_CPU": "True", "MASTER_PORT": "29500", "OMPI_COMM_WORLD_SIZE": "2"}, None, None),
+        ({"ACCELERATE_USE_CPU": "False", "MASTER_PORT": "29500"}, 1, "started one"),
+    ],
+)
+def test_launch_mistakes(env, gpus, mistake):
+    found = launch_mistake(env, gpus)
+    assert (found is None) if mistake is None else (mistake in found and "\n" not in found)
 
 
 def test_two_processes_score_as_one(tmp_path, digits_classifier):
@@ -33,10 +204,9 @@ def test_two_processes_score_as_one(tmp_path, digits_classifier):
     settings = (*TINY, "data.size=8,8", "arch.channels=8", "data.channels=1", "train.duration=40")
     Trainer(resolve("vae", data="digits", settings=settings), out=tmp_path / "run", progress=False).fit()
     args = ["-m", "genzoo", "eval", "run", "--metrics", "fd_classifier_digits_250_train,elbo50_test", "--out"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    env = environment()
     found = {}
-    for launcher, out in (([sys.executable], "one"), (two, "two")):
+    for launcher, out in (([sys.executable], "one"), (TWO, "two")):
         env["GENZOO_CACHE"] = str(tmp_path / f"cache-{out}")  # or the second would find the first's features
         shutil.copytree(digits_classifier, tmp_path / f"cache-{out}" / "classifiers" / digits_classifier.name)
         done = subprocess.run([*launcher, *args, out], env=env, cwd=tmp_path, capture_output=True, text=True)
