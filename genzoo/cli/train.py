@@ -61,6 +61,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         trainer.acc.print(f"note: {note}")
     folder = trainer.fit()
     trainer.acc.print(f"Done: {folder}/preview.png, {folder}/curves.png, {folder}/model. More images: genzoo sample {folder} --n 64")
+    trainer.acc.state.destroy_process_group()
     return 0
 
 

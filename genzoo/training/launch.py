@@ -79,8 +79,7 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
     if mistake := launch_mistake(os.environ, gpus=None if cpu else torch.accelerator.device_count()):
         raise UsageError(mistake)
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers"))
-    # Or a second run of this process could have no other precision than the first, and no process group, which the first has ended.
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    AcceleratorState._reset_state()  # or a second run of this process could have no other precision than the first
     try:
         acc = Processes(
             cpu=cpu,
