@@ -20,13 +20,14 @@ from conftest import ROOT, TINY
 from safetensors.torch import load_file
 
 from genzoo import Trainer, list_models, resolve
+from genzoo.cli import main
 from genzoo.registry import get_spec
 from genzoo.training.checkpoint import Checkpoints
 from genzoo.training.launch import launch_mistake
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 FEW = (*TINY, "train.duration=40", "train.snapshot_every=100%", "train.device=cpu")  # five steps
-LONG = (*TINY, "train.duration=320", "train.snapshot_every=4it", "train.log_every=2", "train.device=cpu", "objective.warmup=2it")
+LONG = (*TINY, "train.duration=256", "train.snapshot_every=4it", "train.log_every=2", "train.device=cpu", "objective.warmup=2it")
 TOLERANCE = 1e-5  # of a weight after five steps; a sum in another order is off by 1e-7 of a gradient, and Adam divides by its size
 
 DRIVER = """
@@ -105,7 +106,6 @@ def test_processes_and_micro_batches_equal_the_whole_batch(both, model, form):
     assert distance(whole, alone(model, few(model, form, "train.accumulate=2"), Path("micro"))) < TOLERANCE
     for k in (1, 2):
         assert distance(whole, replicas(both, f"{model}-{form}-{k}")) < TOLERANCE
-    assert distance(whole, alone(model, few(model, form, "train.duration=32"), Path("shorter"))) > 2 * TOLERANCE  # a step moves more
 
 
 def test_batchnorm_is_the_same_in_all_processes(both):
@@ -152,7 +152,7 @@ def test_stopped_then_a_process_killed_then_finished(both, tmp_path):
     first.kill()
     out, errors = run.communicate(timeout=120)  # not gloo's half an hour
     assert run.returncode != 0
-    assert f"Resuming run at {stopped * 8} of 320 images." in out
+    assert f"Resuming run at {stopped * 8} of 256 images." in out
     assert errors.count("genzoo: Process 1 of 2 lost another one, which died or stopped first (Connection ") == 1
     assert "go on from there:\n  torchrun --standalone --nproc_per_node 2 -m genzoo train introvae --set" in errors
     assert "[rank1]: Traceback" not in errors
@@ -199,19 +199,19 @@ def test_launch_mistakes(env, gpus, mistake):
     assert (found is None) if mistake is None else (mistake in found and "\n" not in found)
 
 
-def test_two_processes_score_as_one(tmp_path, digits_classifier):
+def test_two_processes_score_as_one(tmp_path, digits_classifier, monkeypatch):
     """The features of 250 samples and of the split, extracted in turns; one line is written."""
     settings = (*TINY, "data.size=8,8", "arch.channels=8", "data.channels=1", "train.duration=40")
     Trainer(resolve("vae", data="digits", settings=settings), out=tmp_path / "run", progress=False).fit()
-    args = ["-m", "genzoo", "eval", "run", "--metrics", "fd_classifier_digits_250_train,elbo50_test", "--out"]
-    env = environment()
-    found = {}
-    for launcher, out in (([sys.executable], "one"), (TWO, "two")):
-        env["GENZOO_CACHE"] = str(tmp_path / f"cache-{out}")  # or the second would find the first's features
+    args = ["eval", "run", "--metrics", "fd_classifier_digits_250_train,elbo50_test", "--out"]
+    for out in ("one", "two"):  # a cache for each, or the second would find the first's features
         shutil.copytree(digits_classifier, tmp_path / f"cache-{out}" / "classifiers" / digits_classifier.name)
-        done = subprocess.run([*launcher, *args, out], env=env, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        found[out] = [json.loads(line)["values"] for line in (tmp_path / out).read_text().splitlines()]
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache-one"))
+    assert main([*args, "one"]) == 0
+    env = environment() | {"GENZOO_CACHE": str(tmp_path / "cache-two")}
+    done = subprocess.run([*TWO, "-m", "genzoo", *args, "two"], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = {out: [json.loads(line)["values"] for line in (tmp_path / out).read_text().splitlines()] for out in ("one", "two")}
     assert len(found["two"]) == 2
     for one, both in zip(found["one"], found["two"], strict=True):
         assert both == pytest.approx(one, rel=1e-5)
