@@ -90,7 +90,7 @@ class TrainConfig:
     snapshot_minutes: Annotated[float, Field(gt=0, description="at least one snapshot in so many minutes")] = 10
     keep: Annotated[int, Field(gt=0, description="newest checkpoints kept; the best weights stay in best/ besides")] = 2
     trackers: Annotated[tuple[str, ...], Field(description="tensorboard, wandb, ... (any of Accelerate's)")] = ()
-    workers: Annotated[int, Field(ge=0, description="loader processes, for images that are not cached")] = 0
+    workers: Annotated[int | None, Field(ge=0, description="loader processes; none = as images that are not cached need them")] = None
 
 
 @plain_dataclass(frozen=True, kw_only=True)

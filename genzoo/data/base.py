@@ -28,7 +28,7 @@ class Dataset(Protocol):
     skipped: tuple[str, ...]  # unreadable items that were left out, named
     cached: bool  # False: every batch decodes, and loader processes are worth their start
 
-    def batch(self, indices: Sequence[int]) -> Tensor: ...  # [n, *shape]
+    def batch(self, indices: Sequence[int]) -> Tensor: ...  # [n, *shape], images in channels_last memory format, nobody else's memory
 
     def draw(self, n: int, generator: Generator) -> Tensor: ...  # [n, D], endless sets only
 
@@ -101,24 +101,25 @@ class PointSet:
 
 
 class ArraySet:
-    """Items that lie in one array: decoded images uint8 [n,C,H,W] (memory-mapped or in RAM) or vectors float32 [n,D]."""
+    """Items that lie in one array: decoded images uint8 [n,H,W,C] (memory-mapped or in RAM) or vectors float32 [n,D]."""
 
     cached = True
 
     def __init__(self, name: str, fingerprint: str, array: np.ndarray, labels: Callable[[], Labels], skipped: tuple[str, ...] = ()) -> None:
         self.name, self.fingerprint, self.skipped = name, fingerprint, skipped
-        self.size, self.shape = len(array), array.shape[1:]
+        self.size, *sides = array.shape
+        self.shape = (sides[-1], *sides[:-1])
         self._array, self._labels = array, labels
 
     def __len__(self) -> int:
         return self.size
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(np.array(self._array[index]))
+        return self.batch([index])[0]
 
     def batch(self, indices: Sequence[int]) -> Tensor:
-        """Gathers items, [n, *shape]."""
-        return torch.from_numpy(np.asarray(self._array)[np.asarray(indices)])
+        """Gathers items, [n, *shape]; images in torch's channels_last layout."""
+        return torch.from_numpy(np.asarray(self._array)[np.asarray(indices)]).movedim(-1, 1)
 
     def labels(self) -> Labels:
         return self._labels()

@@ -1,4 +1,6 @@
-"""Decoded images on disk: `<root>/<key>/images.npy`, uint8 [n,C,H,W], memory-mapped, with `about.json` beside it.
+"""Decoded images on disk: `<root>/<key>/images.npy`, uint8 [n,H,W,C], memory-mapped, with `about.json` beside it.
+
+Channels last, as image files have them and as fast convolutions want them: neither decoding nor training has to transpose.
 
 A cache folder is written under another name and renamed when it is complete, by one process at a time: the others wait
 and read it. Nothing deletes old caches; the whole root may be deleted at any time.
@@ -25,15 +27,15 @@ PIXELS, ABOUT = "images.npy", "about.json"
 class Cached:
     """A finished cache."""
 
-    images: np.ndarray  # uint8 [n,C,H,W], memory-mapped, read-only
+    images: np.ndarray  # uint8 [n,H,W,C], memory-mapped, read-only
     skipped: dict[int, str]  # unreadable items: index in the source -> what and why
 
 
 def root() -> Path:
-    """The folder `data` in `$GENZOO_CACHE`, else in `$XDG_CACHE_HOME/genzoo`, else in `~/.cache/genzoo`."""
+    """The folder `pixels` in `$GENZOO_CACHE`, else in `$XDG_CACHE_HOME/genzoo`, else in `~/.cache/genzoo`."""
     own = os.environ.get("GENZOO_CACHE")
     base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genzoo"
-    return base.expanduser() / "data"
+    return base.expanduser() / "pixels"
 
 
 def fits(nbytes: int) -> bool:
@@ -61,8 +63,8 @@ def build(key: str, origin: str, shape: tuple[int, int, int], chunks: Iterable[n
 
     Args:
         origin: where the images come from, for a reader of `about.json`.
-        shape: (C,H,W) of each image.
-        chunks: the images in order, uint8 [k,C,H,W] each; consumed once.
+        shape: (H,W,C) of each image.
+        chunks: the images in order, uint8 [k,H,W,C] each; consumed once.
         skipped: filled by whoever yields the chunks; read when they are through.
 
     Raises:

@@ -79,7 +79,7 @@ def to_uint8(
         background: colour behind transparent pixels and padding, a name or #rrggbb.
 
     Returns:
-        uint8 [C,H,W] in [0,255], C-contiguous.
+        uint8 [C,H,W] in [0,255], in memory as [H,W,C].
 
     Raises:
         UsageError: a colour that is none, a precrop larger than the image, pixel values outside their range.
@@ -90,8 +90,8 @@ def to_uint8(
         image = _centre(image, precrop, precrop)
     if size is not None and size != (image.height, image.width):
         image = _resize(image, *size, fit, colour)
-    pixels = np.asarray(image)
-    return np.array(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1), order="C")  # Pillow's own memory is read-only
+    pixels = np.array(image)  # a copy, because Pillow's own memory is read-only
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
 @lru_cache

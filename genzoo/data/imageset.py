@@ -111,14 +111,14 @@ class LazySet:
 
     def batch(self, indices: Sequence[int]) -> Tensor:
         """Decodes items, uint8 [n,C,H,W]. Raises UsageError for one that cannot be read."""
-        return torch.from_numpy(np.stack(self._job.decode(self._kept[np.asarray(indices)].tolist())))
+        return torch.from_numpy(_stack(self._job.decode(self._kept[np.asarray(indices)].tolist()))).movedim(-1, 1)
 
     def labels(self) -> Labels:
         return select(self._job.source.labels, self._kept)
 
 
 class _Chunks:
-    """Consecutive items, decoded together in one of DataLoader's processes: (images uint8 [k,C,H,W], corrupt ones by index)."""
+    """Consecutive items, decoded together in one of DataLoader's processes: (images uint8 [k,H,W,C], corrupt ones by index)."""
 
     def __init__(self, job: Job) -> None:
         step = max(1, min(CHUNK_ITEMS, CHUNK_BYTES // int(np.prod(job.shape))))
@@ -134,11 +134,12 @@ class _Chunks:
             return error  # raised by the parent: DataLoader would wrap a worker's error in its traceback
         corrupt = {index: pixels for index, pixels in zip(self.parts[number], decoded, strict=True) if isinstance(pixels, str)}
         images = [pixels for pixels in decoded if not isinstance(pixels, str)]
-        return np.stack(images) if images else np.empty((0, *self.job.shape), np.uint8), corrupt
+        channels, *sides = self.job.shape
+        return _stack(images) if images else np.empty((0, *sides, channels), np.uint8), corrupt
 
 
 def _chunks(job: Job, skipped: dict[int, str], progress: bool) -> Iterator[np.ndarray]:
-    """Decodes everything in order, uint8 [k,C,H,W] at a time; corrupt items go into `skipped`."""
+    """Decodes everything in order, uint8 [k,H,W,C] at a time; corrupt items go into `skipped`."""
     chunks = _Chunks(job)
     # Processes, because the interpreter lock leaves threads nothing to gain on small images. Only Linux forks safely, and only
     # a fork works from a script without a __main__ guard.
@@ -162,6 +163,11 @@ def _chunks(job: Job, skipped: dict[int, str], progress: bool) -> Iterator[np.nd
             yield images
 
 
+def _stack(images: Sequence[np.ndarray]) -> np.ndarray:
+    """[C,H,W] each -> [k,H,W,C], which is how they lie in memory."""
+    return np.stack([pixels.transpose(1, 2, 0) for pixels in images])
+
+
 def _same(item: object) -> object:
     return item
 
@@ -171,7 +177,7 @@ def _decode_all(job: Job, progress: bool) -> cache.Cached | None:
     nbytes, skipped = job.source.size * int(np.prod(job.shape)), {}
     try:
         if cache.fits(nbytes):
-            return cache.build(job.key, job.source.name, job.shape, _chunks(job, skipped, progress), skipped)
+            return cache.build(job.key, job.source.name, (*job.shape[1:], job.shape[0]), _chunks(job, skipped, progress), skipped)
         problem = f"{job.source.name} decoded takes {nbytes / 1e9:.1f} GB, more than half of the free disk"
     except (OSError, NotImplementedError) as error:  # the latter from a file system without locks
         problem = f"the cache {cache.root()} cannot be written ({error})"

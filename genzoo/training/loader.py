@@ -1,5 +1,7 @@
 """Which images a step sees: a pure function of (seed, step), whatever the number of processes, workers or restarts."""
 
+import os
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -39,7 +41,7 @@ class Batches(TorchDataset):
         images = self.dataset.batch(self.indices(step)[self.slice])
         if self.mirror:
             flip = torch.rand(self.batch, generator=generator(self.seed, "mirror", step))[self.slice] < 0.5
-            images = torch.where(flip[:, None, None, None], images.flip(-1), images)
+            mirror(images, flip)
         return images
 
     def _permutation(self, epoch: int, size: int) -> np.ndarray:
@@ -48,14 +50,37 @@ class Batches(TorchDataset):
         return self._order
 
 
-def load(batches: Batches, first: int, end: int, workers: int) -> Iterator[Tensor]:
-    """Yields the batches of steps first..end-1, prefetched by `workers` processes: uint8 [n, C, H, W], or float32 [n, D]."""
+def mirror(images: Tensor, chosen: Tensor) -> None:
+    """Mirrors images [n, C, H, W], in place, where `chosen` [n] is True."""
+    pixels = images.permute(0, 2, 3, 1).numpy()  # numpy copies whole images where torch's indexing goes value by value
+    which = chosen.numpy()
+    pixels[which] = torch.from_numpy(pixels[which]).permute(0, 3, 1, 2).flip(-1).permute(0, 2, 3, 1).numpy()
+
+
+def useful_workers(dataset: Dataset) -> int:
+    """Loader processes that pay: none for cached images, else one a core but one, the cores shared with this machine's other processes."""
+    if dataset.cached or sys.platform != "linux":  # elsewhere a process starts anew, and a script needs a guard for that
+        return 0
+    return max(0, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1)
+
+
+def load(batches: Batches, first: int, end: int, workers: int | None) -> Iterator[Tensor]:
+    """Yields the batches of steps first..end-1: uint8 [n, C, H, W], or float32 [n, D].
+
+    Args:
+        workers: processes that prefetch; None = `useful_workers`.
+    """
+    workers = useful_workers(batches.dataset) if workers is None else workers
     return iter(DataLoader(batches, batch_size=None, sampler=range(first, end), num_workers=workers, pin_memory=torch.cuda.is_available()))
 
 
 def as_real(batch: Tensor, device: torch.device) -> Tensor:
-    """Moves a batch to the device; uint8 pixels become float32 in [0, 1]."""
+    """Moves a batch to the device; uint8 pixels [n, C, H, W] become float32 in [0, 1], in channels_last memory format."""
     batch = batch.to(device, non_blocking=True)
     if batch.dtype != torch.uint8:
         return batch
-    return batch.to(torch.float32, memory_format=torch.channels_last).div_(255)
+    if device.type != "cpu":
+        return batch.to(torch.float32, memory_format=torch.channels_last).div_(255)
+    # The same numbers: numpy converts and divides in one pass, into huge pages where the system has them (benchmarks/speed/loader.py).
+    pixels = np.divide(batch.permute(0, 2, 3, 1).numpy(), np.float32(255), dtype=np.float32, order="C")
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
