@@ -150,6 +150,7 @@ def _features(job: Job) -> tuple[Any, Any, dict[str, Any]]:
         job.memo[key] = extract(extractor, samples, mode=p.features, total=p.n, progress=job.progress)
     fake = job.memo[key]
     details = {"extractor": extractor.name, "extractor_hash": extractor.digest, "resize": extractor.resize, "n_real": n_real}
+    details["extractor_precision"] = extractor.best_precision(p.features)
     return real, fake, details
 
 

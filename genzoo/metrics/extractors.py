@@ -28,6 +28,8 @@ from genzoo.spec import DataConfig
 Mode = Literal["eval", "train"]
 Precision = Literal["fp32", "bf16"]
 
+BF16_AGREES = ("classifier",)  # families whose Fréchet distances bf16 was seen to keep, within 0.3 % (benchmarks/speed/features.py --agree)
+
 INCEPTION_FILE = "inception-2015-12-05.pt"
 # Of the file at clean-fid's address, 95,607,719 bytes: published in k-diffusion's evaluation.py and elsewhere; clean-fid checks none.
 INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
@@ -50,9 +52,14 @@ class Extractor:
         """Marks features and statistics, so that the numbers of two extractors never mix."""
         return f"{self.name}/{self.digest[:12]}/{self.resize}"
 
-    def mark(self, mode: Mode) -> str:
-        """The key, and the mode where it is not the right one."""
-        return self.key if mode == "eval" else f"{self.key}/train mode"
+    def mark(self, mode: Mode, precision: Precision = "fp32") -> str:
+        """The key, and the mode and the precision where they are not the usual ones."""
+        return "/".join([self.key, *(["train mode"] if mode == "train" else []), *([precision] if precision != "fp32" else [])])
+
+    def best_precision(self, mode: Mode) -> Precision:
+        """bf16 where the processor has matrix units for it and the distances stay the same, else fp32."""
+        agrees = mode == "eval" and self.name.partition(":")[0] in BF16_AGREES
+        return "bf16" if agrees and self.device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "fp32"
 
     @property
     def device(self) -> torch.device:
@@ -90,7 +97,8 @@ class Extractor:
             raise UsageError(
                 f"{self.name} takes images in [0, 1], and these go from {images.min():.3g} to {images.max():.3g}: clamp them first."
             )
-        return resized(images.to(self.device), self.size, self.resize).expand(-1, self.channels, -1, -1)
+        x = resized(images.to(self.device), self.size, self.resize).expand(-1, self.channels, -1, -1)
+        return x.contiguous(memory_format=torch.channels_last)
 
 
 def resized(images: Tensor, size: tuple[int, int] | None, how: str) -> Tensor:
@@ -129,7 +137,7 @@ def get_extractor(
             f"no extractor is called {name!r}.{suggest(family, _FAMILIES)} They are inception, timm:<name>, classifier:<dataset>."
         )
     extractor = _FAMILIES[family](rest, weights, data, torch.device(device), progress)
-    extractor.net.to(device).eval().requires_grad_(False)
+    extractor.net.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # faster convolutions, the same mathematics
     return extractor
 
 

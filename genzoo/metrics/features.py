@@ -41,14 +41,14 @@ class Features:
     """One row an image."""
 
     values: Tensor  # [N, D] float32, on the CPU
-    extractor: str  # `Extractor.key`, with the mode where it is not eval: features of different marks do not compare
+    extractor: str  # `Extractor.mark`: features of different marks do not compare
 
 
 def extract(
     extractor: Extractor,
     batches: Iterable[Tensor],
     *,
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     mode: Mode = "eval",
     total: int | None = None,
     progress: bool = True,
@@ -57,13 +57,14 @@ def extract(
 
     Args:
         batches: [n, C, H, W] each, uint8 in [0, 255] or float in [0, 1]; at least one.
-        precision, mode: see `Extractor`.
+        precision, mode: see `Extractor`; no precision = its best for this machine.
         total: number of images, if known, for the progress bar.
 
     Raises:
         UsageError: no images, or images that the extractor refuses.
     """
     world = dist.get_world_size() if dist.is_initialized() else 1
+    precision = precision or extractor.best_precision(mode)
     done, n = [], 0  # (first row, features), rows
     with tqdm(total=total, desc=f"features of {extractor.name}", unit=" images", disable=None if progress else True, leave=False) as bar:
         for i, batch in enumerate(batches):
@@ -79,7 +80,7 @@ def extract(
     if world > 1:
         values = values.to(extractor.device)  # NCCL moves nothing from the CPU
         dist.all_reduce(values)  # every row is one process's and zero elsewhere
-    return Features(values.cpu(), extractor.mark(mode))
+    return Features(values.cpu(), extractor.mark(mode, precision))
 
 
 def is_mine(i: int) -> bool:
@@ -96,15 +97,17 @@ def dataset_features(
     seed: int = 0,
     batch: int = 100,
     mode: Mode = "eval",
+    precision: Precision | None = None,
     progress: bool = True,
 ) -> Features:
-    """Features (fp32) of a split's images, from the cache where they are there.
+    """Features of a split's images, from the cache where they are there.
 
     Args:
         config: the data at the resolution at which it is to be scored; its own split and mirror play no part.
         split: a split or a part of one, `test`, `train[:29000]`.
         n: number of images: a random subset that depends on `seed` only, in the dataset's order; None = all.
         batch: images at a time; decides the numbers in train mode only.
+        mode, precision: as for `extract`.
 
     Raises:
         UsageError: fewer than n images, no images, or what `open_dataset` and the extractor refuse.
@@ -116,9 +119,9 @@ def dataset_features(
         raise UsageError(f"{dataset.name} has {dataset.size:,} images, not {n:,}: ask for 1 to {dataset.size:,}, or for none to take all.")
     indices = _subset(dataset.size, n, seed)
     subset = seed if len(indices) < dataset.size else None
-    key = fingerprint(
-        dataset.fingerprint, dataset.shape, len(indices), subset, extractor.digest, extractor.mark(mode), batch if mode == "train" else None
-    )
+    precision = precision or extractor.best_precision(mode)
+    mark = extractor.mark(mode, precision)
+    key = fingerprint(dataset.fingerprint, dataset.shape, len(indices), subset, extractor.digest, mark, batch if mode == "train" else None)
     folder = cache.root().parent / "features" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     first = not dist.is_initialized() or dist.get_rank() == 0
@@ -126,7 +129,7 @@ def dataset_features(
         features = _load(folder)
         if not _everywhere(features is not None, extractor.device):
             batches = (dataset.batch(part) for part in np.split(indices, range(batch, len(indices), batch)))
-            features = extract(extractor, batches, mode=mode, total=len(indices), progress=progress)
+            features = extract(extractor, batches, precision=precision, mode=mode, total=len(indices), progress=progress)
             if first:
                 _save(folder, features, {"data": dataset.name, "shape": dataset.shape, "n": len(indices), "subset_seed": subset})
     return features
