@@ -28,7 +28,7 @@ from genzoo.spec import DataConfig
 Mode = Literal["eval", "train"]
 Precision = Literal["fp32", "bf16"]
 
-BF16_AGREES = ("classifier",)  # families whose Fréchet distances bf16 was seen to keep, within 0.3 % (benchmarks/speed/features.py --agree)
+BF16_AGREES = ("classifier",)  # families whose Fréchet distances bf16 was seen to keep within 0.4 % (benchmarks/speed/features.py --agree)
 
 INCEPTION_FILE = "inception-2015-12-05.pt"
 # Of the file at clean-fid's address, 95,607,719 bytes: published in k-diffusion's evaluation.py and elsewhere; clean-fid checks none.
