@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 SECTIONS = ("arch", "objective", "data", "train")
 OWN_FILES = ("channels", "precrop", "column", "split", "fit")  # settings of a preset that hold for its own data only
 # Changing these cannot change the weights that a run ends with, so a resumed run may.
-FREE = {"data.cache", "train.keep", "train.log_every", "train.snapshot_every", "train.snapshot_minutes", "train.trackers", "train.workers"}
+FREE = {
+    "data.cache",
+    "train.checkpointing",
+    "train.keep",
+    "train.log_every",
+    "train.snapshot_every",
+    "train.snapshot_minutes",
+    "train.trackers",
+    "train.workers",
+}
 
 
 def resolve(
@@ -100,7 +109,10 @@ def data_shape(run: RunConfig) -> tuple[int, ...]:
 
 def build(run: RunConfig, shape: tuple[int, ...]) -> "Autoencoder":
     """Builds the run's model with fresh weights for data of `shape`."""
-    return get_spec(run.model.partition(".")[0]).model()(preset=run.model, shape=shape, arch=dataclasses.asdict(run.arch))
+    model = get_spec(run.model.partition(".")[0]).model()(preset=run.model, shape=shape, arch=dataclasses.asdict(run.arch))
+    if run.train.checkpointing:
+        model.enable_gradient_checkpointing()
+    return model
 
 
 def to_json(run: RunConfig) -> dict[str, Any]:

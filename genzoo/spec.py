@@ -68,6 +68,9 @@ class TrainConfig:
     duration: Annotated[Duration, Field(description="images (50k, 2M), epochs (3ep) or steps (2000it)")] = "1M"
     batch: Annotated[int, Field(gt=0, description="images per optimiser step, over all processes and micro-batches")] = 32
     accumulate: Annotated[int, Field(gt=0, description="micro-batches a step is split into, to save memory")] = 1
+    checkpointing: Annotated[
+        bool, Field(description="conv networks compute activations again in backward: less memory, more time, same weights")
+    ] = False
     optimizer: Annotated[str, Field(description="adam, or any timm optimiser by name")] = "adam"
     lr: Annotated[float, Field(gt=0, description="learning rate of every network")] = 2e-4
     lr_of: Annotated[dict[str, float], Field(description="learning rate of one network: train.lr_of.decoder=1e-4")] = field(

@@ -6,6 +6,8 @@ from torch import nn
 
 from genzoo.errors import UsageError
 from genzoo.nn import ConvDecoder, ConvEncoder, ResidualBlock, build_decoder, build_encoder
+from genzoo.nn.checkpointing import cut_where_small
+from genzoo.objective import frozen
 from genzoo.resolve import fit_channels
 from genzoo.spec import ArchConfig
 
@@ -86,3 +88,75 @@ def test_timm_trunks_encode_or_say_what_works(name):
     else:
         mu, logvar = build_encoder((1, 32, 32), arch).eval()(torch.rand(2, 1, 32, 32))
         assert mu.shape == logvar.shape == (2, 5)
+
+
+def saved_bytes(net: nn.Module, x: torch.Tensor) -> int:
+    """What autograd keeps of net(x), weights and x itself left out."""
+    known = {p.untyped_storage().data_ptr() for p in (*net.parameters(), x)}
+    held = {}
+
+    def remember(tensor):
+        held[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        out = net(x)
+    assert (out[0] if isinstance(out, tuple) else out).requires_grad
+    return sum(tensor.untyped_storage().nbytes() for pointer, tensor in held.items() if pointer not in known)
+
+
+@pytest.mark.parametrize("norm_place", ["after", "before"])
+def test_checkpointing_keeps_the_small_tensors_alone(norm_place):
+    """What stays of a stack: one tensor at each size, the smallest of its part; and a tenth of what is kept without."""
+    shape, channels, n = (3, 64, 64), (8, 8, 8), 4
+    encoder, decoder = (make(shape, 2, channels, "batch", norm_place) for make in (ConvEncoder, ConvDecoder))
+    x, z = torch.rand(n, *shape), torch.rand(n, 2)
+    pixels = 4 * n * 8 * (32**2 + 16**2 + 8**2)  # bytes: after each pooling, or before each upsampling (there 8, 16 and 32 pixels wide too)
+    for net, batch in ((encoder, x), (decoder, z)):
+        plain = saved_bytes(net, batch)
+        net.gradient_checkpointing = True
+        kept = saved_bytes(net, batch)
+        assert pixels <= kept < 1.2 * pixels  # the heads' own tensors besides
+        assert kept < plain / 10
+
+
+def test_parts_are_the_stack():
+    """Every layer once, in order; a cut before each upsampling of the decoder and after each pooling of the encoder."""
+    encoder, decoder = ConvEncoder((3, 16, 16), 2, (4, 8)), ConvDecoder((3, 16, 16), 2, (4, 8))
+    names = [[[type(layer).__name__ for layer in part] for part in cut_where_small(net.main)] for net in (encoder, decoder)]
+    block = "ResidualBlock"
+    assert names[0] == [["Conv2d", "BatchNorm2d", "LeakyReLU", "AvgPool2d"], [block, "AvgPool2d"], [block]]
+    assert names[1] == [[block], ["Upsample", block], ["Upsample", block, "Conv2d"]]
+
+
+@pytest.mark.parametrize("role", ["encoder", "decoder", "frozen encoder", "frozen decoder"])
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_checkpointing_under_autocast_is_bit_for_bit(role, norm):
+    """In bf16 too: outputs, gradients of input and weights, and running statistics, over two walks of one graph."""
+    x = torch.rand(4, 3, 16, 16) if "encoder" in role else torch.rand(4, 3)
+    results = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        net = (ConvEncoder if "encoder" in role else ConvDecoder)((3, 16, 16), 3, (4, 8), norm)
+        net.gradient_checkpointing = checkpointing
+        batch = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16), frozen(net) if "frozen" in role else torch.enable_grad():
+            out = net(batch)
+            out = torch.cat(out, 1) if isinstance(out, tuple) else out
+        assert out.dtype == torch.bfloat16
+        out.float().square().sum().backward(retain_graph=True)
+        out.float().sum().backward()
+        assert all((p.grad is None) == ("frozen" in role) for p in net.parameters())
+        results.append([out, batch.grad, *net.buffers(), *(p.grad for p in net.parameters() if p.grad is not None)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_without_gradients_nothing_is_kept_or_cut():
+    """Evaluation of a network that trains with checkpointing is what it was."""
+    net = ConvEncoder((3, 16, 16), 3, (4, 8)).eval()
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        expected = net(x)
+        net.gradient_checkpointing = True
+        net._gradient_checkpointing_func = None  # not called
+        assert all(torch.equal(a, b) for a, b in zip(net(x), expected, strict=True))

@@ -315,6 +315,37 @@ def test_official_hinge_is_on_the_mean_of_the_global_batch(active: bool):
     assert (apart - whole).norm() > 1e-3 * size
 
 
+# Gradient checkpointing
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize("again", [False, True], ids=["kept-graph", "recompute"])
+@pytest.mark.parametrize("form", TWO_PLAYERS)
+def test_checkpointing_changes_no_weight_and_no_statistic(form: str, again: bool, norm: str):
+    """Five Adam steps with one of warm-up: every weight and BatchNorm buffer, and all curves, where graphs are walked twice or frozen."""
+    plain, ours = networks(form, norm=norm), networks(form, norm=norm)
+    for net in ours.values():
+        net.gradient_checkpointing = True
+    objective = objective_of(form, recompute=again, warmup="1it")
+    curves = train(objective, plain), train(objective, ours)
+    assert distance(plain, networks(form, norm=norm)) > LR
+    assert distance(plain, ours) < TOLERANCE
+    assert curves[1] == [pytest.approx(step, rel=1e-12) for step in curves[0]]
+
+
+def test_checkpointing_as_torch_has_it_counts_images_twice():
+    """Why genzoo.nn.checkpointing is there: torch's own function moves BatchNorm's statistics again in backward."""
+    form = "introvae-paper"
+    plain, theirs = networks(form), networks(form)
+    for net in theirs.values():
+        net.gradient_checkpointing = True
+        net._gradient_checkpointing_func = lambda part, x: torch.utils.checkpoint.checkpoint(part, x, use_reentrant=False)
+    for nets in (plain, theirs):
+        train(objective_of(form), nets, steps=1)
+    assert distance(plain, theirs, buffers=False) < TOLERANCE
+    assert distance(plain, theirs) >= 1  # of num_batches_tracked
+
+
 # Known mistakes of public implementations: ours differs from each, and agrees where the mistake is taken out again
 
 

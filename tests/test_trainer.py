@@ -269,3 +269,21 @@ def test_a_launch_that_would_silently_run_alone_is_refused(monkeypatch):
     monkeypatch.setattr(launch, "Processes", Alone)
     with pytest.raises(UsageError, match="announced 2 processes and this one sees 1"):
         launch.make_accelerator("cpu", "fp32", (), Path("run"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_checkpointing_is_no_part_of_a_model(precision):
+    """The same weights and statistics bit for bit, the same saved config; a run may be resumed with it."""
+    plain, ours = (
+        Trainer(tiny_run("introvae", f"train.precision={precision}", f"train.checkpointing={value}"), out=f"run-{value}").fit()
+        for value in ("false", "true")
+    )
+    assert same(weights(plain), weights(ours))
+    assert (plain / "model" / "config.json").read_text() == (ours / "model" / "config.json").read_text()
+    assert not genzoo.load(ours).is_gradient_checkpointing
+    Trainer(tiny_run("introvae", f"train.precision={precision}", "train.checkpointing=true"), out=plain)  # not refused
+
+
+def test_checkpointing_needs_convolutions():
+    with pytest.raises(UsageError, match="train.checkpointing=false"):
+        Trainer(tiny_run("introvae", "data.name=8gaussians", "arch.encoder=mlp", "arch.decoder=mlp", "train.checkpointing=true"), out="run")

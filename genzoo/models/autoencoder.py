@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from pydantic import TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
 
 from genzoo.errors import UsageError
 from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.nn import build_decoder, build_encoder
+from genzoo.nn.checkpointing import checkpointed
 from genzoo.spec import ArchConfig
 
 
@@ -49,6 +50,7 @@ class Autoencoder(ModelMixin, ConfigMixin):
     """Base of every model: networks `encoder` and `decoder`, data in [0, 1] (images, [N, C, H, W]) or points ([N, D])."""
 
     config_name = "config.json"
+    _supports_gradient_checkpointing = True  # diffusers' switch; a property of a run, never saved with the model
 
     @register_to_config
     def __init__(
@@ -66,6 +68,16 @@ class Autoencoder(ModelMixin, ConfigMixin):
     @property
     def is_image(self) -> bool:
         return len(self.shape) == 3
+
+    def enable_gradient_checkpointing(self, gradient_checkpointing_func: Callable[[nn.Module, Tensor], Tensor] = checkpointed) -> None:
+        """Lets the conv networks keep fewer activations and compute them again in backward; see `genzoo.nn.checkpointing`.
+
+        Raises:
+            UsageError: the model has no such network.
+        """
+        if not any(hasattr(net, "gradient_checkpointing") for net in self.modules()):
+            raise UsageError("train.checkpointing needs a conv network, and this model has none: set train.checkpointing=false.")
+        super().enable_gradient_checkpointing(gradient_checkpointing_func)
 
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """Encodes [N, *shape] to a posterior: `encode(x).latent_dist.mean` is [N, Z].

@@ -5,11 +5,14 @@ All layers start from PyTorch's default initialisation (Kaiming uniform with a =
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from genzoo.errors import UsageError
+from genzoo.nn.checkpointing import checkpointed, cut_where_small
 
 SLOPE = 0.2  # of every LeakyReLU
 
@@ -71,7 +74,22 @@ def latent_grid(shape: tuple[int, int, int], channels: tuple[int, ...]) -> tuple
     return height // step, width // step
 
 
-class ConvEncoder(nn.Module):
+class _Stack(nn.Module):
+    """What encoder and decoder share: `main`, and diffusers' two attributes of a network whose activations can be recomputed in backward."""
+
+    main: nn.Sequential
+    gradient_checkpointing = False
+    _gradient_checkpointing_func: Callable[[nn.Module, Tensor], Tensor] = staticmethod(checkpointed)
+
+    def run_main(self, x: Tensor) -> Tensor:
+        if not (self.gradient_checkpointing and torch.is_grad_enabled()):
+            return self.main(x)
+        for part in cut_where_small(self.main):
+            x = self._gradient_checkpointing_func(part, x)
+        return x
+
+
+class ConvEncoder(_Stack):
     """[N, C, H, W] in [0, 1] -> mu, logvar: [N, Z] each."""
 
     def __init__(
@@ -99,10 +117,10 @@ class ConvEncoder(nn.Module):
         self.head = nn.Linear(channels[-1] * height * width, 2 * z_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.head(self.main(x).flatten(1)).chunk(2, dim=1)
+        return self.head(self.run_main(x).flatten(1)).chunk(2, dim=1)
 
 
-class ConvDecoder(nn.Module):
+class ConvDecoder(_Stack):
     """[N, Z] -> [N, C, H, W]; no output activation, as every published beta and margin assumes."""
 
     def __init__(
@@ -125,4 +143,4 @@ class ConvDecoder(nn.Module):
         self.main = nn.Sequential(blocks)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.main(self.head(z))
+        return self.run_main(self.head(z))
