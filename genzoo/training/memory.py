@@ -1,4 +1,4 @@
-"""How much memory a step needs: the step itself, run on the meta device, with every tensor counted while it lives."""
+"""How much memory a step needs: every tensor of a step is counted while it lives."""
 
 import weakref
 from collections.abc import Callable, Iterable

@@ -1,25 +1,30 @@
 """`--dry-run`: the resolved configuration, the update plan, the sizes and the memory of a run, without data and without training."""
 
 import math
-import weakref
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from genzoo.data import heldout_split
 from genzoo.errors import UsageError
 from genzoo.noise import Noise
-from genzoo.objective import Mean, Progress
+from genzoo.objective import Progress, Update, lockstep
 from genzoo.registry import get_spec, split_name
 from genzoo.resolve import build, data_shape, section_classes
 from genzoo.settings import fields, show
 from genzoo.spec import RunConfig
+from genzoo.training.loader import as_real
+from genzoo.training.memory import LiveBytes
 
 EPOCH = 10**6  # images; the real number is not known without the data
 LATE = 10**12  # images seen when every warm-up is over
-COPIES = 4  # of every weight: itself, its gradient, Adam's two moments
+META = torch.device("meta")
+# What a process takes besides tensors, measured on the CPU with the smallest networks: code paged in by the first step, compiled kernels.
+LIBRARIES = 32 * 2**20
+HOLES = 0.1  # of all tensors: free memory between them that glibc's heap does not give back; measured: benchmarks/memory
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,18 @@ class Phase:
 
     trains: tuple[str, ...]
     logs: tuple[str, ...]
-    saved_bytes: int  # activations that autograd holds when its backward begins, for one micro-batch
-    kept: bool  # a later phase walks this graph again
 
 
-class _Saved:
-    """What autograd holds in a tensor's place."""
+@dataclass(frozen=True)
+class Estimate:
+    """Memory of a run in bytes."""
 
-    def __init__(self, tensor: Tensor):
-        self.tensor = tensor
+    kept: int  # weights, the optimiser's two moments, and the average
+    step: int  # the most that tensors of one step take at once, besides
+
+    @property
+    def total(self) -> int:
+        return round((1 + HOLES) * (self.kept + self.step)) + LIBRARIES
 
 
 def plan(run: RunConfig) -> str:
@@ -44,7 +52,7 @@ def plan(run: RunConfig) -> str:
     c, shape = run.train, data_shape(run)
     if run.data.name.count("/") != 1 or run.data.name.startswith((".", "~", "/")):  # a hub id, owner/name, would need the network
         heldout_split(run.data)  # refuses a name that leads nowhere
-    with torch.device("meta"):
+    with META:
         model = build(run, shape)
     spec, preset_name = split_name(run.model)
     preset = spec.presets[preset_name]
@@ -57,20 +65,12 @@ def plan(run: RunConfig) -> str:
     lines += [f"note: {note}" for note in run.notes]
     lines += _configuration(run)
     lines += ["", "updates of one step, in order:"]
-    warm, late = (_phases(run, model, shape, nimg) for nimg in (0, LATE))
+    (warm, _), (late, needs) = (_trace(run, nimg) for nimg in (0, LATE))
     lines += _updates("warm-up", warm) + _updates("then", late) if _differ(warm, late) else _updates("", late)
     lines += ["", "networks:"]
     sizes = {name: sum(p.numel() for p in net.parameters()) for name, net in model.named_children()}
     lines += [f"  {name:<10} {type(net).__name__:<14} {sizes[name]:>12,} parameters" for name, net in model.named_children()]
-    weights = 4 * sum(sizes.values()) * (COPIES + bool(c.ema))
-    # A kept graph lives until the last phase of its step, so the micro-batches' graphs are in memory together.
-    activations = max(p.saved_bytes for p in late) * (c.accumulate if any(p.kept for p in late) else 1)
-    lines += [
-        "",
-        f"memory, estimated: weights, gradients, moments{' and average' if c.ema else ''} {_mib(weights)} + activations {_mib(activations)} = "
-        f"{_mib(weights + activations)} in {c.precision}{' (activations counted in fp32)' if c.precision == 'bf16' else ''}, workspace not counted",
-        f"length: {c.duration} at {c.batch} images a step",
-    ]
+    lines += ["", *_memory(run, needs), f"length: {c.duration} at {c.batch} images a step"]
     return "\n".join(lines)
 
 
@@ -83,41 +83,89 @@ def _configuration(run: RunConfig) -> Iterator[str]:
             yield f"  {'*' if value != default else ' '} {name:<17} {show(value)}"
 
 
-def _phases(run: RunConfig, model: nn.Module, shape: tuple[int, ...], nimg: int) -> list[Phase]:
-    """Runs one step on the meta device and notes each phase; sizes are those of one micro-batch on one process."""
-    c = run.train
+def estimate(run: RunConfig) -> Estimate:
+    """Estimates the memory of a run's process after its imports: one step runs on the meta device, and its tensors are counted.
+
+    Counted are weights, moments (two, as Adam's) and average, the batch, all that autograd keeps, gradients on their way, gradients of
+    weights, and what `objective.recompute`, `train.accumulate` and `train.checkpointing` make of these; all in fp32. Not counted are what
+    kernels take for themselves (on the CPU next to nothing; cuDNN's workspace is not known), saving, scoring and pictures.
+
+    Raises:
+        UsageError: the networks cannot run without data.
+    """
+    return _trace(run, LATE)[1]
+
+
+def _trace(run: RunConfig, nimg: int) -> tuple[list[Phase], Estimate]:
+    """Runs one step of one process on the meta device, as the trainer does, after so many images."""
+    c, shape = run.train, data_shape(run)
     objective = get_spec(run.model.partition(".")[0]).objective(run.objective, shape, run.arch.z_dim)
-    n = max(1, c.batch // c.accumulate)
-    real = torch.empty(n, *shape, device="meta")
     at = Progress(step=nimg // c.batch, batch=c.batch, total_nimg=LATE, epoch_nimg=EPOCH)
-    weights = {p.untyped_storage()._cdata for p in model.parameters()}
-    saved: weakref.WeakSet[_Saved] = weakref.WeakSet()  # dies entry by entry with the graph that holds it
-
-    def remember(tensor: Tensor) -> _Saved:
-        held = _Saved(tensor)
-        saved.add(held)
-        return held
-
-    phases, reply = [], None
-    with torch.autograd.graph.saved_tensors_hooks(remember, lambda held: held.tensor):
-        step = objective.step(model, objective.draw(real, Noise(seed=0, step=0, batch=n, start=0, stop=n, like=real)), at)
+    with META:
+        model = build(run, shape)
+    phases, live = [], LiveBytes()
+    live.count(model.state_dict().values())
+    state = [torch.empty_like(p) for p in model.parameters() for _ in ("first moment", "second moment")]
+    average = [torch.empty_like(value) for value in model.state_dict().values()] if c.ema else []
+    live.count([*state, *average])
+    kept = live.now
+    with live:
+        batch = torch.empty(c.batch, *shape, dtype=torch.uint8 if len(shape) == 3 else torch.float32, device=META)
+        n = max(1, c.batch // c.accumulate)
+        micro = (
+            objective.draw(part, Noise(seed=0, step=0, batch=c.batch, start=i * n, stop=i * n + len(part), like=part))
+            for i, part in enumerate(as_real(batch, META).split(n))
+        )
         try:
-            while True:
-                update = step.send(reply)
-                if isinstance(update, Mean):
-                    reply = update.value.detach()
-                    continue
-                held = {(storage := held.tensor.untyped_storage())._cdata: storage.nbytes() for held in saved}
-                phases.append(Phase(update.trains, tuple(update.logs), sum(held[key] for key in held.keys() - weights), update.keep_graph))
-                inputs = [p for name in update.trains for p in getattr(model, name).parameters() if p.requires_grad]
-                torch.autograd.grad(update.loss, inputs, retain_graph=update.keep_graph, allow_unused=True)  # frees what training would
-                reply = update = held = None
-        except StopIteration:
-            return phases
+            for phase in lockstep([objective.step(model, one, at) for one in micro]):
+                phases.append(_backward(model, phase))
         except RuntimeError as error:  # a trunk with data-dependent control flow cannot run without data
             raise UsageError(
                 f"--dry-run cannot trace this network ({error}): train a few steps instead, --images {4 * c.batch}."
             ) from error
+    return phases, Estimate(kept, live.peak - kept)
+
+
+def _backward(model: nn.Module, phase: Iterator[Update]) -> Phase:
+    """The gradients of one optimiser step, made and dropped."""
+    for update in phase:
+        trained = [p for name in update.trains for p in getattr(model, name).parameters() if p.requires_grad]
+        update.loss.backward(inputs=trained, retain_graph=update.keep_graph)
+        seen = Phase(update.trains, tuple(update.logs))
+    for p in trained:
+        p.grad = None
+    return seen
+
+
+def _memory(run: RunConfig, needs: Estimate) -> Iterator[str]:
+    """The estimate, and what would make it smaller where this machine has less."""
+    c, has = run.train, machine_memory(run.train.device)
+    yield (
+        f"memory, estimated: weights, moments{' and average' if c.ema else ''} {_mib(needs.kept)} + a step's tensors {_mib(needs.step)} "
+        f"+ heap and libraries {_mib(needs.total - needs.kept - needs.step)} = {_mib(needs.total)} in {c.precision}"
+        f"{' (counted in fp32)' if c.precision == 'bf16' else ''}, saving and scoring not counted"
+    )
+    if needs.total <= has:
+        return
+    yield f"this machine has {_mib(has)}; less is needed with a smaller train.batch, or at {c.batch} with"
+    for settings, smaller in _smaller(run):
+        yield f"  {_mib(estimate(smaller).total):>9}  {' '.join(f'--set {name}=true' for name in settings)}"
+
+
+def _smaller(run: RunConfig) -> Iterator[tuple[tuple[str, ...], RunConfig]]:
+    """The same run with each measure that saves memory and that it has not taken yet, and with all of them."""
+    choices = {"objective.recompute": "objective", "train.checkpointing": "train"}
+    open_ = [name for name, section in choices.items() if getattr(getattr(run, section), name.partition(".")[2], None) is False]
+    for settings in [*((name,) for name in open_), *([tuple(open_)] if len(open_) > 1 else [])]:
+        changed = {choices[name]: replace(getattr(run, choices[name]), **{name.partition(".")[2]: True}) for name in settings}
+        yield settings, replace(run, **changed)
+
+
+def machine_memory(device: str) -> int:
+    """Memory of the device that `train.device` means, in bytes: of the first GPU, or of the machine."""
+    if device == "auto" and torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _updates(when: str, phases: list[Phase]) -> list[str]:

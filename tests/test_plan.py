@@ -1,0 +1,109 @@
+"""`--dry-run`: its estimate of memory against what tensors a real step makes, against what was measured, and its advice."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, tiny_run
+
+from genzoo import Trainer, resolve
+from genzoo.training.memory import LiveBytes
+from genzoo.training.plan import LIBRARIES, estimate, plan
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+OPTIONS = ("objective.recompute=true", "train.checkpointing=true", "train.accumulate=2", "train.ema=0")
+
+
+def test_live_bytes_are_those_of_storages_alive():
+    live = LiveBytes()
+    weight = torch.zeros(100)
+    live.count([weight, weight.view(10, 10)])
+    assert live.now == 400
+    with live:
+        a = torch.zeros(1000)
+        b = a.view(10, 100)[:5].relu_()  # the same storage
+        assert live.now == 400 + 4000
+        del a
+        assert live.now == 400 + 4000  # b holds it
+        c = b + 1
+        del b
+        assert (live.now, live.peak) == (400 + 2000, 400 + 6000)
+    del c, weight
+    assert (live.now, live.peak) == (0, 6400)
+
+
+def made(trainer: Trainer) -> int:
+    """The most bytes that the tensors of a real second step take at once."""
+    batch = np.arange(trainer.config.train.batch)
+    trainer.step = 10
+    trainer.train_step(trainer.dataset.batch(batch), trainer.progress)
+    live = LiveBytes()
+    live.count(trainer.model.state_dict().values())
+    live.count(value for optimizer in trainer.optimizers.values() for state in optimizer.state.values() for value in state.values())
+    live.count(trainer.ema.state_dict().values() if trainer.ema else ())
+    before = live.now
+    with live:
+        trainer.train_step(trainer.dataset.batch(batch) + 0, trainer.progress)  # + 0: made within the count
+    return live.peak - before
+
+
+@pytest.mark.parametrize("model", ["introvae", "softintrovae", "vae"])
+@pytest.mark.parametrize("options", [(), OPTIONS[:1], OPTIONS[1:2], OPTIONS], ids=["plain", "recompute", "checkpointing", "all"])
+def test_the_estimate_counts_what_a_step_makes(model, options):
+    options = [option for option in options if model != "vae" or "recompute" not in option]
+    run = tiny_run(model, "data.size=64x64", *options)
+    assert estimate(run).step == pytest.approx(made(Trainer(run, out="run")), rel=0.02)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_what_saves_memory_lowers_the_estimate(option):
+    run, smaller = (tiny_run("introvae", "data.size=64x64", *more) for more in ((), (option,)))
+    whole, part = estimate(run), estimate(smaller)
+    assert part.total < whole.total
+    assert (part.kept < whole.kept) == (option == "train.ema=0")
+
+
+def test_what_is_kept():
+    """Weights, two moments and the average, which has BatchNorm's buffers too, as the model has."""
+    run = tiny_run("introvae")
+    state = sum(value.nbytes for value in Trainer(run, out="run").model.state_dict().values())
+    weights = sum(p.nbytes for p in Trainer(run, out="run").model.parameters())
+    needs = estimate(run)
+    assert needs.kept == 2 * state + 2 * weights
+    assert needs.total > needs.kept + needs.step + LIBRARIES
+
+
+def test_a_run_too_large_for_this_machine_is_told_what_to_set():
+    run = resolve("introvae", settings=["data.size=64x64", "arch.channels=4,8", "arch.z_dim=4", "train.batch=1000000"])
+    lines = plan(run).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("this machine has"))
+    assert [line.split("  ")[-1] for line in lines[at + 1 : at + 4]] == [
+        "--set objective.recompute=true",
+        "--set train.checkpointing=true",
+        "--set objective.recompute=true --set train.checkpointing=true",
+    ]
+    assert "this machine has" not in plan(tiny_run("introvae"))
+
+
+def test_points_and_trunks_have_an_estimate_too():
+    points = tiny_run("introvae", "data.name=8gaussians", "arch.encoder=mlp", "arch.decoder=mlp")
+    assert 0 < estimate(points).step < estimate(tiny_run("introvae", "arch.encoder=timm:resnet18", "data.size=32x32")).step
+
+
+def benchmark():
+    spec = importlib.util.spec_from_file_location("memory_benchmark", ROOT / "benchmarks" / "memory" / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_estimate_is_within_a_fifth_of_what_was_measured():
+    """For the small rows of benchmarks/memory; its README has all of them."""
+    memory = benchmark()
+    rows = [row for row in memory.rows() if row["side"] <= 128]
+    assert rows
+    for row in rows:
+        needs = estimate(memory.configuration(row["side"], row["batch"], tuple(row["options"])))
+        assert needs.total == pytest.approx(row["peak_bytes"], rel=0.2), row
