@@ -82,10 +82,13 @@ class TrainConfig:
     lr_factor: Annotated[float, Field(gt=0, le=1, description="factor of each drop")] = 0.1
     clip: Annotated[float | None, Field(gt=0, description="largest gradient norm of a network; none = no clipping")] = None
     ema: Annotated[float, Field(ge=0, lt=1, description="decay per step of the averaged weights; 0 = none")] = 0.999
-    precision: Annotated[Literal["fp32", "bf16"], Field(description="bf16 runs the networks under autocast; losses stay fp32")] = "fp32"
-    compile: Annotated[bool, Field(description="trace the whole step and compile it: pays for small networks and on GPUs, one process")] = (
-        False
-    )
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16"],
+        Field(description="tf32 rounds products on NVIDIA GPUs; bf16 runs the networks under autocast, losses stay fp32"),
+    ] = "fp32"
+    compile: Annotated[
+        bool, Field(description="trace the whole step and compile it: for multi-layer perceptrons, and for GPUs; one process")
+    ] = False
     device: Annotated[Literal["auto", "cpu"], Field(description="auto takes the GPU when there is one")] = "auto"
     seed: Annotated[int, Field(ge=0, description="seed of weights, data order, augmentation and noise")] = 0
     log_every: Annotated[int, Field(gt=0, description="steps between log lines")] = 10

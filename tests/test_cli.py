@@ -16,7 +16,7 @@ from genzoo import cli
 from genzoo.cli import build_parser, main
 
 OPTIONS = {  # a new flag is a decision: most settings belong to --set
-    "train": ["--data", "--dry-run", "--epochs", "--help", "--images", "--out", "--res", "--seed", "--set", "--skip-corrupt"],
+    "train": ["--data", "--dry-run", "--epochs", "--fast", "--help", "--images", "--out", "--res", "--seed", "--set", "--skip-corrupt"],
     "sample": ["--help", "--n", "--out", "--seed"],
     "reconstruct": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "interpolate": ["--data", "--help", "--n", "--out", "--seed", "--set", "--steps"],

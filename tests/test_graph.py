@@ -1,4 +1,4 @@
-"""A compiled step is the step: the same weights and buffers as without, for every form, through warm-up, micro-batches and new shapes."""
+"""A compiled step is the step: the same weights and buffers as without, for every form, through warm-up and micro-batches."""
 
 import copy
 import shutil
@@ -47,7 +47,7 @@ def compiled(objective: Objective, nets: nn.ModuleDict, micro: int, compiler: Co
 def both(
     form: str, kind: str, compiler: Compiler = as_it_is, micro: int = 1, **more: Any
 ) -> tuple[nn.ModuleDict, nn.ModuleDict, list[bool]]:
-    """Trains two copies, eager and compiled; returns them, and per step whether the trace was used."""
+    """Trains two copies, eager and compiled; returns them, and per step whether an older trace was used."""
     objective = objective_of(form, kind, **more)
     eager, fast = networks(form, kind), networks(form, kind)
     slow_step, step = compiled(objective, eager, micro, as_it_is), compiled(objective, fast, micro, compiler)

@@ -7,7 +7,7 @@ from genzoo.errors import UsageError
 from genzoo.registry import list_models, split_name
 from genzoo.resolve import resolve, section_classes
 from genzoo.settings import fields, parse_size, show
-from genzoo.spec import ModelSpec
+from genzoo.spec import ModelSpec, RunConfig
 
 DESCRIPTION = """Trains a model into a run folder: log, curves, previews, checkpoints, and model/, ready to load and share.
 The same command again resumes; Ctrl-C saves first. `genzoo train MODEL --help` lists that model's own options."""
@@ -35,6 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="S.F=V", action="append", default=[], help="set any option: arch.z_dim=64, objective.beta=1, train.lr=1e-4"
     )
+    parser.add_argument(
+        "--fast", action="store_true", help="the settings that this device is fast with, and which: bf16, compiled (default: exact, fp32)"
+    )
     parser.add_argument("--skip-corrupt", action="store_true", help="count unreadable images and go on")
     parser.add_argument("--dry-run", action="store_true", help="print configuration, update plan, sizes and memory; train nothing")
 
@@ -47,7 +50,16 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return 0
     if args.model is None:
         raise UsageError(f"Which model? genzoo train {' | '.join(list_models())}. See `genzoo train --help`.")
-    config = resolve(args.model, res=parse_size(args.res) if args.res else None, data=args.data, settings=_settings(args))
+    config = _resolve(args, _settings(args))
+    if args.fast:
+        from genzoo.training.fast import fast_settings
+
+        chosen = fast_settings(config)
+        print(
+            "--fast: "
+            + (" ".join(f"--set {key}={value}" for key, value in chosen.items()) or "this device has nothing faster than the default")
+        )
+        config = _resolve(args, [*(f"{key}={value}" for key, value in chosen.items()), *_settings(args)])
     if args.dry_run:
         from genzoo.training.plan import plan
 
@@ -63,6 +75,10 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     trainer.acc.print(f"Done: {folder}/preview.png, {folder}/curves.png, {folder}/model. More images: genzoo sample {folder} --n 64")
     trainer.acc.state.destroy_process_group()
     return 0
+
+
+def _resolve(args: argparse.Namespace, settings: list[str]) -> RunConfig:
+    return resolve(args.model, res=parse_size(args.res) if args.res else None, data=args.data, settings=settings)
 
 
 def _settings(args: argparse.Namespace) -> list[str]:

@@ -1,7 +1,7 @@
 """`train.compile`: the passes of a whole step as compiled graphs, cut where the optimisers move the weights.
 
-The objective stays as it is. One real step is run and traced through its generator and through autograd, and the trace is cut at every
-optimiser step; each segment then becomes one compiled graph. `backward(inputs=...)` has by then left out every gradient that nobody asked for,
+The objective stays as it is. A step is traced through its generator and through autograd, without moving anything, and the trace is cut at
+every optimiser step; each segment then becomes one compiled graph. `backward(inputs=...)` has by then left out every gradient that nobody asked for,
 which no compiled network can do for itself, and the optimisers stay what they are, with their learning rates.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, make_fx
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.utils import _pytree as pytree
 
 from genzoo.duration import Duration
@@ -98,7 +98,7 @@ class CompiledStep:
         leaves, tree = pytree.tree_flatten(batches)
         holds = all(at.before(duration) == answer for duration, answer in self._answers.items())
         if not (self._segments and holds and [leaf.shape for leaf in leaves] == self._shapes):
-            return self._trace(leaves, tree, at)
+            self._trace(leaves, tree, at)
         env = self._inputs(leaves)
         phases = []
         for segment in self._segments:
@@ -114,9 +114,9 @@ class CompiledStep:
         """The values that a trace starts from, by the names that make_fx gives them."""
         return {f"arg{i}_1": value for i, value in enumerate([*leaves, *self.params.values(), *self.buffers.values()])}
 
-    def _trace(self, leaves: Sequence[Tensor], tree: pytree.TreeSpec, at: Progress) -> list[Phase]:
-        """Runs one step as it is, and keeps its graph."""
-        watched, phases, cuts = _Watched(at), list[Phase](), list[_Cut]()
+    def _trace(self, leaves: Sequence[Tensor], tree: pytree.TreeSpec, at: Progress) -> None:
+        """Keeps the graph of a step; weights, running averages and the random state stay as they were."""
+        watched, cuts = _Watched(at), list[_Cut]()
 
         def step(*inputs: Tensor) -> list[Tensor]:
             results = []
@@ -125,17 +125,19 @@ class CompiledStep:
                 results += [*grads.values(), *scalars.values()]
                 names = frozenset(node.name for node in get_proxy_mode().tracer.graph.nodes)
                 cuts.append(_Cut(names, trains, tuple(grads), tuple(scalars)))
-                with disable_proxy_modes_tracing():
-                    phases.append((trains, scalars | self.move(trains)))
+                for name in grads:
+                    self.params[name].grad = None
             return results
 
-        inputs = self._inputs(leaves)
-        with torch.backends.cudnn.flags(enabled=False):  # its BatchNorm is another operator, which hides what it writes
+        inputs, kept = self._inputs(leaves), [buffer.clone() for buffer in self.buffers.values()]
+        # cuDNN's BatchNorm is another operator, which hides what it writes
+        with torch.random.fork_rng(), torch.backends.cudnn.flags(enabled=False):
             traced = make_fx(step, decomposition_table=DECOMPOSITIONS)(*inputs.values())
+        for buffer, before in zip(self.buffers.values(), kept, strict=True):
+            buffer.copy_(before)
         assert [node.name for node in traced.graph.find_nodes(op="placeholder")] == list(inputs)
         self._segments = _segments(traced, cuts, self.compiler)
         self._answers, self._shapes = watched.answers, [leaf.shape for leaf in leaves]
-        return phases
 
 
 def _segments(traced: fx.GraphModule, cuts: Sequence[_Cut], compiler: Callable[[fx.GraphModule], Any]) -> list[_Segment]:

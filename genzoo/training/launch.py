@@ -78,12 +78,13 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
     cpu = device == "cpu" or not torch.accelerator.is_available()
     if mistake := launch_mistake(os.environ, gpus=None if cpu else torch.accelerator.device_count()):
         raise UsageError(mistake)
+    torch.backends.fp32_precision = "ieee" if precision == "fp32" else "tf32"  # PyTorch's own default is tf32 for convolutions alone
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers"))
     AcceleratorState._reset_state()  # or a second run of this process could have no other precision than the first
     try:
         acc = Processes(
             cpu=cpu,
-            mixed_precision={"fp32": "no", "bf16": "bf16"}[precision],
+            mixed_precision="bf16" if precision == "bf16" else "no",
             log_with=list(trackers) or None,
             project_config=project,
             kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],

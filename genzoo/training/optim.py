@@ -48,13 +48,17 @@ def learning_rate(base: float, c: TrainConfig, at: Progress) -> float:
     return base * c.lr_factor ** sum(not at.before(drop) for drop in c.lr_drops)
 
 
-def ema_with_warmup(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """An average over the last 1 / (1 - decay) steps, shorter in the beginning: decay is at most (1 + n) / (10 + n)."""
+def ema_with_warmup(decay: float, done: Callable[[], int]) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """An average over the last 1 / (1 - decay) steps, shorter in the beginning: decay is at most (1 + n) / (10 + n).
+
+    Args:
+        done: n, the steps averaged so far; asked of the host, as the number that torch hands over lies on the device and would be waited for.
+    """
 
     @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
         if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + done()) / (10 + done())))
         else:
             torch._foreach_copy_(averaged, current)  # BatchNorm's counters
 

@@ -47,6 +47,8 @@ class Trainer:
         place = Path(out) if out is not None else RunFolder.default(config)
         self.acc = make_accelerator(c.device, c.precision, c.trackers, place)
         self.rank, self.world = self.acc.process_index, self.acc.num_processes
+        if c.compile and (self.world > 1 or c.checkpointing):
+            raise UsageError("train.compile=true takes one process, and excludes train.checkpointing: leave it out.")
         if c.batch % (self.world * c.accumulate):
             raise UsageError(
                 f"train.batch={c.batch} does not divide over {self.world} processes x {c.accumulate} micro-batches: choose a multiple."
@@ -66,7 +68,8 @@ class Trainer:
         """Places the networks un-wrapped: gradients are averaged by hand after each backward, which no phase can get silently wrong."""
         c = self.config.train
         self.model.to(self.acc.device, memory_format=torch.channels_last).train()  # faster convolutions, the same mathematics
-        self.ema = AveragedModel(self.model, multi_avg_fn=ema_with_warmup(c.ema), use_buffers=True) if c.ema else None
+        average = ema_with_warmup(c.ema, done=lambda: int(self.ema.n_averaged))  # a counter that stays on the host
+        self.ema = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if c.ema else None
         for net in self.nets.values():
             self.acc.prepare_model(net, evaluation_mode=True)  # autocast, no wrapper
         self.optimizers = {name: self.acc.prepare_optimizer(make_optimizer(name, net, c)) for name, net in self.nets.items()}
