@@ -22,9 +22,9 @@ from genzoo.training.memory import LiveBytes
 EPOCH = 10**6  # images; the real number is not known without the data
 LATE = 10**12  # images seen when every warm-up is over
 META = torch.device("meta")
-# What a process takes besides tensors, measured on the CPU with the smallest networks: code paged in by the first step, compiled kernels.
-LIBRARIES = 32 * 2**20
-HOLES = 0.1  # of all tensors: free memory between them that glibc's heap does not give back; measured: benchmarks/memory
+# What a process takes besides tensors; chosen by the rows of benchmarks/memory, whose README says how. CPU, glibc.
+LIBRARIES = 64 * 2**20  # code paged in and kernels compiled by the first step (32 MiB), and the largest free block that glibc's heap may keep
+HOLES = 1 / 8  # of all tensors: free memory between them that the heap does not give back
 
 
 @dataclass(frozen=True)
