@@ -23,7 +23,7 @@ EPOCH = 10**6  # images; the real number is not known without the data
 LATE = 10**12  # images seen when every warm-up is over
 META = torch.device("meta")
 # What a process takes besides tensors; chosen by the rows of benchmarks/memory, whose README says how. CPU, glibc.
-LIBRARIES = 64 * 2**20  # code paged in and kernels compiled by the first step (32 MiB), and the largest free block that glibc's heap may keep
+LIBRARIES = 64 * 2**20  # code paged in and compiled by the first step (32 MiB), and the largest block that glibc serves from its heap
 HOLES = 1 / 8  # of all tensors: free memory between them that the heap does not give back
 
 
