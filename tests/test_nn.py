@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from genzoo.errors import UsageError
 from genzoo.nn import ConvDecoder, ConvEncoder, ResidualBlock, build_decoder, build_encoder
@@ -59,7 +60,7 @@ def test_the_published_stack_at_32():
     assert encoder.main(torch.rand(1, 3, 32, 32)).shape == (1, 256, 4, 4)
     assert encoder.head.out_features == 256
     decoder = ConvDecoder((3, 32, 32), 128, (64, 128, 256))
-    assert sum(isinstance(m, nn.Upsample) for m in decoder.modules()) == 3
+    assert sum(getattr(m, "upsamples", False) for m in decoder.modules()) == 3
     assert decoder.main[-1].kernel_size == (5, 5)
 
 
@@ -121,12 +122,12 @@ def test_checkpointing_keeps_the_small_tensors_alone(norm_place):
 
 
 def test_parts_are_the_stack():
-    """Every layer once, in order; a cut before each upsampling of the decoder and after each pooling of the encoder."""
+    """Every layer once, in order; a cut before each upsampling block of the decoder and after each pooling of the encoder."""
     encoder, decoder = ConvEncoder((3, 16, 16), 2, (4, 8)), ConvDecoder((3, 16, 16), 2, (4, 8))
     names = [[[type(layer).__name__ for layer in part] for part in cut_where_small(net.main)] for net in (encoder, decoder)]
     block = "ResidualBlock"
     assert names[0] == [["Conv2d", "BatchNorm2d", "LeakyReLU", "AvgPool2d"], [block, "AvgPool2d"], [block]]
-    assert names[1] == [[block], ["Upsample", block], ["Upsample", block, "Conv2d"]]
+    assert names[1] == [[block], [block], [block, "Conv2d"]]
 
 
 @pytest.mark.parametrize("role", ["encoder", "decoder", "frozen encoder", "frozen decoder"])
@@ -160,3 +161,24 @@ def test_without_gradients_nothing_is_kept_or_cut():
         net.gradient_checkpointing = True
         net._gradient_checkpointing_func = None  # not called
         assert all(torch.equal(a, b) for a, b in zip(net(x), expected, strict=True))
+
+
+@pytest.mark.parametrize("pixels", [(2, 2), (8, 6)], ids=["plain", "transposed"])
+def test_a_block_that_upsamples_is_upsampling_and_the_block(pixels, monkeypatch):
+    """The fused convolution is the same map, gradients included, and is taken where there are pixels enough."""
+    x, block = torch.rand(3, 5, *pixels, dtype=torch.float64, requires_grad=True), ResidualBlock(5, 7, upsamples=True).double()
+    plain = ResidualBlock(5, 7).double()
+    plain.load_state_dict(block.state_dict())
+    transposed, real = [], functional.conv_transpose2d
+    monkeypatch.setattr(functional, "conv_transpose2d", lambda *args, **kwargs: transposed.append(1) or real(*args, **kwargs))
+    found = block(x)
+    expected = plain(functional.interpolate(x, scale_factor=2.0))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    weight = torch.rand_like(found)
+    for a, b in zip(
+        torch.autograd.grad((found * weight).sum(), [x, *block.parameters()]),
+        torch.autograd.grad((expected * weight).sum(), [x, *plain.parameters()]),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    assert len(transposed) == (pixels == (8, 6))

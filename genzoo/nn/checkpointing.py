@@ -9,11 +9,11 @@ from genzoo.nn.batchnorm import batchnorms
 
 
 def cut_where_small(stack: nn.Sequential) -> list[nn.Sequential]:
-    """Cuts a stack of layers, or of sequences of layers, after each pooling and before each upsampling: there the least is to be kept."""
+    """Cuts a stack of layers, or of sequences of layers, after each pooling and before each layer that upsamples: there the least is to be kept."""
     parts: list[list[nn.Module]] = [[]]
     for entry in stack:
         for layer in entry if isinstance(entry, nn.Sequential) else (entry,):
-            if isinstance(layer, nn.Upsample):
+            if getattr(layer, "upsamples", False):
                 parts.append([])
             parts[-1].append(layer)
             if isinstance(layer, nn.AvgPool2d):
