@@ -14,7 +14,6 @@ steps, above what it held before the networks were built.
 import argparse
 import itertools
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -130,12 +129,18 @@ def peak_memory(configuration: str, variant: str) -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
+def status(key: str) -> int:
+    """A line of /proc/self/status, in bytes (Linux)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return 1024 * int(line.split()[1])
+
+
 def print_peak_memory(configuration: str, variant: str) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = status("VmRSS")
     with tempfile.TemporaryDirectory() as folder:
         step = make(CONFIGURATIONS[configuration], variant, folder)
         step(), step()
-    print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+    print(status("VmHWM") - before)
 
 
 def measure(name: str, rounds: int) -> list[dict]:

@@ -78,7 +78,8 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
     cpu = device == "cpu" or not torch.accelerator.is_available()
     if mistake := launch_mistake(os.environ, gpus=None if cpu else torch.accelerator.device_count()):
         raise UsageError(mistake)
-    torch.backends.fp32_precision = "ieee" if precision == "fp32" else "tf32"  # PyTorch's own default is tf32 for convolutions alone
+    for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):  # PyTorch's own default rounds convolutions and not matrix products
+        backend.allow_tf32 = precision != "fp32"
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers"))
     AcceleratorState._reset_state()  # or a second run of this process could have no other precision than the first
     try:
