@@ -7,6 +7,16 @@ variables carry what two phases share. Whoever drives it (the trainer, a test) k
         for update in phase:
             (update.loss / len(steps)).backward(inputs=parameters(update.trains), retain_graph=update.keep_graph)
         ...                                   # average over processes, clip, let the optimisers of `trains` step
+
+The names of logged scalars are a vocabulary that objectives, curves and the monitor share; an objective that uses it is diagnosed like the
+built-in ones (`genzoo.training.signs`), and one that does not is left in peace:
+
+    kl/real, kl/reconstruction, kl/sample   KL to the prior that the encoder gives to data, to their reconstructions, to samples; nats per item
+    expelbo/sample                          exp(2 ELBO) of samples in the encoder's loss, in (0, 1]
+    error/sse                               squared error of reconstructions, summed over an item
+    loss/*                                  what each phase minimises; other names mean that another phase of the run has begun
+
+The guide `kl` is the KL that the encoder pushes generated items to, IntroVAE's margin.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence

@@ -95,6 +95,14 @@ class TrainConfig:
     snapshot_every: Annotated[Duration, Field(description="pictures, curves, score and checkpoint: a share (5%) or a duration")] = "5%"
     snapshot_minutes: Annotated[float, Field(gt=0, description="at least one snapshot in so many minutes")] = 10
     keep: Annotated[int, Field(gt=0, description="newest checkpoints kept; the best weights stay in best/ besides")] = 2
+    recover: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=3,
+            description="rungs that are tried on a broken step before the run stops: 1 redraw, 2 halve the rate, 3 clip; 0 = stop",
+        ),
+    ] = 3
     trackers: Annotated[tuple[str, ...], Field(description="tensorboard, wandb, ... (any of Accelerate's)")] = ()
     workers: Annotated[int | None, Field(ge=0, description="loader processes; none = as images that are not cached need them")] = None
 

@@ -34,7 +34,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def test_a_run_leaves_everything_behind(model):
     run = Trainer(tiny_run(model), out="run").fit()
     assert {path.name for path in run.iterdir()} == {
-        "run.json", "log.jsonl", "curves.png", "preview.png", "previews", "checkpoints", "model", "best"
+        "run.json", "log.jsonl", "events.jsonl", "curves.png", "preview.png", "previews", "checkpoints", "model", "best"
     }  # fmt: skip
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["nimg"] == 96

@@ -19,6 +19,7 @@ VERBS = {
     "encode": "write the latents of images to .npz or .safetensors",
     "eval": "score a model, or a folder of images, by protocols",
     "bench": "run a suite of models x datasets x seeds, and report",
+    "doctor": "say what is wrong with a run, and what helps",
     "list": "show models, presets or datasets",
 }
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,13 +14,32 @@ from genzoo.data.base import Dataset
 from genzoo.noise import generator
 
 
+def own_seed(seed: int, step: int) -> int:
+    """The seed of a step that nothing has happened to: the run's."""
+    return seed
+
+
 class Batches(TorchDataset):
     """Item `step` is the batch of that step: images `start:stop` of a global batch of `batch` images.
 
     Epochs are permutations of the dataset, laid end to end; a batch may span two of them. Endless datasets are drawn anew each step.
+    A step to which `seed_of` gives another seed than the run's has images drawn at random from the whole dataset instead, and so has
+    every place of a batch whose item is `left_out`.
     """
 
-    def __init__(self, dataset: Dataset, *, seed: int, batch: int, start: int, stop: int, mirror: bool):
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        seed: int,
+        batch: int,
+        start: int,
+        stop: int,
+        mirror: bool,
+        seed_of: Callable[[int, int], int] = own_seed,
+        left_out: Sequence[int] = (),
+    ):
+        self.seed_of, self.left_out = seed_of, left_out
         self.dataset, self.seed, self.batch, self.slice, self.mirror = dataset, seed, batch, slice(start, stop), mirror
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
@@ -28,16 +47,22 @@ class Batches(TorchDataset):
         """Returns the dataset's indices of a step's global batch, int64 [batch]."""
         size = self.dataset.size
         assert size is not None
+        seed = self.seed_of(self.seed, step)
+        instead = np.setdiff1d(np.arange(size), self.left_out) if seed != self.seed or self.left_out else np.empty(0, np.int64)
+        if seed != self.seed:
+            return instead[torch.randint(len(instead), (self.batch,), generator=generator(seed, "redrawn", step)).numpy()]
         places = np.arange(step * self.batch, (step + 1) * self.batch)
         out = np.empty(self.batch, np.int64)
         for epoch in np.unique(places // size).tolist():
             here = places // size == epoch
             out[here] = self._permutation(epoch, size)[places[here] % size]
+        if (bad := np.isin(out, self.left_out)).any():
+            out[bad] = instead[torch.randint(len(instead), (int(bad.sum()),), generator=generator(seed, "instead", step)).numpy()]
         return out
 
     def __getitem__(self, step: int) -> Tensor:
         if self.dataset.size is None:
-            return self.dataset.draw(self.batch, generator(self.seed, "data", step))[self.slice]
+            return self.dataset.draw(self.batch, generator(self.seed_of(self.seed, step), "data", step))[self.slice]
         images = self.dataset.batch(self.indices(step)[self.slice])
         if self.mirror:
             flip = torch.rand(self.batch, generator=generator(self.seed, "mirror", step))[self.slice] < 0.5

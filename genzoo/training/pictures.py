@@ -56,8 +56,11 @@ def save_points(model: Any, real: Tensor, samples: Tensor, path: Path, extent: f
     figure.savefig(path, dpi=100)
 
 
-def save_curves(lines: Sequence[Mapping[str, Any]], guides: Mapping[str, float], path: Path) -> None:
-    """Draws every `panel/curve` of the log over images seen, one panel per prefix, with the objective's guides (IntroVAE's Figure 5)."""
+def save_curves(lines: Sequence[Mapping[str, Any]], guides: Mapping[str, float], path: Path, marks: Sequence[tuple[int, str]] = ()) -> None:
+    """Draws every `panel/curve` of the log over images seen, one panel per prefix, with the objective's guides (IntroVAE's Figure 5).
+
+    Marks are vertical lines at so many images seen, named in the top panel: what the monitor found.
+    """
     panels: dict[str, list[str]] = {}
     for name in sorted({name for line in lines for name in line if "/" in name}):
         panels.setdefault(name.partition("/")[0], []).append(name)
@@ -74,9 +77,14 @@ def save_curves(lines: Sequence[Mapping[str, Any]], guides: Mapping[str, float],
             ax.axhline(guides[panel], color="black", linestyle="--", linewidth=1, label=f"guide {guides[panel]:g}")
         if min(values) > 0 and max(values) > 50 * min(values):
             ax.set_yscale("log")
+        for nimg, _ in marks:
+            ax.axvline(nimg, color="crimson", linestyle=":", linewidth=1)
         ax.set_ylabel(panel)
         ax.grid(alpha=0.3)
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    for nimg, name in marks:
+        top = np.atleast_1d(axes)[0]
+        top.annotate(name, (nimg, 1), xycoords=("data", "axes fraction"), fontsize=7, color="crimson", rotation=20, annotation_clip=False)
     np.atleast_1d(axes)[-1].set_xlabel("images seen")
     figure.savefig(path, dpi=100)
 

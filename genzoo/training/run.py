@@ -11,14 +11,16 @@ from genzoo.spec import RunConfig
 from genzoo.training.log import JsonLines
 
 CONFIG = "run.json"
+EVENTS = "events.jsonl"
 
 
 class RunFolder:
-    """`run.json`, `log.jsonl`, `checkpoints/`, `model/` and `best/` (ready to share), `preview.png`, `previews/`, `curves.png`."""
+    """`run.json`, `log.jsonl`, `checkpoints/`, `model/` and `best/` (ready to share), `preview.png`, `previews/`, `curves.png`, and
+    `events.jsonl`: what the monitor found, and what was done about it."""
 
     def __init__(self, path: str | Path, config: RunConfig, main: bool):
         self.path = Path(path).expanduser()
-        self.log = JsonLines(self.path / "log.jsonl")
+        self.log, self.events = JsonLines(self.path / "log.jsonl"), JsonLines(self.path / EVENTS)
         saved = read_config(self.path)
         if saved is not None and (changed := differences(saved, config)):
             shown = "\n  ".join(changed)
@@ -33,6 +35,11 @@ class RunFolder:
         data = Path(config.data.name).name
         size = f"-{'x'.join(map(str, dict.fromkeys(config.data.size)))}" if config.data.size else ""
         return Path("runs") / f"{config.model}-{data}{size}-s{config.train.seed}"
+
+    def rewind(self, step: int) -> None:
+        """Takes out of the log and the events what came after a step."""
+        self.log.rewind(step)
+        self.events.rewind(step)
 
     def _create(self, config: RunConfig) -> None:
         try:

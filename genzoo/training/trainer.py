@@ -1,5 +1,6 @@
 """One trainer for every adversarial autoencoder: it knows updates and networks by name, and no model, loss or role."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,8 +24,10 @@ from genzoo.training.checkpoint import Checkpoints
 from genzoo.training.graph import CompiledStep, Phase
 from genzoo.training.launch import StopFlag, average_in_place, make_accelerator, peak_memory, resume_command
 from genzoo.training.loader import Batches, as_real, load
-from genzoo.training.log import RunStopped, Window
+from genzoo.training.log import Broken, RunStopped, Window
+from genzoo.training.monitor import Watch
 from genzoo.training.optim import ema_with_warmup, learning_rate, load_state, make_optimizer
+from genzoo.training.recovery import Recovery
 from genzoo.training.run import RunFolder
 from genzoo.training.snapshot import Snapshots
 
@@ -73,9 +76,11 @@ class Trainer:
         for net in self.nets.values():
             self.acc.prepare_model(net, evaluation_mode=True)  # autocast, no wrapper
         self.optimizers = {name: self.acc.prepare_optimizer(make_optimizer(name, net, c)) for name, net in self.nets.items()}
-        self._run = CompiledStep(self.model, self._gradients, self._move) if c.compile else self._eager
+        self._phases = CompiledStep(self.model, self._gradients, self._move) if c.compile else self._eager
         self.checkpoints = Checkpoints(self.folder.path / "checkpoints", c.keep)
         self.snapshots = Snapshots(self)
+        self.recovery = Recovery(self)
+        self.watch = Watch(self.folder, self.total_steps, self.objective.guides)
 
     def summary(self) -> str:
         """What is about to run, in two lines."""
@@ -92,36 +97,50 @@ class Trainer:
         """Trains to the end, or from the newest checkpoint on; returns the run folder.
 
         Raises:
-            RunStopped: a loss is not finite, or nothing can be written; the last good checkpoint stays.
+            RunStopped: a loss is not finite and no rung of the ladder helps, or nothing can be written; the last good checkpoint stays.
             KeyboardInterrupt: on Ctrl-C or SIGTERM, after saving.
         """
         self.step = self._resume()
         self.snapshots.start()
         if self.config.train.trackers:
             self.acc.init_trackers("genzoo", config={key: str(value) for key, value in flat(to_json(self.config))})
-        window = Window()
-        stopping = False
+        stopping = None
         with self._bar() as bar, StopFlag() as stop:
-            for batch in self._batches():
-                window.add(self.step, self.train_step(batch, self.progress))
-                self.step += 1
-                bar.update(self.config.train.batch)
-                if self._pause(stop):
-                    stopping = self._agree(stop.is_set) and self.step < self.total_steps
-                    due = self._agree(self.snapshots.due()) or self.step == self.total_steps
-                    self._tell(window, bar)
-                    if due or stopping:
-                        self._guarded(self.snapshots.take)
-                if stopping:
-                    break
+            while stopping is None:
+                try:
+                    stopping = self._run(bar, stop)
+                except Broken as trouble:
+                    self.recovery.go_back(trouble)
+                    bar.n = self.step * self.config.train.batch
+                    bar.refresh()
         if stopping:
             self.acc.print(
                 f"Stopped at {self.progress.nimg:,} images; everything is saved. To resume:\n  {resume_command(self.folder.path)}"
             )
             raise KeyboardInterrupt
+        self.acc.print(self.watch.summary())
         for tracker in self.acc.trackers:  # not end_training(): it would also end the processes' group, which the next run needs
             tracker.finish()
         return self.folder.path
+
+    def _run(self, bar: tqdm, stop: StopFlag) -> bool:
+        """Trains on to the end, or until it is told to stop; returns whether it was."""
+        if self.acc.is_main_process:
+            self.guarded(lambda: self.watch.begin(self.data(whole=True)[0] if self.step == 0 else None))
+        window = Window(self.folder.log.read())
+        for batch in self._batches():
+            window.add(self.step, self.train_step(batch, self.progress))
+            self.step += 1
+            bar.update(self.config.train.batch)
+            if self._pause(stop):
+                stopping = self._agree(stop.is_set) and self.step < self.total_steps
+                due = self._agree(self.snapshots.due()) or self.step == self.total_steps
+                self._tell(window, bar)
+                if due or stopping:
+                    self.guarded(self.snapshots.take)
+                if stopping:
+                    return True
+        return False
 
     def _pause(self, stop: "StopFlag") -> bool:
         """Whether to read the losses now: at steps that all processes agree on, or, when alone, as soon as something is due."""
@@ -130,22 +149,19 @@ class Trainer:
 
     def _tell(self, window: Window, bar: tqdm) -> None:
         """Reads the losses of the steps since the last time, refuses to go on with a broken one, and logs the means."""
-        try:
-            scalars = window.read(lambda values: self.acc.reduce(values, "mean"))
-        except RunStopped as error:
-            saved = self.checkpoints.steps()
-            raise RunStopped(f"{error} Last good checkpoint: {f'step {saved[-1]}' if saved else 'none yet'}.") from None
+        scalars = window.read(lambda values: self.acc.reduce(values, "mean"))
         place = {"step": self.step, "nimg": self.progress.nimg, "seconds": round(self.snapshots.seconds(), 2)}
         line = place | {"peak_gib": round(peak_memory(self.acc.device) / 2**30, 3)} | scalars
         self.acc.log(scalars, step=self.step)
         if self.acc.is_main_process:
-            self._guarded(lambda: self.folder.log.append(line))
+            self.guarded(lambda: self.folder.log.append(line))
+            self.guarded(lambda: self.watch.observe(line))
             bar.set_postfix(
                 {name.replace("loss/", ""): f"{scalars[name]:.3g}" for name in sorted(scalars) if not name.startswith("gradient/")},
                 refresh=False,
             )
 
-    def _guarded(self, write: Callable[[], None]) -> None:
+    def guarded(self, write: Callable[[], None]) -> None:
         """Writes to the run folder; a full disk or a lost folder stops the run in one line, with what was saved before intact."""
         try:
             write()
@@ -162,11 +178,12 @@ class Trainer:
 
     def train_step(self, batch: Tensor, at: Progress) -> list[Phase]:
         """Runs one iteration of the objective on this process's part of the batch, all its phases; returns each phase's scalars."""
-        torch.manual_seed(generator(self.config.train.seed, f"torch/{self.rank}", at.step).initial_seed())  # dropout in trunks
+        seed = self.recovery.ladder.seed(self.config.train.seed, at.step)
+        torch.manual_seed(generator(seed, f"torch/{self.rank}", at.step).initial_seed())  # dropout in trunks
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(group["base_lr"], self.config.train, at)
-        phases = self._run(list(self._micro_batches(batch, at)), at)
+                group["lr"] = learning_rate(group["base_lr"], self.config.train, at) * self.recovery.ladder.lr_factor
+        phases = self._phases(list(self._micro_batches(batch, at)), at)
         self._average_buffers()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
@@ -200,7 +217,7 @@ class Trainer:
         norms = {}
         for name in trains:
             norms[f"gradient/{name}"] = norm = torch.nn.utils.get_total_norm(self._average_gradients(self.nets[name]))
-            if clip := self.config.train.clip:
+            if clip := self.recovery.ladder.clip.get(name, self.config.train.clip):
                 torch.nn.utils.clip_grads_with_norm_(self.nets[name].parameters(), clip, norm)
             self.optimizers[name].step()
             self.optimizers[name].zero_grad()
@@ -222,21 +239,42 @@ class Trainer:
 
     def _micro_batches(self, batch: Tensor, at: Progress) -> Iterator[Any]:
         c = self.config.train
-        size = c.batch // (self.world * c.accumulate)
+        size, seed = c.batch // (self.world * c.accumulate), self.recovery.ladder.seed(c.seed, at.step)
         for i, micro in enumerate(as_real(batch, self.acc.device).split(size)):
             start = (self.rank * c.accumulate + i) * size
-            yield self.objective.draw(micro, Noise(seed=c.seed, step=at.step, batch=c.batch, start=start, stop=start + size, like=micro))
+            yield self.objective.draw(micro, Noise(seed=seed, step=at.step, batch=c.batch, start=start, stop=start + size, like=micro))
 
     def _batches(self) -> Iterator[Tensor]:
+        return load(self.data(), self.step, self.total_steps, self.config.train.workers)
+
+    def data(self, whole: bool = False) -> Batches:
+        """This process's part of every step's batch, or the whole of it."""
         c = self.config.train
         local = c.batch // self.world
-        batches = Batches(
-            self.dataset, seed=c.seed, batch=c.batch, start=self.rank * local, stop=(self.rank + 1) * local, mirror=self.config.data.mirror
+        start, stop = (0, c.batch) if whole else (self.rank * local, (self.rank + 1) * local)
+        return Batches(
+            self.dataset,
+            seed=c.seed,
+            batch=c.batch,
+            start=start,
+            stop=stop,
+            mirror=self.config.data.mirror,
+            seed_of=self.recovery.ladder.seed,
+            left_out=self.recovery.ladder.left_out,
         )
-        return load(batches, self.step, self.total_steps, c.workers)
 
     def _resume(self) -> int:
         """Loads the newest whole checkpoint into every process; returns the number of steps done."""
+        step = self.load()
+        if step:
+            self.acc.print(f"Resuming {self.folder.path} at {step * self.config.train.batch:,} of {self.total_nimg:,} images.")
+        if self.acc.is_main_process:
+            self.folder.rewind(step)
+        self.acc.wait_for_everyone()  # the others read what is left
+        return step
+
+    def load(self) -> int:
+        """Puts every process where the newest whole checkpoint left it, if there is one; returns its step."""
         found = self.checkpoints.load_latest()
         step, state, complaints = found or (0, {}, [])
         steps = self.acc.gather(torch.tensor([step], device=self.acc.device)).tolist()
@@ -253,16 +291,27 @@ class Trainer:
             for name, optimizer in self.optimizers.items():
                 load_state(optimizer, state[f"optimizer-{name}"])
             self.snapshots.best = state["progress"]["best"]
-            self.acc.print(f"Resuming {self.folder.path} at {step * self.config.train.batch:,} of {self.total_nimg:,} images.")
-        if self.acc.is_main_process:
-            self.folder.log.rewind(step)
+            self.recovery.load(state["progress"].get("ladder", {}))
         return step
+
+    def begin(self) -> None:
+        """Goes back to the weights that the run began with."""
+        torch.manual_seed(self.config.train.seed)
+        fresh = build(self.config, self.dataset.shape).state_dict()
+        self.model.load_state_dict(fresh)
+        if self.ema is not None:
+            self.ema.module.load_state_dict(fresh)
+            self.ema.n_averaged.zero_()
+        for optimizer in self.optimizers.values():
+            optimizer.state.clear()
+        self.snapshots.best = math.inf
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
         averaged = {"ema": self.ema.state_dict()} if self.ema is not None else {}
         optimizers = {f"optimizer-{name}": optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-        return {"model": self.model.state_dict(), **averaged, **optimizers, "progress": {"step": self.step, "best": self.snapshots.best}}
+        progress = {"step": self.step, "best": self.snapshots.best, "ladder": self.recovery.state()}
+        return {"model": self.model.state_dict(), **averaged, **optimizers, "progress": progress}
 
     def _agree(self, flag: bool) -> bool:
         """Whether any process says yes; a decision by the clock or a signal must be the same on all."""

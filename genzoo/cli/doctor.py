@@ -1,0 +1,45 @@
+"""`genzoo doctor`: what was wrong with a run, when, and what helps."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genzoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from genzoo.training.monitor import Finding
+
+DESCRIPTION = """Reads the log of a running, finished or dead run and names what was found, with step, figures and the option that cures it.
+Exit status: 0 healthy, 1 something was found, 2 no run there. Runs from before there was a monitor are judged by their log alone."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.add_argument("run", metavar="RUN", help="run folder")
+
+
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from genzoo.training.monitor import diagnose
+
+    folder = Path(args.run).expanduser()
+    if not (folder / "log.jsonl").is_file():
+        raise UsageError(f"{folder} holds no log.jsonl: give the folder of a run, as `genzoo train` names it.")
+    findings, step = diagnose(folder)
+    if not findings:
+        print(f"{folder}: healthy at step {step:,}.")
+        return 0
+    _print(findings, step)
+    return 1
+
+
+def _print(findings: "list[Finding]", step: int) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("steps", "disease", "what was seen", "cure", box=SIMPLE_HEAD)
+    for found in findings:
+        until = f"{found.ended:,}" if found.ended is not None else f"now ({step:,})"
+        table.add_row(f"{found.began:,} to {until}", found.disease, found.text, found.cure)
+    console = Console()
+    Console(width=console.width if console.is_terminal else 200).print(table)

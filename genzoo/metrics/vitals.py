@@ -1,0 +1,47 @@
+"""Cheap signs of a model's health on a few fixed items: dimensionless, about 1 or below 1 for a healthy model."""
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.losses import sse
+from genzoo.models.autoencoder import Autoencoder
+from genzoo.nn.batchnorm import batchnorms, disagreement
+
+ACTIVE = 0.01  # variance of a latent unit's posterior mean over the data, above which the unit is in use (Burda et al. 2016, Section 5.2)
+
+
+@torch.no_grad()
+def vitals(model: Autoencoder, real: Tensor, z: Tensor, seen: Tensor | None = None) -> dict[str, float]:
+    """Measures a model in eval mode.
+
+    Args:
+        real: [n, *shape], n >= 2, data that training does not see where there is any.
+        z: [n, Z], draws of the prior.
+        seen: [n, *shape], training data; None where `real` is training data itself.
+
+    Returns:
+        active: share of latent units in use; spread: root of the total variance of samples over that of real data;
+        batchnorm: rms difference of samples between running averages and the batch's own statistics, over the samples' rms spread
+        (models with BatchNorm only); heldout: reconstruction error of `real` over that of `seen` (if given).
+    """
+    mean, samples = model.encode(real).latent_dist.mean, model.decode(z).sample
+    spread = _spread(samples)
+    values = {"active": (mean.var(dim=0) > ACTIVE).float().mean().item(), "spread": spread / max(_spread(real), 1e-12)}
+    if batchnorms(model.decoder):
+        values["batchnorm"] = disagreement(model.decoder, z) / max(spread / samples[0].numel() ** 0.5, 1e-12)
+    if seen is not None:
+        errors = [sse(x, model(x).sample).mean().item() for x in (real, seen)]
+        values["heldout"] = errors[0] / max(errors[1], 1e-12)
+    return values
+
+
+def _spread(x: Tensor) -> float:
+    """Root of the total variance: [n, ...] -> distance units."""
+    return x.flatten(1).var(dim=0).sum().sqrt().item()
+
+
+def matrix_sizes(model: nn.Module) -> dict[str, float]:
+    """The Euclidean norm of each network's weight matrices and kernels, by network."""
+    return {
+        name: sum(p.detach().square().sum().item() for p in net.parameters() if p.ndim > 1) ** 0.5 for name, net in model.named_children()
+    }

@@ -1,0 +1,220 @@
+"""Each disease is started on purpose on the smallest run that shows it, and is the first that is named; healthy runs stay silent."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_trainer import same, weights
+
+import genzoo
+from genzoo import Trainer
+from genzoo.cli import main
+from genzoo.data.base import ArraySet
+from genzoo.training import monitor
+from genzoo.training.monitor import Monitor, diagnose, patience, read_findings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TINY = [
+    "data.size=8x8", "arch.channels=8", "arch.z_dim=4", "train.batch=16", "train.lr=1e-3", "train.ema=0.9", "train.duration=80it",
+    "train.snapshot_every=25%", "train.log_every=5",
+]  # fmt: skip
+WARMUP = "objective.warmup=5it"
+HEALTHY = {
+    "vae": ["objective.beta=0.2", "objective.beta_rec=1"],
+    "introvae": [WARMUP, "objective.margin=20", "objective.beta=10"],
+    "softintrovae": [WARMUP, "objective.beta_kl=0.2", "objective.beta_rec=1", "objective.beta_neg=8"],
+}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Runs of 80 steps: a sign counts after 12."""
+    monkeypatch.setattr(monitor, "SHORTEST", 12)
+
+
+def trained(model, *settings, inject=None, out="run", data="digits"):
+    trainer = Trainer(genzoo.resolve(model, data=data, settings=[*TINY, *HEALTHY[model], *settings]), out=out, progress=False)
+    if inject:
+        inject(trainer)
+    trainer.fit()
+    return diagnose(Path(out))[0]
+
+
+@pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
+def test_a_healthy_run_stays_silent(model, capsys):
+    assert trained(model) == []
+    assert "Monitor: healthy." in capsys.readouterr().out
+    assert main(["doctor", "run"]) == 0
+
+
+@pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
+def test_healthy_points_stay_silent(model, monkeypatch):
+    monkeypatch.setattr(monitor, "SHORTEST", 50)  # as in life: it takes 100 steps until their samples spread
+    settings = [
+        "train.duration=150it",
+        "train.batch=64",
+        "arch.hidden=32,32",
+        "train.log_every=5",
+        "train.lr_drops=",
+        "train.snapshot_every=20%",
+    ]
+    warmup = [] if model == "vae" else ["objective.warmup=20it"]
+    Trainer(genzoo.resolve(model, data="rings", settings=[*settings, *warmup]), out="run", progress=False).fit()
+    assert diagnose(Path("run"))[0] == []
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "disease", "figures"),
+    [
+        ("introvae", ["objective.margin=0.1"], "margin too small", "> m = 0.1, the hinge is not active"),
+        ("introvae", ["objective.margin=5000"], "margin too large", "never comes near m = 5000"),
+        ("softintrovae", ["objective.beta_neg=0.01", "objective.beta_rec=0.3"], "beta_neg too small", "the exponential is flat"),
+        ("softintrovae", ["objective.beta_neg=2000"], "beta_neg too large", "no adversarial signal"),
+        ("introvae", ["train.lr=0.05", "train.snapshot_every=10it"], "learning rate too high", "the weights have grown"),
+        ("vae", ["objective.beta=100"], "posterior collapse", "tell nothing of the data"),
+        ("vae", ["data.limit=4", "train.duration=120it", "train.lr=3e-3"], "overfit", "x that of training data"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_first_finding_is_the_disease(model, settings, disease, figures, capsys):
+    findings = trained(model, *settings)
+    assert findings[0].disease == disease
+    assert figures in findings[0].text
+    assert "objective." in findings[0].cure or "train." in findings[0].cure or "data." in findings[0].cure
+    assert f"monitor: step {findings[0].began}: {disease}: " in capsys.readouterr().out
+
+
+def test_batchnorm_whose_averages_stay_behind():
+    def stuck(trainer):
+        for model in (trainer.model, trainer.ema.module):
+            for module in model.modules():
+                if hasattr(module, "running_mean"):
+                    module.momentum = 0.0
+
+    assert trained("introvae", inject=stuck)[0].disease == "BatchNorm mismatch"
+
+
+@pytest.mark.parametrize(
+    ("change", "disease", "figures"),
+    [
+        (lambda x: x * 255, "wrong value range", "values from 0 to 255"),
+        (lambda x: x * 2 - 1, "wrong value range", "values from -1 to 1"),
+        (lambda x: np.broadcast_to(x[:1], x.shape).copy(), "constant data", "all 16 items of the first batch are the same"),
+        (lambda x: np.where(np.arange(len(x))[:, None, None, None] % 2, x, 0.5).astype(np.float32), "constant data", "have one colour"),
+    ],
+    ids=["0 to 255", "-1 to 1", "one image", "flat images"],
+)
+def test_bad_data_is_named_before_the_first_step(change, disease, figures):
+    def inject(trainer):
+        images = trainer.dataset.batch(range(trainer.dataset.size)).numpy().astype(np.float32) / 255
+        trainer.dataset = ArraySet("changed", "changed", change(images), lambda: None)
+
+    first = trained("introvae", "train.duration=4it", inject=inject)[0]
+    assert (first.disease, first.began) == (disease, 0)
+    assert figures in first.text
+
+
+def test_vectors_of_bytes_are_named():
+    np.save("bytes.npy", np.random.default_rng(0).integers(0, 256, (64, 12)).astype(np.float32))
+    settings = ["arch.encoder=mlp", "arch.decoder=mlp", "arch.hidden=8,8", "train.duration=4it", "train.batch=8"]
+    Trainer(genzoo.resolve("vae", data="bytes.npy", settings=settings), out="run", progress=False).fit()
+    assert diagnose(Path("run"))[0][0].disease == "wrong value range"
+
+
+def line(step, kl_fake, kl_real=5.0, **more):
+    return {"step": step, "nimg": step, "loss/encoder": 1.0, "kl/real": kl_real, "kl/sample": kl_fake, **more}
+
+
+def test_a_disease_begins_after_patience_and_ends_after_as_long():
+    watching = Monitor(total_steps=1000, guides={"kl": 10.0})
+    assert watching.patience == patience(1000) == 20
+    kls = [20.0 if 100 <= step < 300 else 8.0 for step in range(0, 600, 5)]
+    events = [event for i, kl in enumerate(kls) for event in watching.observe(line(5 * i, kl))]
+    begins, ends = events
+    assert begins["disease"] == ends["disease"] == "margin too small"
+    assert 120 <= begins["step"] <= 140
+    assert 320 <= ends["step"] <= 340
+    (found,) = read_findings(events)
+    assert (found.began, found.ended) == (begins["step"], ends["step"])
+
+
+def test_a_short_spike_and_the_first_steps_say_nothing():
+    for bad in (range(0, 40), range(200, 210)):
+        watching = Monitor(total_steps=1000, guides={"kl": 10.0})
+        assert not [e for step in range(0, 600, 5) for e in watching.observe(line(step, 11.0 if step in bad else 8.0))]
+
+
+def test_a_disease_that_brings_another_is_named_alone():
+    watching = Monitor(total_steps=1000, guides={"kl": 4.0})
+    events = [event for step in range(0, 600, 5) for event in watching.observe(line(step, 4.5, kl_real=30.0))]
+    assert [event["disease"] for event in events] == ["margin too small"]
+
+
+def test_an_order_that_is_reversed_for_long():
+    watching = Monitor(total_steps=1000, guides={})
+    events = [event for step in range(0, 600, 5) for event in watching.observe(line(step, 4.5, kl_real=30.0))]
+    assert [event["disease"] for event in events] == ["order reversed"]
+
+
+def test_averaged_weights_that_lag_and_a_decoder_of_one_image():
+    for name, value, disease in (("average", 3.0, "average lags"), ("spread", 0.01, "decoder collapse")):
+        watching = Monitor(total_steps=1000, guides={})
+        lines = [line(step, 5.0) if step % 50 else {"step": step, "nimg": step, f"vitals/{name}": value} for step in range(0, 600, 5)]
+        events = [event for one in lines for event in watching.observe(one)]
+        assert [event["disease"] for event in events] == [disease]
+
+
+def test_a_resumed_run_tells_the_same_events_once():
+    settings = ["objective.margin=0.1"]
+    trained("introvae", *settings, out="whole")
+    trained("introvae", *settings, "train.duration=60it", out="parts")
+    trained("introvae", *settings, out="parts")
+    whole, parts = ([json.loads(text) for text in Path(run, "events.jsonl").read_text().splitlines()] for run in ("whole", "parts"))
+    strip = [[event for event in events if event["kind"] != "run"] for events in (whole, parts)]
+    assert strip[0] == strip[1] != []
+    assert same(weights(Path("whole")), weights(Path("parts")))
+
+
+def test_the_doctor_reads_a_run_that_had_no_monitor(capsys):
+    found = trained("introvae", "objective.margin=0.1")
+    Path("run/events.jsonl").unlink()
+    assert diagnose(Path("run"))[0] == found
+    assert main(["doctor", "run"]) == 1
+    out = capsys.readouterr().out
+    assert "margin too small" in out
+    assert "raise objective.margin" in out
+
+
+def test_the_doctor_refuses_what_is_no_run(capsys):
+    Path("empty").mkdir()
+    assert main(["doctor", "empty"]) == 2
+    assert "holds no log.jsonl" in capsys.readouterr().err
+
+
+def test_findings_are_marked_in_the_curves():
+    trained("introvae", "objective.margin=0.1", out="sick")
+    pixels = np.asarray(Image.open("sick/curves.png").convert("RGB")).astype(int)
+    crimson = (abs(pixels - [220, 20, 60]).sum(axis=2) < 60).sum()
+    assert crimson > 50
+
+
+def test_vitals_are_in_the_log_and_about_one():
+    trained("introvae")
+    lines = [json.loads(text) for text in Path("run/log.jsonl").read_text().splitlines()]
+    vitals = [one for one in lines if "vitals/active" in one]
+    assert len(vitals) == 4
+    assert {name for name in vitals[0] if name.startswith("vitals/")} == {
+        f"vitals/{name}" for name in ("active", "spread", "batchnorm", "heldout", "average", "growth")
+    }
+    assert all(0 <= value < 10 for one in vitals for name, value in one.items() if name.startswith("vitals/"))
+
+
+def test_measuring_vitals_changes_no_weight():
+    """The same run, with and without snapshots on the way."""
+    trained("introvae", "train.duration=8it", "train.snapshot_every=3it", out="many")
+    trained("introvae", "train.duration=8it", "train.snapshot_every=8it", out="one")
+    assert all(torch.equal(a, b) for a, b in zip(weights(Path("many")).values(), weights(Path("one")).values(), strict=True))
