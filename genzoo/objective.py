@@ -78,7 +78,8 @@ class Progress:
 class Objective(Protocol):
     """What a model must define to be trained. No accelerate, no device, no optimiser, no printing."""
 
-    guides: Mapping[str, float]  # horizontal lines to draw in a panel of the curves, e.g. {"kl": margin}
+    guides: Mapping[str, float]  # horizontal lines to draw in a panel of the curves, e.g. {"kl": margin}; as they stand now
+    # An objective may also have `controllers: Mapping[str, Controller]`, settings by name that move during the run: genzoo/controller.py.
 
     def draw(self, real: Tensor, noise: Noise) -> Any:
         """Makes the batch of one step: images in [0, 1] or points, and all the randomness that the step needs."""
@@ -133,9 +134,14 @@ def elbo_step(nets: nn.Module, x: Tensor, eps: Tensor, *, beta_rec: float, beta_
     """The plain VAE: one update of encoder and decoder on beta_rec * SSE + beta_kl * KL. The baseline, and everybody's warm-up."""
     mu, logvar = nets.encoder(x)
     error = sse(x, nets.decoder(reparameterize(mu, logvar, eps))).mean()
-    kl_real = kl_to_prior(mu, logvar).mean()
-    loss = beta_rec * error + beta_kl * kl_real
-    yield Update(("encoder", "decoder"), loss, detached({"loss/elbo": loss, "kl/real": kl_real, "error/sse": error}))
+    kl_real = kl_to_prior(mu, logvar)
+    loss = beta_rec * error + beta_kl * kl_real.mean()
+    yield Update(("encoder", "decoder"), loss, detached({"loss/elbo": loss, **spread("real", kl_real), "error/sse": error}))
+
+
+def spread(images: str, kl: Tensor) -> dict[str, Tensor]:
+    """Mean and standard deviation over a micro-batch of the KL per image, [N], as logs `kl/<images>` and `spread/<images>`."""
+    return {f"kl/{images}": kl.mean(), f"spread/{images}": kl.detach().std(correction=0)}
 
 
 @contextmanager

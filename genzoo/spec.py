@@ -133,6 +133,8 @@ class ModelSpec:
     model: Callable[[], type["Autoencoder"]]  # imported on first use
     objective: Callable[[Any, tuple[int, ...], int], "Objective"]  # (its config, data shape, z_dim)
     arch: Mapping[str, Any] = field(default_factory=dict)  # this model's network defaults
+    # For `genzoo suggest`: (variance, in SSE, of the finest detail that should be learnt; data shape) -> {option: (value as text, reason)}.
+    suggested: Callable[[float, tuple[int, ...]], Mapping[str, tuple[str, str]]] = lambda detail, shape: {}
 
 
 @plain_dataclass(frozen=True, kw_only=True)

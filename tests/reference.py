@@ -55,6 +55,11 @@ def decode_again(dec: nn.Module, z: Tensor, counted: bool) -> Tensor:
     return functional_call(dec, {name: buffer.clone() for name, buffer in dec.named_buffers()}, (z,))
 
 
+def deviation(values: Tensor) -> Tensor:
+    """Standard deviation over images, as a root of a mean."""
+    return torch.sqrt(((values - values.mean()) ** 2).mean())
+
+
 def floats(**curves: Tensor) -> dict[str, float]:
     """Names the values as curves: kl_real -> kl/real."""
     return {name.replace("_", "/", 1): value.item() for name, value in curves.items()}
@@ -71,7 +76,7 @@ def vae(p: Players, x: Tensor, eps: Tensor, *, kl_weight: float, rec_weight: flo
     loss.backward()
     p.opt_e.step()
     p.opt_d.step()
-    return floats(loss_elbo=loss, kl_real=kl_real, error_sse=error)
+    return floats(loss_elbo=loss, kl_real=kl_real, spread_real=deviation(kl(mu, logvar)), error_sse=error)
 
 
 def introvae_paper(
@@ -92,7 +97,7 @@ def introvae_paper(
     p.opt_e.step()  # 10
     curves = floats(
         loss_encoder=l_e, kl_real=kl(mu, logvar).mean(), kl_reconstruction=kl(*z_r).mean(), kl_sample=kl(*z_pp).mean(), error_sse=2 * l_ae
-    ) | floats(hinge_active=torch.cat([kl(*z_r) < m, kl(*z_pp) < m]).double().mean())
+    ) | floats(hinge_active=torch.cat([kl(*z_r) < m, kl(*z_pp) < m]).double().mean(), spread_real=deviation(kl(mu, logvar)))
 
     x_r = decode_again(p.dec, z.detach(), twice)
     x_p = decode_again(p.dec, z_p, twice)
@@ -124,7 +129,7 @@ def introvae_official(
     loss_e.backward()
     p.opt_e.step()
     curves = floats(loss_encoder=loss_e, kl_real=kl_real, kl_reconstruction=kl_r, kl_sample=kl_p, error_sse=error)
-    curves |= floats(hinge_active=torch.stack([kl_r < m, kl_p < m]).double().mean())
+    curves |= floats(hinge_active=torch.stack([kl_r < m, kl_p < m]).double().mean(), spread_real=deviation(kl(mu, logvar)))
 
     x_r = decode_again(p.dec, z.detach(), twice)
     x_p = decode_again(p.dec, z_p, twice)
@@ -166,7 +171,9 @@ def softintrovae_official(
     p.opt_e.zero_grad()
     loss_e.backward()
     p.opt_e.step()
-    curves = floats(loss_encoder=loss_e, kl_real=kl_real, error_sse=error, expelbo_sample=expelbo_fake)
+    curves = floats(
+        loss_encoder=loss_e, kl_real=kl_real, spread_real=deviation(kl(mu, logvar)), error_sse=error, expelbo_sample=expelbo_fake
+    )
 
     p.enc.requires_grad_(False)
     p.dec.requires_grad_(True)
@@ -209,7 +216,7 @@ def softintrovae_paper(
     p.opt_e.zero_grad()
     loss_e.backward()
     p.opt_e.step()
-    curves = floats(loss_encoder=loss_e, kl_real=kl_real, error_sse=error, expelbo_sample=expelbo)
+    curves = floats(loss_encoder=loss_e, kl_real=kl_real, spread_real=deviation(kl(mu, logvar)), error_sse=error, expelbo_sample=expelbo)
 
     fake = decode_again(p.dec, z_f, twice)
     rec = decode_again(p.dec, z.detach(), twice)

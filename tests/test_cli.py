@@ -36,6 +36,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
         "--seeds",
     ],
     "doctor": ["--help"],
+    "suggest": ["--data", "--help", "--res", "--set"],
     "list": ["--help"],
 }
 
@@ -59,10 +60,12 @@ def test_help_and_lists_do_not_import_torch(args):
 def test_model_help_lists_types_defaults_and_meaning(capsys):
     assert main(["train", "softintrovae", "--help"]) == 0
     text = capsys.readouterr().out
-    assert "beta_neg          float [256.0]" in text
+    assert "beta_neg          float | auto [256.0]" in text
     assert "norm_place        after | before [before]" in text
     assert main(["train", "introvae", "--help"]) == 0
-    assert "norm_place        after | before [after]" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "norm_place        after | before [after]" in text
+    assert "margin            float | auto [110.0]" in text
 
 
 SETTINGS = [part for text in (*TINY, "objective.warmup=2it") for part in ("--set", text)]

@@ -20,6 +20,7 @@ VERBS = {
     "eval": "score a model, or a folder of images, by protocols",
     "bench": "run a suite of models x datasets x seeds, and report",
     "doctor": "say what is wrong with a run, and what helps",
+    "suggest": "look at your data and propose a preset, with reasons",
     "list": "show models, presets or datasets",
 }
 

@@ -10,6 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "base": ["Dataset"],
         "catalog": ["list_datasets"],
-        "opening": ["heldout_split", "load_image", "open_dataset"],
+        "opening": ["heldout_split", "load_image", "open_dataset", "peek"],
     },
 )

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from genzoo.data.folder import ImageFolder, files_under
 from genzoo.data.images import CorruptImageError, Decode, rgb
 from genzoo.data.imageset import open_images
 from genzoo.errors import UsageError, suggest
+from genzoo.noise import generator
 from genzoo.spec import DataConfig
 
 _SPLIT = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<start>\d*):(?P<stop>\d*)\])?")  # test, train[:29000], train[29000:]
@@ -63,6 +65,35 @@ def heldout_split(config: DataConfig) -> str | None:
         return f"{name}[{stop}:]"
     splits = _find(config).splits
     return next((other for other in _HELDOUT if other in splits and other != name), None)
+
+
+def peek(config: DataConfig, n: int) -> tuple[int | None, list[np.ndarray]]:
+    """Looks at some items of a split as they are, before any size is chosen; nothing is cached.
+
+    Args:
+        n: how many items, spread evenly over the split.
+
+    Returns:
+        The number of items (None = endless), and images uint8 [3,H,W] in [0,255] at their own sizes, or one float32 array [n,D] of points.
+
+    Raises:
+        UsageError: as `open_dataset`; or no image among those looked at can be read.
+    """
+    source = _find(config).source(_parse(config.split)[0])
+    if source.size is None:
+        return None, [source.draw(n, generator(0, "peek")).numpy()]
+    chosen = np.linspace(0, source.size - 1, min(n, source.size)).astype(int)
+    if isinstance(source, ArraySet):
+        return source.size, [source.batch(chosen).numpy()]
+    decode, items = Decode(size=None, channels=3, fit=config.fit, precrop=config.precrop, background=config.background), []
+    for raw in source.fetch(chosen.tolist()):
+        try:
+            items.append(decode(raw))
+        except CorruptImageError:
+            continue  # training counts them, see data.skip_corrupt
+    if not items:
+        raise UsageError(f"{source.name}: none of {len(chosen)} images looked at can be read: check what the folder holds.")
+    return source.size, items
 
 
 def load_image(path: str | Path, shape: tuple[int, ...], config: DataConfig) -> Tensor:

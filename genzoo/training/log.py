@@ -28,9 +28,8 @@ class Broken(RunStopped):
         self.first, self.step = first, step  # of the window, of the trouble
 
 
-EXPLODED = (
-    1e3  # times the largest of the last windows: healthy gradients vary 200-fold (Soft-IntroVAE on 8gaussians), exploding ones 10^4-fold
-)
+# Times the largest of the last windows: healthy gradients vary 200-fold (Soft-IntroVAE on 8gaussians), exploding ones 10^4-fold.
+EXPLODED = 1e3
 N_BEFORE = 10, 50  # windows that say what is usual: at least (the first steps may do anything), at most
 CURE = "Try a lower train.lr, train.clip=1, a longer objective.warmup, or look for bad images."
 
@@ -44,6 +43,7 @@ class Window:
 
     def __init__(self, lines: Sequence[Mapping[str, Any]] = ()) -> None:
         self._steps: list[tuple[int, list[tuple[str, dict[str, Tensor]]]]] = []
+        self._numbers: dict[str, list[float]] = {}
         self._last_finite: dict[str, float] = {}
         self._sizes: dict[str, deque[float]] = {}
         self._phase: frozenset[str] = frozenset()
@@ -54,33 +54,42 @@ class Window:
         """Adds one step: per phase, the networks that it trains and its scalars."""
         self._steps.append((step, [("+".join(trains), dict(values)) for trains, values in phases]))
 
-    def read(self, average: Any) -> dict[str, float]:
-        """Returns each scalar's mean over the window and forgets it; `average` is the mean over processes.
+    def fetch(self, average: Any) -> list[tuple[int, dict[str, float]]]:
+        """Brings the scalars of the steps since the last fetch to the host, in order; `average` is the mean over processes.
 
         Raises:
-            Broken: a scalar is not finite, or a loss or gradient has exploded in all steps of the window (a spike that heals is none);
+            Broken: a scalar is not finite, or a loss or gradient has exploded in all these steps (a spike that heals is none);
                 the message names the phase, the step and the last finite values.
         """
         if not self._steps:
-            return {}
+            return []
         rows = [(step, phase, name, value) for step, phases in self._steps for phase, values in phases for name, value in values.items()]
         numbers = average(torch.stack([value.detach().float() for *_, value in rows])).tolist()
-        sums: dict[str, list[float]] = {}
+        fetched: dict[int, dict[str, float]] = {}
         for (step, phase, name, _), number in zip(rows, numbers, strict=True):
             if not math.isfinite(number):
                 raise self._broken(f"{name} is {number} in the {phase} phase of step {step}", step)
-            sums.setdefault(name, []).append(number)
+            fetched.setdefault(step, {})[name] = number
             self._last_finite[name] = number
         for step, phase, name, _ in rows:
             if step != rows[-1][0]:
                 continue
-            least, before = min(map(abs, sums[name])), self._sizes.get(name, ())
+            least = min(abs(scalars[name]) for scalars in fetched.values() if name in scalars)
+            before = self._sizes.get(name, ())
             if len(before) >= N_BEFORE[0] and least > EXPLODED * max(before) > 0:
                 raise self._broken(
                     f"{name} is {least:.4g} or more in the {phase} phase up to step {step}, and was at most {max(before):.4g}", step
                 )
         self._steps.clear()
-        means = {name: sum(values) / len(values) for name, values in sums.items()}
+        for scalars in fetched.values():
+            for name, number in scalars.items():
+                self._numbers.setdefault(name, []).append(number)
+        return list(fetched.items())
+
+    def means(self) -> dict[str, float]:
+        """Returns each fetched scalar's mean since the last call, and forgets them."""
+        means = {name: sum(values) / len(values) for name, values in self._numbers.items()}
+        self._numbers.clear()
         self._remember(means)
         return means
 

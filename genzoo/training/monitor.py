@@ -25,7 +25,7 @@ from genzoo.training.signs import RULES, Rule, View, data_findings
 SHARE, SHORTEST, LONGEST = 0.02, 50, 500  # patience: 2% of the run, in steps, within these bounds
 SETTLING = 2  # patiences after the run's start, and after each change of its losses, in which nothing is said
 
-Event = dict[str, Any]  # a line of events.jsonl: step, kind (run, begins, ends, data, trouble), and what belongs to the kind
+Event = dict[str, Any]  # a line of events.jsonl: step, kind (run, begins, ends, data, trouble, control), and what belongs to the kind
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class Monitor:
         while self._recent[0]["step"] <= line["step"] - self.patience:
             self._recent.popleft()
         if line["step"] >= self._settled:
-            view = View(_means(self._recent), self.guides, tuple(self._vitals))
+            moved = {name.removeprefix("guide/"): value for name, value in line.items() if name.startswith("guide/")}
+            view = View(_means(self._recent), {**self.guides, **moved}, tuple(self._vitals))
             for rule in RULES:
                 yield from self._judge(rule, view, line)
 
@@ -115,16 +116,16 @@ class Watch:
         """Takes up the log as it stands, at a start, a resume or a rollback; looks at the run's first batch where it is given."""
         self.monitor = Monitor(self.total_steps, self.guides)
         self._told = {_key(event) for event in self.folder.events.read()}
-        self._tell({"step": 0, "nimg": 0, "kind": "run", "total_steps": self.total_steps, "guides": dict(self.guides)})
+        self.tell({"step": 0, "nimg": 0, "kind": "run", "total_steps": self.total_steps, "guides": dict(self.guides)})
         for line in self.folder.log.read():
             self.observe(line)
         for disease, text, cure in data_findings(first_batch) if first_batch is not None else ():
-            self._tell({"step": 0, "nimg": 0, "kind": "data", "disease": disease, "text": text, "cure": cure})
+            self.tell({"step": 0, "nimg": 0, "kind": "data", "disease": disease, "text": text, "cure": cure})
 
     def observe(self, line: Mapping[str, Any]) -> None:
         """Takes a line of the log."""
         for event in self.monitor.observe(line):
-            self._tell(event)
+            self.tell(event)
 
     def marks(self) -> list[tuple[int, str]]:
         """Where diseases began: (images seen, disease), to draw into the curves."""
@@ -135,12 +136,15 @@ class Watch:
         findings = read_findings(self.folder.events.read())
         return "\n".join(["Monitor:", *(f"  {finding}" for finding in findings)]) if findings else "Monitor: healthy."
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Writes an event and says it, once."""
         if _key(event) in self._told:
             return
         self._told.add(_key(event))
         self.folder.events.append(event)
-        if event["kind"] != "run":
+        if event["kind"] == "control":
+            tqdm.write(f"step {event['step']:,}: {event['text']}")
+        elif event["kind"] != "run":
             cure = f". Cure: {event['cure']}" if "cure" in event else ""
             over = " is over" if event["kind"] == "ends" else ""
             tqdm.write(f"monitor: step {event['step']:,}: {event['disease']}{over}: {event['text']}{cure}.")
@@ -155,7 +159,7 @@ def read_findings(events: Sequence[Event]) -> list[Finding]:
             findings[i] = replace(findings[i], ended=event["step"])
         elif event["kind"] == "trouble":
             findings.append(Finding(event["disease"], event["text"].rstrip("."), f"done: {event['did']}", event["at"], event["step"]))
-        elif event["kind"] != "run":
+        elif event["kind"] in ("begins", "data"):
             findings.append(Finding(event["disease"], event["text"], event["cure"], event["step"]))
     return findings
 
@@ -180,8 +184,8 @@ def diagnose(folder: Path) -> tuple[list[Finding], int]:
     return read_findings([*events, *(event for line in log for event in monitor.observe(line))]), last
 
 
-def _key(event: Event) -> tuple[int, str, str | None]:
-    return event["step"], event["kind"], event.get("disease")
+def _key(event: Event) -> tuple[int, str, str]:
+    return event["step"], event["kind"], event.get("disease") or event.get("text", "")
 
 
 def _means(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -59,10 +59,10 @@ def save_points(model: Any, real: Tensor, samples: Tensor, path: Path, extent: f
 def save_curves(lines: Sequence[Mapping[str, Any]], guides: Mapping[str, float], path: Path, marks: Sequence[tuple[int, str]] = ()) -> None:
     """Draws every `panel/curve` of the log over images seen, one panel per prefix, with the objective's guides (IntroVAE's Figure 5).
 
-    Marks are vertical lines at so many images seen, named in the top panel: what the monitor found.
+    A guide that moves is logged as `guide/panel`. Marks are vertical lines at so many images seen, named in the top panel: what the monitor found.
     """
     panels: dict[str, list[str]] = {}
-    for name in sorted({name for line in lines for name in line if "/" in name}):
+    for name in sorted({name for line in lines for name in line if "/" in name and not name.startswith("guide/")}):
         panels.setdefault(name.partition("/")[0], []).append(name)
     if not panels:
         return
@@ -73,7 +73,10 @@ def save_curves(lines: Sequence[Mapping[str, Any]], guides: Mapping[str, float],
             x, y = zip(*((line["nimg"], line[name]) for line in lines if name in line), strict=True)
             ax.plot(x, y, label=name.partition("/")[2], linewidth=1)
             values += y
-        if panel in guides:
+        path_of_guide = [(line["nimg"], line[f"guide/{panel}"]) for line in lines if f"guide/{panel}" in line]
+        if panel in guides and path_of_guide:  # it moved during the run
+            ax.plot(*zip(*path_of_guide, strict=True), color="black", linestyle="--", linewidth=1, label=f"guide, now {guides[panel]:.4g}")
+        elif panel in guides:
             ax.axhline(guides[panel], color="black", linestyle="--", linewidth=1, label=f"guide {guides[panel]:g}")
         if min(values) > 0 and max(values) > 50 * min(values):
             ax.set_yscale("log")

@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from genzoo.controller import EVERY, Controller
 from genzoo.data import open_dataset
 from genzoo.duration import in_images
 from genzoo.errors import UsageError
@@ -50,8 +52,6 @@ class Trainer:
         place = Path(out) if out is not None else RunFolder.default(config)
         self.acc = make_accelerator(c.device, c.precision, c.trackers, place)
         self.rank, self.world = self.acc.process_index, self.acc.num_processes
-        if c.compile and (self.world > 1 or c.checkpointing):
-            raise UsageError("train.compile=true takes one process, and excludes train.checkpointing: leave it out.")
         if c.batch % (self.world * c.accumulate):
             raise UsageError(
                 f"train.batch={c.batch} does not divide over {self.world} processes x {c.accumulate} micro-batches: choose a multiple."
@@ -62,6 +62,12 @@ class Trainer:
         torch.manual_seed(c.seed)
         self.model = build(config, self.dataset.shape)
         self.objective = get_spec(config.model.partition(".")[0]).objective(config.objective, self.dataset.shape, config.arch.z_dim)
+        self.controllers: Mapping[str, Controller] = getattr(self.objective, "controllers", {})
+        self._controlled_first = {name: controller.state() for name, controller in self.controllers.items()}
+        if c.compile and (self.world > 1 or c.checkpointing or self.controllers):
+            raise UsageError(
+                "train.compile=true takes one process, and neither train.checkpointing nor a setting that is auto: leave it out, or them."
+            )
         self.nets = dict(self.model.named_children())
         self.total_nimg = in_images(c.duration, batch=c.batch, epoch=self.dataset.size)
         self.total_steps = -(-self.total_nimg // c.batch)
@@ -132,6 +138,8 @@ class Trainer:
             window.add(self.step, self.train_step(batch, self.progress))
             self.step += 1
             bar.update(self.config.train.batch)
+            if self.controllers and self.step % EVERY == 0:
+                self._observe(window)
             if self._pause(stop):
                 stopping = self._agree(stop.is_set) and self.step < self.total_steps
                 due = self._agree(self.snapshots.due()) or self.step == self.total_steps
@@ -147,17 +155,35 @@ class Trainer:
         planned = self.step % self.config.train.log_every == 0 or self.step == self.total_steps or self.snapshots.planned()
         return planned or (self.world == 1 and (stop.is_set or self.snapshots.due()))
 
+    def _observe(self, window: Window) -> None:
+        """Reads the losses of the steps since the last time, refuses to go on with a broken one, and shows them to the controllers."""
+        for step, scalars in window.fetch(lambda values: self.acc.reduce(values, "mean")):
+            for controller in self.controllers.values():
+                told = controller.observe(replace(self.progress, step=step), scalars)
+                if told and self.acc.is_main_process:
+                    self.guarded(lambda text=told: self.watch.tell({**self._place(), "kind": "control", "text": text}))
+
+    def _place(self) -> dict[str, Any]:
+        return {"step": self.step, "nimg": self.progress.nimg, "seconds": round(self.snapshots.seconds(), 2)}
+
     def _tell(self, window: Window, bar: tqdm) -> None:
-        """Reads the losses of the steps since the last time, refuses to go on with a broken one, and logs the means."""
-        scalars = window.read(lambda values: self.acc.reduce(values, "mean"))
-        place = {"step": self.step, "nimg": self.progress.nimg, "seconds": round(self.snapshots.seconds(), 2)}
-        line = place | {"peak_gib": round(peak_memory(self.acc.device) / 2**30, 3)} | scalars
+        """Logs the means of the losses since the last time, and the settings that move."""
+        self._observe(window)
+        scalars = window.means()
+        if self.controllers:
+            scalars |= {f"control/{name}": controller.value for name, controller in self.controllers.items()}
+            scalars |= {f"guide/{panel}": value for panel, value in self.objective.guides.items()}
+        line = self._place() | {"peak_gib": round(peak_memory(self.acc.device) / 2**30, 3)} | scalars
         self.acc.log(scalars, step=self.step)
         if self.acc.is_main_process:
             self.guarded(lambda: self.folder.log.append(line))
             self.guarded(lambda: self.watch.observe(line))
             bar.set_postfix(
-                {name.replace("loss/", ""): f"{scalars[name]:.3g}" for name in sorted(scalars) if not name.startswith("gradient/")},
+                {
+                    name.replace("loss/", ""): f"{scalars[name]:.3g}"
+                    for name in sorted(scalars)
+                    if not name.startswith(("gradient/", "guide/"))
+                },
                 refresh=False,
             )
 
@@ -292,6 +318,8 @@ class Trainer:
                 load_state(optimizer, state[f"optimizer-{name}"])
             self.snapshots.best = state["progress"]["best"]
             self.recovery.load(state["progress"].get("ladder", {}))
+            for name, controller in self.controllers.items():
+                controller.load_state(state["progress"]["controllers"][name])
         return step
 
     def begin(self) -> None:
@@ -302,6 +330,8 @@ class Trainer:
         if self.ema is not None:
             self.ema.module.load_state_dict(fresh)
             self.ema.n_averaged.zero_()
+        for name, controller in self.controllers.items():
+            controller.load_state(self._controlled_first[name])
         for optimizer in self.optimizers.values():
             optimizer.state.clear()
         self.snapshots.best = math.inf
@@ -310,7 +340,8 @@ class Trainer:
         """Everything that the next step depends on."""
         averaged = {"ema": self.ema.state_dict()} if self.ema is not None else {}
         optimizers = {f"optimizer-{name}": optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-        progress = {"step": self.step, "best": self.snapshots.best, "ladder": self.recovery.state()}
+        controllers = {name: controller.state() for name, controller in self.controllers.items()}
+        progress = {"step": self.step, "best": self.snapshots.best, "ladder": self.recovery.state(), "controllers": controllers}
         return {"model": self.model.state_dict(), **averaged, **optimizers, "progress": progress}
 
     def _agree(self, flag: bool) -> bool:

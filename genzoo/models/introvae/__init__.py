@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-from genzoo.models.introvae.presets import PRESETS, IntroVAEConfig
+from genzoo.models.introvae.presets import PRESETS, IntroVAEConfig, suggested
 from genzoo.spec import ModelSpec
 
 # The class and the objective need torch: they are imported when somebody asks for them.
@@ -18,4 +18,5 @@ SPEC = ModelSpec(
     model=lambda: __getattr__("IntroVAE"),
     objective=lambda *args: __getattr__("IntroVAEObjective")(*args),
     arch={"norm_place": "after"},
+    suggested=suggested,
 )

@@ -2,13 +2,15 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from genzoo.controller import Controller, Fixed, hinge_margin
 from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.introvae.presets import IntroVAEConfig
 from genzoo.noise import Noise
-from genzoo.objective import Mean, Progress, Step, Update, detached, elbo_step, frozen
+from genzoo.objective import Mean, Progress, Step, Update, detached, elbo_step, frozen, spread
 
 
 class IntroVAE(Autoencoder):
@@ -26,9 +28,14 @@ class IntroVAEObjective:
 
     def __init__(self, config: IntroVAEConfig, shape: tuple[int, ...], z_dim: int):
         self.config, self.z_dim = config, z_dim
-        self.guides = {"kl": config.margin}
+        self.margin: Controller = hinge_margin(z_dim, config.warmup) if config.margin == "auto" else Fixed(config.margin)
+        self.controllers = {"margin": self.margin} if config.margin == "auto" else {}
         self.per_image = (config.hinge or {"paper": "image", "official": "batch"}[config.form]) == "image"
         self.alpha_decoder = config.alpha if config.alpha_decoder is None else config.alpha_decoder
+
+    @property
+    def guides(self) -> dict[str, float]:
+        return {"kl": self.margin.value}
 
     def draw(self, real: Tensor, noise: Noise) -> Batch:
         return Batch(real, noise.normal("eps", self.z_dim), noise.normal("prior", self.z_dim))
@@ -43,14 +50,15 @@ class IntroVAEObjective:
         mu, logvar = enc(x)
         z = reparameterize(mu, logvar, batch.eps)  # line 4: Z <- Enc(X)
         x_r, x_p = dec(z), dec(batch.z_p)  # 6
-        error, kl_real = sse(x, x_r).mean(), kl_to_prior(mu, logvar).mean()
+        error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
         l_ae = half * error  # 7, Eq. 10
         kl_r, kl_p = kl_to_prior(*enc(x_r.detach())), kl_to_prior(*enc(x_p.detach()))  # 8
         hinge = yield from self._hinge(kl_p)
         if c.reconstruction_branch:  # always, but for an ablation
             hinge = (yield from self._hinge(kl_r)) + hinge
-        loss_e = kl_real + c.alpha * hinge + c.beta * l_ae  # 9-10, Eq. 11
-        logs = {"loss/encoder": loss_e, "kl/real": kl_real, "kl/reconstruction": kl_r.mean(), "kl/sample": kl_p.mean(), "error/sse": error}
+        loss_e = kl_x.mean() + c.alpha * hinge + c.beta * l_ae  # 9-10, Eq. 11
+        logs = {"loss/encoder": loss_e, **spread("real", kl_x), "kl/reconstruction": kl_r.mean(), "kl/sample": kl_p.mean()}
+        logs |= {"error/sse": error, "hinge/active": self._active([kl_r, kl_p] if c.reconstruction_branch else [kl_p])}
         yield Update(("encoder",), loss_e, detached(logs), keep_graph=not c.recompute)
 
         del logs, loss_e, hinge, kl_r, kl_p  # and with them the graphs that only the encoder's step needed
@@ -64,8 +72,13 @@ class IntroVAEObjective:
 
     def _hinge(self, kl: Tensor) -> Step:
         """[m - KL]^+, per image (paper) or on the mean of the global batch (official); returns a scalar."""
-        m = self.config.margin
+        m = self.margin.value
         if self.per_image:
             return (m - kl).relu().mean()
         batch_mean = yield Mean(kl.mean())
         return (batch_mean < m) * (m - kl.mean())  # a micro-batch's share of relu(m - batch_mean), value and gradient
+
+    def _active(self, kls: list[Tensor]) -> Tensor:
+        """Share of generated images that the hinge still pushes, in [0, 1]; on the batch mean, of the kinds of them."""
+        below = [((kl if self.per_image else kl.mean()) < self.margin.value).to(kl.dtype).mean() for kl in kls]
+        return torch.stack(below).mean()

@@ -18,7 +18,11 @@ class IntroVAEConfig:
         Field(description="paper: hinge per image, 1/2 SSE; official: hinge on the batch mean, SSE, unweighted warm-up (authors' code)"),
     ] = "paper"
     margin: Annotated[
-        float, Field(gt=0, description="m, in nats: KL of generated images that the encoder is pushed to; above the KL of real ones")
+        Annotated[float, Field(gt=0)] | Literal["auto"],
+        Field(
+            description="m, in nats: KL of generated images that the encoder is pushed to, above the KL of real ones; auto: from the warm-up, "
+            "then held by slow feedback"
+        ),
     ] = 110.0
     alpha: Annotated[float, Field(ge=0, description="weight of each adversarial term")] = 0.25
     alpha_decoder: Annotated[float | None, Field(ge=0, description="the decoder's own alpha; none: the same")] = None
@@ -126,3 +130,11 @@ PRESETS = {
     "checkerboard": _points("checkerboard", 10, 2),
     "rings": _points("rings", 10, 8),
 }
+
+
+def suggested(detail: float, shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
+    """Weights for data whose finest detail varies by `detail` (SSE): a Gaussian decoder of that variance has beta = 1 / variance on 1/2 SSE."""
+    return {
+        "margin": ("auto", "chosen above the KL that real images have in the warm-up, then held"),
+        "beta": (f"{1 / detail:.2g}", f"1 / {detail:.2g}, the variance (SSE) of the finest detail to be learnt"),
+    }

@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-from genzoo.models.softintrovae.presets import PRESETS, SoftIntroVAEConfig
+from genzoo.models.softintrovae.presets import PRESETS, SoftIntroVAEConfig, suggested
 from genzoo.spec import ModelSpec
 
 # The class and the objective need torch: they are imported when somebody asks for them.
@@ -17,4 +17,5 @@ SPEC = ModelSpec(
     default_preset="toyfaces32",
     model=lambda: __getattr__("SoftIntroVAE"),
     objective=lambda *args: __getattr__("SoftIntroVAEObjective")(*args),
+    suggested=suggested,
 )

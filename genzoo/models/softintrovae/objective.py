@@ -6,11 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from genzoo.controller import Controller, Fixed, negative_weight
+from genzoo.errors import UsageError
 from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.softintrovae.presets import SoftIntroVAEConfig
 from genzoo.noise import Noise
-from genzoo.objective import Progress, Step, Update, detached, elbo_step, frozen
+from genzoo.objective import Progress, Step, Update, detached, elbo_step, frozen, spread
 
 
 class SoftIntroVAE(Autoencoder):
@@ -35,6 +37,12 @@ class SoftIntroVAEObjective:
         self.config, self.z_dim = config, z_dim
         self.scale = 1 / math.prod(shape) if len(shape) == 3 else 0.5  # s: per pixel for images, 1/2 for points
         self.guides: dict[str, float] = {}
+        auto = config.beta_neg == "auto"
+        if auto and not config.beta_kl:
+            raise UsageError("objective.beta_neg=auto weighs against objective.beta_kl, which is 0: raise it, or give a number.")
+        made = negative_weight(z_dim, self.scale, config.beta_kl, config.warmup) if auto else Fixed(config.beta_neg)
+        self.beta_neg: Controller = made
+        self.controllers = {"beta_neg": self.beta_neg} if auto else {}
 
     def draw(self, real: Tensor, noise: Noise) -> Batch:
         names = ("eps", "prior", "eps_e/reconstruction", "eps_e/sample", "eps_d/reconstruction", "eps_d/sample")
@@ -51,10 +59,10 @@ class SoftIntroVAEObjective:
         mu, logvar = enc(x)
         z = reparameterize(mu, logvar, batch.eps)
         x_r = dec(z)
-        error, kl_real = sse(x, x_r).mean(), kl_to_prior(mu, logvar).mean()
+        error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
         exp_elbos = [self._exp_elbo(nets, image, eps).mean() for image, eps in self._generated(x_r, x_p, batch.eps_e)]
-        loss_e = s * (c.beta_rec * error + c.beta_kl * kl_real) + 0.5 * _average(exp_elbos)
-        logs = {"loss/encoder": loss_e, "kl/real": kl_real, "error/sse": error, "expelbo/sample": exp_elbos[-1]}
+        loss_e = s * (c.beta_rec * error + c.beta_kl * kl_x.mean()) + 0.5 * _average(exp_elbos)
+        logs = {"loss/encoder": loss_e, **spread("real", kl_x), "error/sse": error, "expelbo/sample": exp_elbos[-1]}
         yield Update(("encoder",), loss_e, detached(logs), keep_graph=not c.recompute)
 
         del logs, loss_e, exp_elbos  # and with them the graphs that only the encoder's step needed
@@ -88,7 +96,7 @@ class SoftIntroVAEObjective:
         mu, logvar = nets.encoder(image.detach())
         with frozen(nets.decoder):
             again = nets.decoder(reparameterize(mu, logvar, eps))
-        return torch.exp(-2 * self.scale * (c.beta_rec * sse(image, again) + c.beta_neg * kl_to_prior(mu, logvar)))
+        return torch.exp(-2 * self.scale * (c.beta_rec * sse(image, again) + self.beta_neg.value * kl_to_prior(mu, logvar)))
 
 
 def _average(values: list[Tensor]) -> Tensor:

@@ -1,5 +1,6 @@
 """What Soft-IntroVAE's loss can be told, and its presets; `--res` takes the first row of that size."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -21,9 +22,13 @@ class SoftIntroVAEConfig:
     ] = "official"
     beta_kl: Annotated[float, Field(ge=0, description="weight of the KL of real images, and of generated ones in the decoder")] = 1.0
     beta_rec: Annotated[float, Field(ge=0, description="weight of the reconstruction errors; authors: at most beta_kl")] = 1.0
-    beta_neg: Annotated[float, Field(ge=0, description="weight of generated images' KL in the encoder; authors: about z_dim or more")] = (
-        256.0
-    )
+    beta_neg: Annotated[
+        Annotated[float, Field(ge=0)] | Literal["auto"],
+        Field(
+            description="weight of generated images' KL in the encoder; authors: about z_dim or more; auto: from the warm-up, then held by "
+            "slow feedback"
+        ),
+    ] = 256.0
     gamma_r: Annotated[
         float, Field(ge=0, description="weight of generated images' reconstruction error in the decoder; skipped where rounding hides it")
     ] = 1e-8
@@ -100,3 +105,19 @@ PRESETS = {
         source="ours: the quick start",
     ),
 }
+
+
+def suggested(detail: float, shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
+    """Weights for data of `shape` whose finest detail varies by `detail` (SSE).
+
+    A Gaussian decoder of that variance has beta_kl / beta_rec = 2 variance. And beta_kl stays under 0.1 / s, with s = 1 / (C H W) or 1/2: no beta_neg
+    lets the exponential balance above 1 / (2 e s beta_kl) nats (genzoo/controller.py).
+    """
+    most = 0.1 * (math.prod(shape) if len(shape) == 3 else 2)
+    beta_kl = min(2 * detail, most)
+    finest = f"{detail:.2g} is the variance (SSE) of the finest detail to be learnt"
+    return {
+        "beta_kl": (f"{beta_kl:.2g}", f"the smaller of 2 x {detail:.2g} and 0.1 / s = {most:.2g}; {finest}"),
+        "beta_rec": (f"{beta_kl / (2 * detail):.2g}", f"beta_kl / (2 x {detail:.2g})"),
+        "beta_neg": ("auto", "balanced at the KL that real images have in the warm-up, then held"),
+    }

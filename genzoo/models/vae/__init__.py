@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-from genzoo.models.vae.presets import PRESETS, VAEConfig
+from genzoo.models.vae.presets import PRESETS, VAEConfig, suggested
 from genzoo.spec import ModelSpec
 
 # The class and the objective need torch: they are imported when somebody asks for them.
@@ -17,4 +17,5 @@ SPEC = ModelSpec(
     default_preset="toyfaces32",
     model=lambda: __getattr__("VAE"),
     objective=lambda *args: __getattr__("VAEObjective")(*args),
+    suggested=suggested,
 )

@@ -34,3 +34,11 @@ PRESETS = {
     "checkerboard": _points("checkerboard", 0.2),
     "rings": _points("rings", 0.2),
 }
+
+
+def suggested(detail: float, shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
+    """Weights for data whose finest detail varies by `detail` (SSE): a Gaussian decoder of that variance has beta / beta_rec = 2 variance."""
+    return {
+        "beta_rec": ("1", "the other weight is relative to it"),
+        "beta": (f"{2 * detail:.2g}", f"2 x {detail:.2g}, the variance (SSE) of the finest detail to be learnt"),
+    }

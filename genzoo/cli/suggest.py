@@ -1,0 +1,44 @@
+"""`genzoo suggest`: from a folder of images to a preset with reasons, and the command to type."""
+
+import argparse
+import shlex
+from dataclasses import replace
+
+from genzoo.registry import split_name
+from genzoo.resolve import resolve
+from genzoo.settings import parse_size
+
+DESCRIPTION = """Looks at a sample of the data (count, sizes, colour, how many principal components matter) and proposes a preset: every line with
+its reason, then the command. It trains nothing; margin=auto and beta_neg=auto leave the rest to the run."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.add_argument("model", nargs="?", default="introvae", metavar="MODEL", help="model to suggest for (default introvae)")
+    parser.add_argument("--data", metavar="DATA", required=True, help="folder of images, parquet, .npy, short name or hub id")
+    parser.add_argument("--res", metavar="RES", help="resolution, 256 or HEIGHTxWIDTH (default: what the images have, within reason)")
+    parser.add_argument("--set", metavar="data.F=V", action="append", default=[], help="how images are read: data.split=train[:5000], ...")
+
+
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    import torch
+
+    from genzoo.suggest import EXPLAINED, suggest_preset
+
+    spec, _ = split_name(args.model)
+    read = replace(resolve(spec.name, data=args.data, settings=args.set).data, size=None)  # its own size, whatever the preset's is
+    res = parse_size(args.res) if args.res else None
+    seen, lines = suggest_preset(spec, read, res, accelerated=torch.accelerator.is_available())
+    items = "endless" if seen.count is None else f"{seen.count:,} items"
+    shape = "x".join(map(str, seen.own))
+    print(f"{args.data}: {items} of shape {shape}; {seen.components} principal components carry {EXPLAINED:.0%} of the variance\n")
+    wide = max(len(f"{line.setting}={line.value}") for line in lines)
+    for line in lines:
+        print(f"  {f'{line.setting}={line.value}':<{wide}}  {line.reason}")
+    print(f"\n{command(spec.name, args.data, [f'{line.setting}={line.value}' for line in lines] + args.set)}")
+
+
+def command(model: str, data: str, settings: list[str]) -> str:
+    """The line to type; everything is spelt out, so that no preset's own choices come in between."""
+    parts = ["genzoo", "train", model, "--data", data, *(part for text in settings for part in ("--set", text))]
+    return shlex.join(parts)

@@ -1,0 +1,313 @@
+"""Settings that choose themselves: the laws on made-up runs, their place in real ones, and that a resume changes no bit."""
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from conftest import tiny_run
+
+from genzoo import Trainer
+from genzoo.controller import BOUND, EVERY, FIRST, HORIZON, RATE, Averages, Balance, Fixed, hinge_margin, negative_weight, soft_weight
+from genzoo.errors import UsageError
+from genzoo.objective import Progress
+from genzoo.resolve import resolve
+from genzoo.training.checkpoint import Checkpoints
+
+WARMUP = 300
+
+
+def drive(balance, scalars, steps, start=0):
+    """Shows a controller `scalars(step, value)` for every step; returns the values and the events."""
+    values, events = [], []
+    for step in range(start, start + steps):
+        told = balance.observe(Progress(step=step, batch=8, total_nimg=10**6), scalars(step, balance.value))
+        values.append(balance.value)
+        events += [told] if told else []
+    return values, events
+
+
+def hinge_game(real=20.0, spread=3.0):
+    """KL(sample) as in IntroVAE's Figure 5: generated images gather around m, a tenth of m apart."""
+
+    def scalars(step, m):
+        seen = {"kl/real": real + math.sin(step), "spread/real": spread}
+        return seen if step < WARMUP else seen | {"kl/sample": m, "hinge/active": 0.5}
+
+    return scalars
+
+
+def soft_game(real=20.0, spread=3.0, scale=1 / 256, beta_kl=0.2, beta_rec=0.0):
+    """KL(sample) where push and pull balance, which is how IntroVAE's margin is hidden in the exponential."""
+
+    def scalars(step, beta_neg):
+        seen = {"kl/real": real + math.sin(step), "spread/real": spread}
+        sample = math.log(beta_neg / beta_kl) / (2 * scale * beta_neg)
+        return seen if step < WARMUP else seen | {"kl/sample": sample, "expelbo/sample": math.exp(-2 * scale * beta_neg * sample)}
+
+    return scalars
+
+
+CASES = {
+    "margin": (lambda: hinge_margin(16, f"{WARMUP}it"), hinge_game(), 20 + 20 / 4),
+    "beta_neg": (lambda: negative_weight(16, 1 / 256, 0.2, f"{WARMUP}it"), soft_game(), soft_weight(20 + 2 * 3, 1 / 256, 0.2)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_first_choice_comes_from_the_warm_up_and_holds_in_a_quiet_game(name):
+    make, game, expected = CASES[name]
+    balance = make()
+    before, _ = drive(balance, game, WARMUP - 1)
+    assert len(set(before)) == 1  # nothing moves while nothing is known
+    values, events = drive(balance, game, 2000, start=WARMUP - 1)
+    assert values[0] == pytest.approx(expected, rel=0.02)
+    assert len(set(values)) == 1
+    assert [text.partition(",")[0].startswith(f"{name} = ") for text in events] == [True]
+    assert "20" in events[0]  # the KL of real images it was chosen for
+
+
+@pytest.mark.parametrize("offset", [0.1, 10.0])
+@pytest.mark.parametrize("name", CASES)
+def test_a_start_ten_times_off_comes_back_without_overshoot(name, offset):
+    make, game, expected = CASES[name]
+    balance = make()
+    balance.offset = offset
+    values, _ = drive(balance, game, WARMUP + 2000)
+    chosen = values[WARMUP - 1 :]
+    assert chosen[0] == pytest.approx(offset * expected, rel=0.02)
+    steps = [math.log(b / a) for a, b in pairwise(chosen)]
+    assert max(map(abs, steps)) <= RATE + 1e-12
+    assert all(step * math.log(offset) <= 1e-12 for step in steps)  # one way only
+    assert chosen[EVERY * math.ceil(math.log(10) / RATE) + EVERY] == pytest.approx(expected, rel=0.02)
+    assert chosen[-1] == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "after", "way"),
+    [
+        ("margin", {"kl/real": 300.0, "spread/real": 8.0, "hinge/active": 0.5}, 1),  # real images above the margin
+        ("margin", {"kl/real": 20.0, "spread/real": 3.0, "hinge/active": 0.0}, 1),  # a hinge that is off
+        ("margin", {"kl/real": 0.2, "spread/real": 0.1, "hinge/active": 1.0}, -1),  # one that never lets go, far above real images
+        ("beta_neg", {"kl/real": 30.0, "spread/real": 3.0, "kl/sample": 10.0, "expelbo/sample": 0.5}, -1),  # against the rule of thumb
+        ("beta_neg", {"kl/real": 20.0, "spread/real": 3.0, "kl/sample": 300.0, "expelbo/sample": 0.0}, -1),  # underflow
+        ("beta_neg", {"kl/real": 10.0, "spread/real": 1.0, "kl/sample": 60.0, "expelbo/sample": 0.5}, 1),  # far above and still pushing
+    ],
+)
+def test_lasting_pressure_moves_a_setting_slowly_and_to_its_bound_only(name, after, way):
+    make, game, expected = CASES[name]
+    balance = make()
+    drive(balance, game, WARMUP)
+    values, events = drive(balance, lambda step, value: after, 4000, start=WARMUP)
+    steps = [math.log(b / a) for a, b in pairwise(values)]
+    assert all(way * step >= -1e-12 for step in steps)
+    assert max(map(abs, steps)) <= RATE + 1e-12
+    assert way * math.log(values[-1] / values[0]) > 0.5
+    assert len(events) == 1  # said once, not at every decision
+    if name == "margin":
+        assert values[-1] == pytest.approx(expected * BOUND**way, rel=0.02)
+    else:
+        level = (20 + 2 * 3) * BOUND ** (-way)
+        assert values[-1] == pytest.approx(soft_weight(level, 1 / 256, 0.2), rel=0.05)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_delayed_noisy_game_does_not_make_it_oscillate(name):
+    """The KL of real images follows the level with a delay of 150 steps and a loop gain of 0.8, as a game might draw it along."""
+    make, _, expected = CASES[name]
+    balance = make()
+    real = 20.0
+    changes = []
+
+    def game(step, value):
+        nonlocal real
+        if step >= WARMUP:
+            level = value if name == "margin" else math.log(value / 0.2) * 128 / value
+            real += (20 + 0.8 * (level / 1.25 - 20) - real) / 150
+        seen = {"kl/real": real + 2 * math.sin(37 * step), "spread/real": 3.0}
+        if step < WARMUP:
+            return seen
+        return seen | {"kl/sample": 1.1 * real, "hinge/active": 0.5, "expelbo/sample": 0.2 / value}
+
+    values, _ = drive(balance, game, WARMUP + 6000)
+    settled = values[3000:]
+    changes = [b - a for a, b in pairwise(settled) if b != a]
+    assert sum(a * b < 0 for a, b in pairwise(changes)) <= 1
+    assert max(settled) < 1.1 * min(settled)
+    assert 1 / BOUND < values[-1] / expected < BOUND
+
+
+def test_without_a_warm_up_the_first_steps_decide():
+    balance = hinge_margin(16, "0")
+    values, _ = drive(balance, lambda *_: {"kl/real": 10.0, "spread/real": 1.0, "hinge/active": 0.5}, FIRST)
+    assert values[0] == values[-2] == 8.0  # half a nat per latent dimension until then
+    assert values[-1] == pytest.approx(10 + math.sqrt(8))
+
+
+def test_decisions_fall_on_multiples_only_and_not_on_a_clock():
+    balance = hinge_margin(2, "5it")
+    values, _ = drive(balance, lambda *_: {"kl/real": 50.0, "spread/real": 1.0, "hinge/active": 0.0}, 600)
+    moved = [step for step in range(1, 600) if values[step] != values[step - 1]]
+    assert moved
+    assert all((step + 1) % EVERY == 0 for step in moved)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("cut", [WARMUP - 3, WARMUP + 7, WARMUP + 333])
+def test_a_saved_state_goes_on_to_the_same_bits(name, cut):
+    make, game, _ = CASES[name]
+    whole, first, second = make(), make(), make()
+    for balance in (whole, first):
+        balance.offset = 3.0
+    expected, _ = drive(whole, game, WARMUP + 1000)
+    drive(first, game, cut)
+    second.offset = 3.0
+    second.load_state(json.loads(json.dumps(first.state())))
+    rest, _ = drive(second, game, WARMUP + 1000 - cut, start=cut)
+    assert rest == expected[cut:]
+
+
+def test_averages_are_means_at_once_and_forget_slowly():
+    averages = Averages()
+    averages.add({"a": 3.0})
+    assert averages.means() == {"a": 3.0}
+    for _ in range(3 * HORIZON):
+        averages.add({"a": 5.0, "b": 1.0})
+    assert averages.means() == {"a": pytest.approx(5.0, abs=2 * math.exp(-3)), "b": pytest.approx(1.0)}
+
+
+@pytest.mark.parametrize(("level", "scale", "beta_kl"), [(33.0, 1 / 3072, 1.0), (35.0, 1 / 256, 0.2), (700.0, 1 / 196608, 0.5)])
+def test_the_soft_weight_solves_its_equation_on_the_falling_branch(level, scale, beta_kl):
+    b = soft_weight(level, scale, beta_kl)
+    assert math.log(b / beta_kl) / (2 * scale * b) == pytest.approx(level)
+    assert soft_weight(1.1 * level, scale, beta_kl) < b
+    assert b > math.e * beta_kl
+
+
+def test_a_level_that_no_weight_reaches_takes_the_highest():
+    assert soft_weight(50.0, 0.5, 0.3) == pytest.approx(0.3 * math.e)
+
+
+def test_a_given_number_never_moves():
+    fixed = Fixed(7.0)
+    for step in range(100):
+        assert fixed.observe(Progress(step=step, batch=8, total_nimg=10**6), {"kl/real": 1e6, "spread/real": 0.0}) is None
+    assert fixed.value == 7.0
+    assert fixed.state() == {}
+    trainer = Trainer(tiny_run("introvae", "objective.margin=20"), out="run")
+    assert trainer.controllers == {}
+    lines = [json.loads(line) for line in (trainer.fit() / "log.jsonl").read_text().splitlines()]
+    assert not any(name.startswith(("control/", "guide/")) for line in lines for name in line)
+
+
+@pytest.mark.parametrize(("model", "field"), [("introvae", "margin"), ("softintrovae", "beta_neg")])
+def test_auto_and_numbers_are_both_typed(model, field):
+    assert getattr(resolve(model, settings=[f"objective.{field}=auto"]).objective, field) == "auto"
+    assert getattr(resolve(model, settings=[f"objective.{field}=12"]).objective, field) == 12.0
+    with pytest.raises(UsageError, match=rf"objective.{field}=often: .*it is float \| auto, default"):
+        resolve(model, settings=[f"objective.{field}=often"])
+    with pytest.raises(UsageError, match="greater than"):
+        resolve(model, settings=[f"objective.{field}=-1"])
+
+
+def test_auto_needs_something_to_weigh_against():
+    with pytest.raises(UsageError, match="objective.beta_kl"):
+        Trainer(tiny_run("softintrovae", "objective.beta_neg=auto", "objective.beta_kl=0"), out="run")
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr("genzoo.controller.FIRST", 20)
+    monkeypatch.setattr("genzoo.controller.HORIZON", 5)
+
+
+def controls(run: str) -> list[dict[str, Any]]:
+    """What controllers said in a run."""
+    events = [json.loads(line) for line in (Path(run) / "events.jsonl").read_text().splitlines()]
+    return [event for event in events if event["kind"] == "control"]
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(("model", "field"), [("introvae", "margin"), ("softintrovae", "beta_neg")])
+def test_a_run_logs_what_it_chose_and_resumes_to_the_same_bits(model, field, monkeypatch):
+    def values_and_weights(folder):
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        _, state, _ = Checkpoints(folder / "checkpoints", 2).load_latest()
+        return {line["step"]: line[f"control/{field}"] for line in lines if f"control/{field}" in line}, state, lines
+
+    def offset_run(out, **more):
+        trainer = Trainer(tiny_run(model, f"objective.{field}=auto", "train.duration=480", "train.snapshot_every=33it"), out=out)
+        balance = trainer.controllers[field]
+        assert isinstance(balance, Balance)
+        balance.offset = 3.0  # so that it moves at every decision
+        return trainer
+
+    straight, state, lines = values_and_weights(offset_run("straight").fit())
+    assert len(set(straight.values())) >= 4
+    told = next(event for event in controls("straight") if event["step"])
+    assert told["step"] == 20
+    assert "chosen for KL(real)" in told["text"]
+
+    stopped = offset_run("stopped")
+    real_step = stopped.train_step
+
+    def interrupted(batch, at):
+        if at.step == 36:
+            stopped.snapshots._last = -math.inf  # a snapshot by the clock, between two decisions
+        if at.step == 37:
+            raise KeyboardInterrupt
+        return real_step(batch, at)
+
+    monkeypatch.setattr(stopped, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit()
+    assert Checkpoints(Path("stopped/checkpoints"), 2).steps()[-1] == 37
+    resumed, again, _ = values_and_weights(offset_run("stopped").fit())
+    assert {step: resumed[step] for step in straight} == straight
+    assert state["progress"]["controllers"] == again["progress"]["controllers"]
+    assert all(state["model"][key].equal(again["model"][key]) for key in state["model"])
+
+
+@pytest.mark.usefixtures("hasty")
+def test_how_often_losses_are_logged_decides_nothing():
+    def last(every):
+        trainer = Trainer(
+            tiny_run("introvae", "objective.margin=auto", "train.duration=480", f"train.log_every={every}"), out=f"every{every}"
+        )
+        trainer.controllers["margin"].offset = 3.0
+        trainer.fit()
+        return trainer.controllers["margin"].state(), [p.detach().clone() for p in trainer.model.parameters()], trainer.objective.guides
+
+    (state, weights, guides), (other, others, _) = last(7), last(50)
+    assert state == other
+    assert all(a.equal(b) for a, b in zip(weights, others, strict=True))
+    assert guides == {"kl": state["value"]}
+
+
+def test_a_third_party_objective_brings_its_own_controller():
+    """An objective needs no more than a mapping `controllers`; the trainer shows it every step once, in order."""
+
+    class Counter:
+        value = 1.0
+
+        def __init__(self):
+            self.seen = []
+
+        def observe(self, at, scalars):
+            self.seen.append(at.step)
+            assert "loss/elbo" in scalars
+            return "half of the run" if at.step == 5 else None
+
+        def state(self):
+            return {"n": float(len(self.seen))}
+
+        def load_state(self, state):
+            self.seen = list(range(int(state["n"])))
+
+    trainer = Trainer(tiny_run("vae", "train.log_every=5"), out="run")
+    counter = Counter()
+    trainer.objective.controllers = trainer.controllers = {"counter": counter}
+    trainer.fit()
+    assert counter.seen == list(range(12))
+    assert [event["text"] for event in controls("run")] == ["half of the run"]

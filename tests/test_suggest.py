@@ -1,0 +1,116 @@
+"""`genzoo suggest`: what it sees in data, and that what it prints can be typed."""
+
+import shlex
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genzoo.cli import main
+from genzoo.registry import get_spec
+from genzoo.resolve import resolve
+from genzoo.spec import DataConfig
+from genzoo.suggest import look, suggest_preset
+
+
+def ramps(folder: str, n: int, size: tuple[int, int], grey: bool = True) -> DataConfig:
+    """Images [height, width] with two degrees of freedom: a level and a slope from left to right."""
+    Path(folder).mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        level, slope = rng.uniform(0.3, 0.7), rng.uniform(-0.3, 0.3)
+        image = np.full(size, level) + slope * np.linspace(-1, 1, size[1])
+        pixels = np.rint(255 * np.stack([image, image, image if grey else 1 - image], axis=-1)).astype(np.uint8)
+        Image.fromarray(pixels).save(f"{folder}/{i:03}.png")
+    return DataConfig(name=folder, size=None)
+
+
+def as_dict(lines) -> dict[str, str]:
+    return {line.setting: line.value for line in lines}
+
+
+def test_it_counts_the_degrees_of_freedom_and_sees_grey():
+    grey, colour = look(ramps("grey", 40, (24, 24))), look(ramps("colour", 40, (24, 24), grey=False))
+    assert (grey.count, grey.own, grey.components) == (40, (1, 24, 24), 2)
+    assert (colour.own, colour.components) == ((3, 24, 24), 2)
+    assert len(grey.variances) >= 2
+
+
+def test_the_detail_is_in_units_of_the_error_at_the_size_that_is_trained_on():
+    """The variance of the whole image is the SSE of the mean image, and grows with its pixels."""
+    config = ramps("ramps", 40, (64, 64))
+    images = np.stack([np.asarray(Image.open(path).convert("L"), dtype=float) / 255 for path in sorted(Path("ramps").iterdir())])
+    error = ((images - images.mean(0)) ** 2).sum((1, 2)).sum() / 39
+    assert look(config).variances.sum() == pytest.approx(error, rel=0.03)
+    assert look(config, (128, 128)).detail == pytest.approx(4 * look(config).detail)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((24, 24), "16x16"), ((64, 70), "64x64"), ((48, 64), "32x40"), ((100, 40), "80x32"), ((300, 300), "64x64")],
+    ids=str,
+)
+def test_it_chooses_a_resolution_that_the_networks_take(size, expected):
+    _, lines = suggest_preset(get_spec("introvae"), ramps("images", 12, size), None, accelerated=False)
+    assert as_dict(lines)["data.size"] == expected
+
+
+def test_a_resolution_that_is_asked_for_is_taken():
+    _, lines = suggest_preset(get_spec("introvae"), ramps("images", 12, (40, 40)), (32, 32), accelerated=True)
+    assert as_dict(lines)["data.size"] == "32x32"
+
+
+def test_finer_detail_gives_the_error_more_weight():
+    fine = get_spec("introvae").suggested(0.1, (3, 32, 32))["beta"][0], get_spec("softintrovae").suggested(0.1, (3, 32, 32))
+    coarse = get_spec("introvae").suggested(1.0, (3, 32, 32))["beta"][0], get_spec("softintrovae").suggested(1.0, (3, 32, 32))
+    assert float(fine[0]) == 10 * float(coarse[0])
+    for weights, detail in ((fine[1], 0.1), (coarse[1], 1.0)):
+        assert float(weights["beta_kl"][0]) / float(weights["beta_rec"][0]) == pytest.approx(2 * detail)
+
+
+@pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
+@pytest.mark.parametrize("data", ["rings", "digits", "ramps", "vectors.npy"])
+def test_the_command_it_prints_can_be_typed(model, data, capsys):
+    if data == "ramps":
+        ramps(data, 40, (24, 30))
+    elif data.endswith(".npy"):
+        np.save(data, np.random.default_rng(0).normal(size=(100, 6)).astype(np.float32))
+    assert main(["suggest", model, "--data", data]) == 0
+    shown = capsys.readouterr().out
+    command = shlex.split(shown.splitlines()[-1])
+    assert command[:3] == ["genzoo", "train", model]
+    settings = [text for flag, text in pairwise(command) if flag == "--set"]
+    assert settings
+    assert all(f"  {text} " in shown for text in settings)  # a line with a reason for each
+    run = resolve(model, data=data, settings=settings)
+    for field in ("margin", "beta_neg"):
+        assert getattr(run.objective, field, "auto") == "auto"
+    if not data.endswith(".npy"):
+        assert main([*command[1:], "--dry-run"]) == 0
+
+
+def test_named_points_come_near_the_published_weights():
+    """Soft-IntroVAE's table has beta_kl = beta_rec = 0.2 for rings."""
+    _, lines = suggest_preset(get_spec("softintrovae"), DataConfig(name="rings", size=None), None, accelerated=False)
+    assert float(as_dict(lines)["objective.beta_kl"]) == pytest.approx(0.2, rel=0.3)
+    assert float(as_dict(lines)["objective.beta_rec"]) == pytest.approx(0.2, rel=0.3)
+
+
+def test_constant_images_are_refused(capsys):
+    Path("flat").mkdir()
+    for i in range(5):
+        Image.new("RGB", (16, 16), "red").save(f"flat/{i}.png")
+    assert main(["suggest", "--data", "flat"]) == 2
+    assert "all items looked at are the same" in capsys.readouterr().err
+
+
+def test_unreadable_files_are_passed_over_and_a_folder_of_nothing_else_is_refused(capsys):
+    ramps("images", 12, (24, 24))
+    Path("images/broken.png").write_bytes(b"not a picture")
+    assert main(["suggest", "--data", "images"]) == 0
+    Path("broken").mkdir()
+    Path("broken/a.png").write_bytes(b"not a picture")
+    assert main(["suggest", "--data", "broken"]) == 2
+    assert "can be read" in capsys.readouterr().err
