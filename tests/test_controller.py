@@ -4,6 +4,7 @@ import json
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import tiny_run
@@ -234,7 +235,7 @@ def test_a_run_logs_what_it_chose_and_resumes_to_the_same_bits(model, field, mon
     def values_and_weights(folder):
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         _, state, _ = Checkpoints(folder / "checkpoints", 2).load_latest()
-        return {line["step"]: line[f"control/{field}"] for line in lines if f"control/{field}" in line}, state, lines
+        return {line["step"]: line[f"control/{field}"] for line in lines if f"control/{field}" in line}, state
 
     def offset_run(out, **more):
         trainer = Trainer(tiny_run(model, f"objective.{field}=auto", "train.duration=480", "train.snapshot_every=33it"), out=out)
@@ -243,7 +244,7 @@ def test_a_run_logs_what_it_chose_and_resumes_to_the_same_bits(model, field, mon
         balance.offset = 3.0  # so that it moves at every decision
         return trainer
 
-    straight, state, lines = values_and_weights(offset_run("straight").fit())
+    straight, state = values_and_weights(offset_run("straight").fit())
     assert len(set(straight.values())) >= 4
     told = next(event for event in controls("straight") if event["step"])
     assert told["step"] == 20
@@ -263,7 +264,7 @@ def test_a_run_logs_what_it_chose_and_resumes_to_the_same_bits(model, field, mon
     with pytest.raises(KeyboardInterrupt):
         stopped.fit()
     assert Checkpoints(Path("stopped/checkpoints"), 2).steps()[-1] == 37
-    resumed, again, _ = values_and_weights(offset_run("stopped").fit())
+    resumed, again = values_and_weights(offset_run("stopped").fit())
     assert {step: resumed[step] for step in straight} == straight
     assert state["progress"]["controllers"] == again["progress"]["controllers"]
     assert all(state["model"][key].equal(again["model"][key]) for key in state["model"])

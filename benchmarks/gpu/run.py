@@ -3,8 +3,9 @@
     python benchmarks/gpu/run.py            # results.jsonl gains one line per cell
 
 Protocol: each preset on drawn faces (`--res`, no other data): images/s between the first and the last log line after
-a tenth of the run, plain VAE steps left out (objective.warmup=0); peak memory as PyTorch's allocator counts it; fp32 and bf16. The last cell
-trains introvae.toyfaces32 straight through, and again stopped half-way and resumed, and compares the weights.
+a tenth of the run, plain VAE steps left out (objective.warmup=0); peak memory as PyTorch's allocator counts it; each form of FORMS. A form that
+fails is recorded with its error. The last cell trains introvae.toyfaces32 straight through, and again stopped half-way and resumed, and
+compares the weights.
 """
 
 import json
@@ -18,14 +19,20 @@ from genzoo import Trainer, resolve
 from genzoo.training.run import versions
 
 CELLS = [("softintrovae", 32, "64k"), ("softintrovae", 128, "6400"), ("introvae", 128, "12800"), ("introvae", 256, "6400")]
+FORMS = {
+    "fp32": (),
+    "tf32": ("train.precision=tf32",),
+    "bf16": ("train.precision=bf16",),
+    "bf16, compiled": ("train.precision=bf16", "train.compile=true"),
+}
 RESULTS = Path(__file__).with_name("results.jsonl")
 
 
-def speed(model: str, side: int, images: str, precision: str) -> dict:
+def speed(model: str, side: int, images: str, form: tuple[str, ...]) -> dict:
     """Trains one cell and reads its log."""
     settings = [
         f"train.duration={images}",
-        f"train.precision={precision}",
+        *form,
         "objective.warmup=0",
         "data.limit=4096",
         "train.snapshot_every=100%",
@@ -60,13 +67,17 @@ def main() -> None:
     common = {"device": torch.cuda.get_device_name(), "versions": versions()}
     with RESULTS.open("a") as file:
         for model, side, images in CELLS:
-            for precision in ("fp32", "bf16"):
+            for form, chosen in FORMS.items():
+                try:
+                    measured = speed(model, side, images, chosen)
+                except RuntimeError as error:
+                    measured = {"error": str(error).splitlines()[0]}
                 row = {
                     "model": model,
                     "res": side,
                     "images": images,
-                    "precision": precision,
-                    **speed(model, side, images, precision),
+                    "form": form,
+                    **measured,
                     **common,
                 }
                 print(row, flush=True)

@@ -102,8 +102,8 @@ class Recovery:
             saved = t.checkpoints.steps()
             self._write({"step": trouble.step, **event, "did": "stopped"})
             raise RunStopped(f"{text} Last good checkpoint: {f'step {saved[-1]}' if saved else 'none yet'}.")
-        t.begin()
-        t.step = t.load()
+        t.saved.begin()
+        t.step = t.saved.load()
         self.ladder = ladder
         dropped = [line for line in (*lines, *events) if line["step"] > t.step]
         self._write({"step": t.step, **event, "rung": ladder.rung, "did": change, "dropped": dropped})
@@ -111,7 +111,7 @@ class Recovery:
         if t.acc.is_main_process:
             folder.rewind(t.step)
             tqdm.write(f"{text}\nBack to step {t.step:,} with {change}.")
-            t.guarded(lambda: t.checkpoints.save(t.step, t.state()))
+            t.guarded(lambda: t.checkpoints.save(t.step, t.saved.state()))
         t.acc.wait_for_everyone()
 
     def _write(self, event: Mapping[str, Any]) -> None:

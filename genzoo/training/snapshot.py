@@ -74,7 +74,7 @@ class Snapshots:
                 self._vitals = self._measure(model, score)
                 improved = score < self.best
                 self.best = min(score, self.best)
-                self.t.checkpoints.save(self.t.step, self.t.state())
+                self.t.checkpoints.save(self.t.step, self.t.saved.state())
                 self._show(model, score)
                 self._export(model, score, improved)
             finally:

@@ -1,6 +1,5 @@
 """One trainer for every adversarial autoencoder: it knows updates and networks by name, and no model, loss or role."""
 
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,10 +27,11 @@ from genzoo.training.launch import StopFlag, average_in_place, make_accelerator,
 from genzoo.training.loader import Batches, as_real, load
 from genzoo.training.log import Broken, RunStopped, Window
 from genzoo.training.monitor import Watch
-from genzoo.training.optim import ema_with_warmup, learning_rate, load_state, make_optimizer
+from genzoo.training.optim import ema_with_warmup, learning_rate, make_optimizer
 from genzoo.training.recovery import Recovery
 from genzoo.training.run import RunFolder
 from genzoo.training.snapshot import Snapshots
+from genzoo.training.state import RunState
 
 
 class Trainer:
@@ -63,7 +63,6 @@ class Trainer:
         self.model = build(config, self.dataset.shape)
         self.objective = get_spec(config.model.partition(".")[0]).objective(config.objective, self.dataset.shape, config.arch.z_dim)
         self.controllers: Mapping[str, Controller] = getattr(self.objective, "controllers", {})
-        self._controlled_first = {name: controller.state() for name, controller in self.controllers.items()}
         if c.compile and (self.world > 1 or c.checkpointing or self.controllers):
             raise UsageError(
                 "train.compile=true takes one process, and neither train.checkpointing nor a setting that is auto: leave it out, or them."
@@ -84,6 +83,7 @@ class Trainer:
         self.optimizers = {name: self.acc.prepare_optimizer(make_optimizer(name, net, c)) for name, net in self.nets.items()}
         self._phases = CompiledStep(self.model, self._gradients, self._move) if c.compile else self._eager
         self.checkpoints = Checkpoints(self.folder.path / "checkpoints", c.keep)
+        self.saved = RunState(self)
         self.snapshots = Snapshots(self)
         self.recovery = Recovery(self)
         self.watch = Watch(self.folder, self.total_steps, self.objective.guides)
@@ -291,58 +291,13 @@ class Trainer:
 
     def _resume(self) -> int:
         """Loads the newest whole checkpoint into every process; returns the number of steps done."""
-        step = self.load()
+        step = self.saved.load()
         if step:
             self.acc.print(f"Resuming {self.folder.path} at {step * self.config.train.batch:,} of {self.total_nimg:,} images.")
         if self.acc.is_main_process:
             self.folder.rewind(step)
         self.acc.wait_for_everyone()  # the others read what is left
         return step
-
-    def load(self) -> int:
-        """Puts every process where the newest whole checkpoint left it, if there is one; returns its step."""
-        found = self.checkpoints.load_latest()
-        step, state, complaints = found or (0, {}, [])
-        steps = self.acc.gather(torch.tensor([step], device=self.acc.device)).tolist()
-        if min(steps) != max(steps):
-            raise UsageError(
-                f"Processes found checkpoints of different steps ({steps}): put {self.folder.path} on a disk that all nodes share."
-            )
-        for complaint in complaints:
-            self.acc.print(f"warning: {complaint}")
-        if state:
-            self.model.load_state_dict(state["model"])
-            if self.ema is not None:
-                self.ema.load_state_dict(state["ema"])
-            for name, optimizer in self.optimizers.items():
-                load_state(optimizer, state[f"optimizer-{name}"])
-            self.snapshots.best = state["progress"]["best"]
-            self.recovery.load(state["progress"].get("ladder", {}))
-            for name, controller in self.controllers.items():
-                controller.load_state(state["progress"]["controllers"][name])
-        return step
-
-    def begin(self) -> None:
-        """Goes back to the weights that the run began with."""
-        torch.manual_seed(self.config.train.seed)
-        fresh = build(self.config, self.dataset.shape).state_dict()
-        self.model.load_state_dict(fresh)
-        if self.ema is not None:
-            self.ema.module.load_state_dict(fresh)
-            self.ema.n_averaged.zero_()
-        for name, controller in self.controllers.items():
-            controller.load_state(self._controlled_first[name])
-        for optimizer in self.optimizers.values():
-            optimizer.state.clear()
-        self.snapshots.best = math.inf
-
-    def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
-        averaged = {"ema": self.ema.state_dict()} if self.ema is not None else {}
-        optimizers = {f"optimizer-{name}": optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-        controllers = {name: controller.state() for name, controller in self.controllers.items()}
-        progress = {"step": self.step, "best": self.snapshots.best, "ladder": self.recovery.state(), "controllers": controllers}
-        return {"model": self.model.state_dict(), **averaged, **optimizers, "progress": progress}
 
     def _agree(self, flag: bool) -> bool:
         """Whether any process says yes; a decision by the clock or a signal must be the same on all."""
