@@ -111,7 +111,7 @@ def test_batchnorm_whose_averages_stay_behind():
 def test_bad_data_is_named_before_the_first_step(change, disease, figures):
     def inject(trainer):
         images = trainer.dataset.batch(range(trainer.dataset.size)).numpy().astype(np.float32) / 255
-        trainer.dataset = ArraySet("changed", "changed", change(images), lambda: None)
+        trainer.dataset = ArraySet("changed", "changed", np.moveaxis(change(images), 1, -1), lambda: None)
 
     first = trained("introvae", "train.duration=4it", inject=inject)[0]
     assert (first.disease, first.began) == (disease, 0)

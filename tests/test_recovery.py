@@ -25,6 +25,10 @@ def told(run: str, name: str) -> list[dict]:
     return [json.loads(line) for line in (Path(run) / name).read_text().splitlines()]
 
 
+def troubles(run: str) -> list[dict]:
+    return [event for event in told(run, "events.jsonl") if event["kind"] == "trouble"]
+
+
 def poison(trainer: Trainer, *, steps: set[int], times: int) -> Trainer:
     """The first `times` times that one of these steps is run, its images are NaN."""
     real_step, left = trainer.train_step, [times]
@@ -42,7 +46,7 @@ def poison(trainer: Trainer, *, steps: set[int], times: int) -> Trainer:
 @pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
 def test_a_broken_step_is_redrawn_and_the_log_tells_the_story(model, capsys):
     run = poison(Trainer(tiny_run(model, SAVED, "train.log_every=1"), out="run"), steps={6}, times=1).fit()
-    (event,) = told("run", "events.jsonl")
+    (event,) = troubles("run")
     assert (event["step"], event["at"], event["rung"], event["did"]) == (4, 6, 1, "other data and noise for steps 6 to 6")
     assert [line["step"] for line in event["dropped"]] == [5, 6]
     assert "Back to step 4 with other data and noise" in capsys.readouterr().out
@@ -54,7 +58,7 @@ def test_a_broken_step_is_redrawn_and_the_log_tells_the_story(model, capsys):
 
 def test_without_a_checkpoint_it_begins_again():
     poison(Trainer(tiny_run("introvae", SAVED), out="run"), steps={1}, times=1).fit()
-    (event,) = told("run", "events.jsonl")
+    (event,) = troubles("run")
     assert (event["step"], event["did"]) == (0, "other data and noise for steps 0 to 1")
     twice = poison(Trainer(tiny_run("introvae", SAVED), out="twice"), steps={1}, times=1).fit()
     assert same(weights(Path("run")), weights(twice))
@@ -64,7 +68,7 @@ def test_the_ladder_is_climbed_and_ends_with_the_diagnosis():
     trainer = poison(Trainer(tiny_run("introvae", SAVED), out="run"), steps={6}, times=100)
     with pytest.raises(RunStopped, match=r"loss/encoder is nan in the encoder phase of step 6\. .*Last good checkpoint: step 4"):
         trainer.fit()
-    events = told("run", "events.jsonl")
+    events = troubles("run")
     assert [event.get("rung") for event in events] == [1, 2, 3, None]
     assert [event["did"].partition(" ")[0] for event in events] == ["other", "learning", "gradients", "stopped"]
 
@@ -88,7 +92,7 @@ def test_a_run_killed_after_a_recovery_ends_as_if_it_had_not_been(times, kept):
     run = resumed.fit()
     assert getattr(resumed.recovery.ladder, kept) != getattr(Ladder(), kept)
     assert same(weights(run), weights(whole))
-    assert [event["did"] for event in told("killed", "events.jsonl")] == [event["did"] for event in told("whole", "events.jsonl")]
+    assert [event["did"] for event in troubles("killed")] == [event["did"] for event in troubles("whole")]
     assert not same(weights(run), weights(Trainer(tiny_run("introvae", SAVED), out="undisturbed").fit()))
 
 
@@ -110,7 +114,7 @@ def test_blown_up_weights_are_taken_back():
 
     trainer.train_step = blown
     trainer.fit()
-    (event,) = told("run", "events.jsonl")
+    (event,) = troubles("run")
     assert (event["step"], event["at"]) == (20, 25)
     assert "and was at most" in event["text"]
     lines = [line["error/sse"] for line in told("run", "log.jsonl") if "error/sse" in line]
@@ -121,9 +125,9 @@ def test_bad_items_are_named_and_left_out():
     trainer = Trainer(tiny_run("introvae"), out="run")
     images = torch.rand(64, 3, 16, 16)
     images[[5, 17]] = math.nan
-    trainer.dataset = ArraySet("mine", "mine", images.numpy(), lambda: None)
+    trainer.dataset = ArraySet("mine", "mine", images.movedim(1, -1).numpy(), lambda: None)
     trainer.fit()
-    events = told("run", "events.jsonl")
+    events = troubles("run")
     assert {event["disease"] for event in events} == {"non-finite data"}
     assert trainer.recovery.ladder.left_out == [5, 17]
     assert trainer.recovery.ladder.rung == 0
@@ -133,7 +137,7 @@ def test_bad_items_are_named_and_left_out():
 
 def test_data_that_is_bad_throughout_stops_the_run():
     trainer = Trainer(tiny_run("introvae"), out="run")
-    trainer.dataset = ArraySet("mine", "mine", torch.full((64, 3, 16, 16), math.nan).numpy(), lambda: None)
+    trainer.dataset = ArraySet("mine", "mine", torch.full((64, 16, 16, 3), math.nan).numpy(), lambda: None)
     with pytest.raises(RunStopped, match="8 of 8 items of this batch hold NaN"):
         trainer.fit()
 
@@ -152,7 +156,7 @@ def test_one_bad_draw_of_endless_points_is_redrawn():
     trainer = Trainer(genzoo.resolve("softintrovae", data="rings", settings=settings), out="run")
     trainer.dataset = Bad("rings")
     trainer.fit()
-    (event,) = told("run", "events.jsonl")
+    (event,) = troubles("run")
     assert (event["disease"], event["rung"], event["at"]) == ("non-finite data", 1, 3)
 
 
@@ -164,14 +168,14 @@ def window(size: float, before: int = 20, usual: float = 1.0) -> Window:
 
 
 def test_a_spike_that_heals_is_no_trouble_and_the_first_steps_may_do_anything():
-    window(1e9).read(lambda values: values)
+    window(1e9).fetch(lambda values: values)
     lasting = window(1e9, usual=1.0)
     lasting._steps = lasting._steps[1:]
     with pytest.raises(Broken, match="gradient/net is 1e\\+09 or more"):
-        lasting.read(lambda values: values)
+        lasting.fetch(lambda values: values)
     early = window(1e9, before=5)
     early._steps = early._steps[1:]
-    early.read(lambda values: values)
+    early.fetch(lambda values: values)
 
 
 def test_a_later_trouble_begins_at_the_first_rung():

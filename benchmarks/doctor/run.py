@@ -63,7 +63,7 @@ def other_data(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Trainer]
 
     def inject(t: Trainer) -> None:
         images = t.dataset.batch(range(t.dataset.size)).numpy().astype(np.float32) / 255
-        t.dataset = ArraySet("changed", "changed", change(images), lambda: None)
+        t.dataset = ArraySet("changed", "changed", np.moveaxis(change(images), 1, -1), lambda: None)
 
     return inject
 

@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from genzoo.errors import UsageError, suggest
+from genzoo import errors  # not `suggest` by name: a verb's module is called so
+from genzoo.errors import UsageError
 
 VERBS = {
     "train": "train a model, or resume it with the same command",
@@ -42,7 +43,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()[0] if message.startswith("unrecognized arguments: ") else ""
         options = [option for action in self._actions for option in action.option_strings]
-        hint = suggest(unknown.partition("=")[0], options) if unknown else ""
+        hint = errors.suggest(unknown.partition("=")[0], options) if unknown else ""
         raise UsageError(f"{message}.{hint} See `{self.prog} --help`.")
 
 
