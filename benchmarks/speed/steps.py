@@ -2,6 +2,7 @@
 
     python benchmarks/speed/steps.py                       # every configuration; results go to steps.jsonl, the table to the terminal
     python benchmarks/speed/steps.py --only 2d --rounds 50
+    python benchmarks/speed/steps.py --only 2d --process 400      # the whole process: imports, data, log, pictures, checkpoints
     python benchmarks/speed/steps.py --table               # the table of the newest results, as Markdown
 
 Protocol: the same networks from the same seed, random images or points; after two steps each, the variants take turns, one step at a time, and a
@@ -176,9 +177,37 @@ def measure(name: str, rounds: int) -> list[dict]:
     ]
 
 
+def whole_process(name: str, steps: int) -> dict:
+    """What surrounds the steps: imports, data, log lines, the average, two snapshots; in seconds, beside those of the steps alone."""
+    c = CONFIGURATIONS[name]
+    settings = (*c.settings, f"train.batch={c.batch}", "objective.warmup=0", "train.lr_drops=", f"train.duration={steps}it")
+    chosen = [part for text in (*settings, "train.snapshot_every=50%") for part in ("--set", text)]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "genzoo", "train", c.model, "--data", c.data, *chosen, "--out", f"{folder}/run"]
+        taken = seconds(lambda: subprocess.run(command, capture_output=True, check=True))
+        lines = [json.loads(line) for line in Path(folder, "run", "log.jsonl").read_text().splitlines()]
+        step = make(c, "genzoo fp32", folder)
+        step(), step()
+        alone = steps * statistics.median(seconds(step) for _ in range(10))
+    logged = {"in_fit_s": lines[-1]["seconds"], "steps_alone_s": alone}
+    return {"configuration": name, "process": True, "steps": steps, "batch": c.batch, "process_s": taken, **logged, "versions": versions()}
+
+
+def process_table(rows: list[dict]) -> str:
+    """Markdown, of the newest row of each configuration."""
+    lines = [
+        "| `genzoo train` | steps | whole process, s | from the first step to the last, s | the steps alone, s |",
+        "|---|---|---|---|---|",
+    ]
+    for row in {row["configuration"]: row for row in rows if "process" in row}.values():
+        times = " | ".join(f"{row[key]:.1f}" for key in ("process_s", "in_fit_s", "steps_alone_s"))
+        lines.append(f"| {row['configuration']}, batch {row['batch']} | {row['steps']} | {times} |")
+    return "\n".join(lines)
+
+
 def table(rows: list[dict]) -> str:
     """Markdown, of the newest row of each variant."""
-    newest = {(row["configuration"], row["variant"]): row for row in rows}
+    newest = {(row["configuration"], row["variant"]): row for row in rows if "variant" in row}
     lines = [
         "| configuration | variant | step, ms (median, best) | images/s | times published (median, best) | GFLOP | share of peak | peak MiB |",
         "|---|---|---|---|---|---|---|---|",
@@ -198,6 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=CONFIGURATIONS, action="append", help="one configuration (repeat for more)")
     parser.add_argument("--rounds", type=int, help="turns of every variant (default: the configuration's)")
+    parser.add_argument("--process", type=int, metavar="STEPS", help="time whole `genzoo train` processes of so many steps instead")
     parser.add_argument("--table", action="store_true", help="print the table of the newest results; measure nothing")
     parser.add_argument("--memory", nargs=2, metavar=("CONFIGURATION", "VARIANT"), help="print the peak bytes of one variant")
     args = parser.parse_args()
@@ -205,10 +235,11 @@ def main() -> None:
         return print_peak_memory(*args.memory)
     if not args.table:
         for name in args.only or CONFIGURATIONS:
-            rows = measure(name, args.rounds or CONFIGURATIONS[name].rounds)
+            rows = [whole_process(name, args.process)] if args.process else measure(name, args.rounds or CONFIGURATIONS[name].rounds)
             with RESULTS.open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
-    print(table([json.loads(line) for line in RESULTS.read_text().splitlines()]))
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    print(table(rows), process_table(rows), sep="\n\n")
 
 
 if __name__ == "__main__":
