@@ -127,3 +127,15 @@ def test_a_trainer_takes_it_as_an_option(monkeypatch):
         trainer.fit()
         models.append(copy.deepcopy(trainer.model))
     assert distance(models[1], models[0]) < 1e-6
+
+
+def test_a_compiled_run_resumes_to_the_same_bits(monkeypatch):
+    """The first step after a start is traced and then run from the trace, as every other."""
+    monkeypatch.setattr(CompiledStep.__init__, "__defaults__", (as_it_is,))
+    states = []
+    for name, durations in (("straight", (96,)), ("halves", (48, 96))):
+        for duration in durations:
+            trainer = Trainer(tiny_run("introvae", "train.compile=true", f"train.duration={duration}"), out=name, progress=False)
+            trainer.fit()
+        states.append(trainer.model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))
