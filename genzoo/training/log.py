@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 
 class RunStopped(RuntimeError):
@@ -134,3 +136,9 @@ class JsonLines:
             except ValueError:
                 continue
         return lines
+
+
+def progress_bar(name: str, done: int, total: int, shown: bool) -> tqdm:
+    """A bar over images; where the output is no terminal, a line now and then."""
+    every = 0.2 if sys.stderr.isatty() else 20
+    return tqdm(desc=name, initial=done, total=total, unit="img", unit_scale=True, dynamic_ncols=True, mininterval=every, disable=not shown)

@@ -1,6 +1,5 @@
 """One trainer for every adversarial autoencoder: it knows updates and networks by name, and no model, loss or role."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from genzoo.training.checkpoint import Checkpoints
 from genzoo.training.graph import CompiledStep, Phase
 from genzoo.training.launch import StopFlag, average_in_place, make_accelerator, peak_memory, resume_command
 from genzoo.training.loader import Batches, as_real, load
-from genzoo.training.log import Broken, RunStopped, Window
+from genzoo.training.log import Broken, RunStopped, Window, progress_bar
 from genzoo.training.monitor import Watch
 from genzoo.training.optim import ema_with_warmup, learning_rate, make_optimizer
 from genzoo.training.recovery import Recovery
@@ -110,8 +109,9 @@ class Trainer:
         self.snapshots.start()
         if self.config.train.trackers:
             self.acc.init_trackers("genzoo", config={key: str(value) for key, value in flat(to_json(self.config))})
-        stopping = None
-        with self._bar() as bar, StopFlag() as stop:
+        stopping, done, end = None, self.step * self.config.train.batch, self.total_steps * self.config.train.batch
+        shown = self.shows_bars and self.acc.is_main_process
+        with progress_bar(self.config.model, done, end, shown) as bar, StopFlag() as stop:
             while stopping is None:
                 try:
                     stopping = self._run(bar, stop)
@@ -302,14 +302,3 @@ class Trainer:
     def _agree(self, flag: bool) -> bool:
         """Whether any process says yes; a decision by the clock or a signal must be the same on all."""
         return flag if self.world == 1 else bool(self.acc.reduce(torch.tensor(float(flag), device=self.acc.device), "sum").item())
-
-    def _bar(self) -> tqdm:
-        done, tty = self.step * self.config.train.batch, sys.stderr.isatty()
-        options = {
-            "unit": "img",
-            "unit_scale": True,
-            "dynamic_ncols": True,
-            "mininterval": 0.2 if tty else 20,
-            "disable": not (self.shows_bars and self.acc.is_main_process),
-        }
-        return tqdm(desc=self.config.model, initial=done, total=self.total_steps * self.config.train.batch, **options)
