@@ -124,7 +124,8 @@ class Trainer:
                 f"Stopped at {self.progress.nimg:,} images; everything is saved. To resume:\n  {resume_command(self.folder.path)}"
             )
             raise KeyboardInterrupt
-        self.acc.print(self.watch.summary())
+        if self.shows_bars:
+            self.acc.print(self.watch.summary())
         for tracker in self.acc.trackers:  # not end_training(): it would also end the processes' group, which the next run needs
             tracker.finish()
         return self.folder.path
