@@ -112,6 +112,7 @@ def classifier_folder(data: DataConfig, *, seed: int = 0, progress: bool = True)
     return cache.root().parent / "classifiers" / f"{name}-{'x'.join(map(str, (data.channels, *size)))}{suffix}"
 
 
+@torch.enable_grad()  # its first user is an evaluation, which computes none
 def train_classifier(
     data: DataConfig, *, seed: int = 0, images: int | None = None, device: str | torch.device = "cpu", progress: bool = True
 ) -> Path:
