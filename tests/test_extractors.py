@@ -332,3 +332,10 @@ def test_two_processes_extract_what_one_does(digits, digits_classifier, tmp_path
     assert done.returncode == 0, done.stderr
     one = dataset_features(digits, DIGITS, "test", 90, batch=20, progress=False).values.double().sum().item()
     assert sorted(re.findall(r"rank \d sum [\d.]+\d", done.stdout)) == [f"rank {rank} sum {one:.3f}" for rank in (0, 1)]
+
+
+def test_a_classifier_can_be_trained_from_within_an_evaluation(empty_cache):
+    """As `genzoo eval` and `genzoo bench` do when there is none yet."""
+    with torch.no_grad():
+        folder = train_classifier(DataConfig(name="digits", size=(8, 8), channels=1), images=256, progress=False)
+    assert load_classifier(folder).about["test"]
