@@ -1,0 +1,24 @@
+"""`--fast` takes what a device is known to be fast with, and nothing where it is not."""
+
+import pytest
+import torch
+
+from genzoo import resolve
+from genzoo.training.fast import fast_settings
+
+
+@pytest.mark.parametrize("amx", [False, True])
+@pytest.mark.parametrize(("data", "compiles"), [("rings", True), ("digits", False)])
+def test_a_cpu_compiles_perceptrons_and_takes_bf16_with_matrix_units(data, compiles, amx, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    chosen = fast_settings(resolve("softintrovae", data=data))
+    assert ("train.precision" in chosen, "train.compile" in chosen) == (amx, compiles)
+
+
+def test_several_processes_and_checkpointing_are_not_compiled(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert fast_settings(resolve("vae", data="rings", settings=["train.checkpointing=true"])) == {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert fast_settings(resolve("vae", data="rings")) == {}
