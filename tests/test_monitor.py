@@ -15,6 +15,7 @@ from genzoo.cli import main
 from genzoo.data.base import ArraySet
 from genzoo.training import monitor
 from genzoo.training.monitor import Monitor, diagnose, patience, read_findings
+from genzoo.training.signs import View, batchnorm_mismatch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -218,3 +219,9 @@ def test_measuring_vitals_changes_no_weight():
     trained("introvae", "train.duration=8it", "train.snapshot_every=3it", out="many")
     trained("introvae", "train.duration=8it", "train.snapshot_every=8it", out="one")
     assert all(torch.equal(a, b) for a, b in zip(weights(Path("many")).values(), weights(Path("one")).values(), strict=True))
+
+
+@pytest.mark.parametrize(("sizes", "named"), [((2.2, 1.6), False), ((1.6, 1.6), True), ((1.4, 2.0), True), ((0.9, 0.8), False)])
+def test_a_disagreement_of_batchnorm_that_heals_by_itself_is_none(sizes, named):
+    view = View({}, {}, tuple({"vitals/batchnorm": size} for size in sizes))
+    assert (batchnorm_mismatch(view) is not None) == named
