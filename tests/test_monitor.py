@@ -155,6 +155,12 @@ def test_a_disease_that_brings_another_is_named_alone():
     assert [event["disease"] for event in events] == ["margin too small"]
 
 
+def test_an_encoder_that_overshoots_a_good_margin_is_not_told_to_raise_it():
+    watching = Monitor(total_steps=1000, guides={"kl": 30.0})
+    events = [event for step in range(0, 600, 5) for event in watching.observe(line(step, 80.0, kl_real=1.4))]
+    assert [event["disease"] for event in events] == ["encoder runs away"]
+
+
 def test_an_order_that_is_reversed_for_long():
     watching = Monitor(total_steps=1000, guides={})
     events = [event for step in range(0, 600, 5) for event in watching.observe(line(step, 4.5, kl_real=30.0))]

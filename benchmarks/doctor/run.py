@@ -117,8 +117,9 @@ CELLS: list[tuple[str | None, str, str, list[str], Callable[[Trainer], None] | N
     ("learning rate too high", INTRO, "rings", ["train.lr=3e-2"], None),
     ("learning rate too high", SOFT, "rings", ["train.lr=3e-2"], None),
     ("posterior collapse", VAE, "digits", ["objective.beta=50"], None),
-    ("posterior collapse", INTRO, "digits", ["objective.beta=0.001"], None),
+    ("posterior collapse", INTRO, "digits", ["objective.beta=0.001", "objective.warmup=250it"], None),  # of the warm-up's VAE
     ("posterior collapse", SOFT, "digits", ["objective.beta_kl=20"], None),
+    ("encoder runs away", INTRO, "digits", ["objective.beta=0.001"], None),
     ("decoder collapse", INTRO, "digits", [], deaf_decoder),
     ("decoder collapse", SOFT, "digits", [], deaf_decoder),
     ("BatchNorm mismatch", INTRO, "digits", [], stuck_batchnorm),

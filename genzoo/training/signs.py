@@ -138,19 +138,24 @@ RULES = (
         "raise the weight of the reconstruction (objective.beta in IntroVAE, objective.beta_rec elsewhere), or lower that of the KL",
         ("learning rate too high",),
     ),
-    Rule("margin too small", margin_too_small, "raise objective.margin above KL(real)", ("posterior collapse", "learning rate too high")),
+    Rule(
+        "encoder runs away",
+        encoder_runs_away,
+        "raise the weight of the reconstruction, or lower objective.margin, objective.alpha or objective.beta_neg",
+        ("posterior collapse", "learning rate too high"),
+    ),
+    Rule(
+        "margin too small",
+        margin_too_small,
+        "raise objective.margin above KL(real)",
+        ("posterior collapse", "encoder runs away", "learning rate too high"),
+    ),
     Rule("beta_neg too large", no_push, "lower objective.beta_neg, about to arch.z_dim"),
     Rule(
         "beta_neg too small",
         all_push,
         "raise objective.beta_neg, about to arch.z_dim",
         ("beta_neg too large", "posterior collapse", "decoder collapse", "learning rate too high"),
-    ),
-    Rule(
-        "encoder runs away",
-        encoder_runs_away,
-        "raise the weight of the reconstruction, or lower objective.margin, objective.alpha or objective.beta_neg",
-        ("posterior collapse", "learning rate too high"),
     ),
     Rule(
         "decoder collapse",
