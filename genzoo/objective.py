@@ -1,12 +1,13 @@
 """The only thing a model and the trainer share: an objective's step is a generator that reads like the paper's algorithm.
 
-A step computes, yields one `Update` per optimiser step in the paper's order, and is resumed after the trainer has applied it. Local
-variables carry what two phases share. Whoever drives it (the trainer, a test) knows no loss and no network role:
+A step computes, yields one `Update` per optimiser step in the paper's order, and is resumed after the trainer has applied it. A loss may
+come in parts, so that the graph of one is gone before the next one grows. Local variables carry what two phases share. Whoever drives it (the trainer, a test) knows no loss and no network role:
 
     for phase in lockstep(steps, mean):       # one step per micro-batch, side by side
         for update in phase:
             (update.loss / len(steps)).backward(inputs=parameters(update.trains), retain_graph=update.keep_graph)
-        ...                                   # average over processes, clip, let the optimisers of `trains` step
+        if not update.waits:
+            ...                               # average over processes, clip, let the optimisers of `trains` step
 
 The names of logged scalars are a vocabulary that objectives, curves and the monitor share; an objective that uses it is diagnosed like the
 built-in ones (`genzoo.training.signs`), and one that does not is left in peace:
@@ -35,12 +36,13 @@ from genzoo.noise import Noise
 
 @dataclass(frozen=True)
 class Update:
-    """One optimiser step: the networks that it moves, and the scalar loss that moves them."""
+    """One optimiser step: the networks that it moves, and the scalar loss that moves them; or, where it `waits`, a part of that loss."""
 
     trains: tuple[str, ...]
     loss: Tensor  # scalar, a mean over the micro-batch
     logs: Mapping[str, Tensor] = field(default_factory=dict)  # detached scalars; `panel/curve`, e.g. `kl/real`
     keep_graph: bool = False  # a later phase walks this graph again
+    waits: bool = False  # no optimiser steps yet: the next update trains the same networks, and its gradients are added
 
 
 @dataclass(frozen=True)

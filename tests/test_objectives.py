@@ -87,15 +87,19 @@ def adams(nets: nn.ModuleDict) -> dict[str, torch.optim.Adam]:
 
 
 def phases(objective: Objective, nets: nn.ModuleDict, optimizers: dict[str, torch.optim.Adam], step: int, x: Tensor, micro: int = 1):
-    """One iteration, driven as genzoo.objective says; yields each phase's updates between their backward and the optimisers' steps."""
+    """One iteration, driven as genzoo.objective says; yields each phase's updates, of all its parts, between their backward and the steps."""
     at, size = Progress(step=step, batch=N, total_nimg=STEPS * N), N // micro
     steps = [objective.step(nets, draw(objective, step, x, i * size, (i + 1) * size), at) for i in range(micro)]
+    updates: list[Update] = []
     for phase in lockstep(steps):
-        updates = [backward(nets, update, micro) for update in phase]
+        updates += [backward(nets, update, micro) for update in phase]
+        if updates[-1].waits:
+            continue
         yield updates
         for name in updates[0].trains:
             optimizers[name].step()
             optimizers[name].zero_grad()
+        updates = []
 
 
 def backward(nets: nn.ModuleDict, update: Update, micro: int) -> Update:
@@ -110,7 +114,7 @@ def train(objective: Objective, nets: nn.ModuleDict, kind: str = "conv", steps: 
     for step in range(steps):
         curves.append({})
         for updates in phases(objective, nets, optimizers, step, data(step, kind), micro):
-            curves[-1] |= {name: value.item() for name, value in updates[0].logs.items()}
+            curves[-1] |= {name: value.item() for update in updates[::micro] for name, value in update.logs.items()}
     return curves
 
 
@@ -205,8 +209,9 @@ def test_each_phase_reaches_its_own_network_only(form: str, again: bool):
     optimizers = adams(nets)
     for step in range(2):
         for updates in phases(objective_of(form, recompute=again), nets, optimizers, step, data(step)):
-            order += updates[0].trains
-            (trained,), (other,) = updates[0].trains, {"encoder", "decoder"}.difference(updates[0].trains)
+            (trains,) = {update.trains for update in updates}
+            order += trains
+            (trained,), (other,) = trains, {"encoder", "decoder"}.difference(trains)
             assert all(p.grad is not None for p in nets[trained].parameters())
             assert all(p.grad is None for p in nets[other].parameters())
             assert all(p.requires_grad for p in nets.parameters())
@@ -222,11 +227,13 @@ def test_updates_can_be_logged(form: str):
     number = []
     for step in range(2):
         number.append(0)
-        for (update,) in phases(objective, nets, optimizers, step, data(step)):
+        for updates in phases(objective, nets, optimizers, step, data(step)):
             number[-1] += 1
-            assert update.loss.ndim == 0 and update.loss.requires_grad and update.loss.isfinite()
-            assert any(value == update.loss for name, value in update.logs.items() if name.startswith("loss/"))
-            for name, value in update.logs.items():
+            assert all(update.loss.ndim == 0 and update.loss.requires_grad and update.loss.isfinite() for update in updates)
+            logs = {name: value for update in updates for name, value in update.logs.items()}
+            (loss,) = (value for name, value in logs.items() if name.startswith("loss/"))
+            assert loss == sum(update.loss for update in updates)
+            for name, value in logs.items():
                 assert re.fullmatch(r"[a-z]+/[a-z]+", name)
                 assert value.ndim == 0 and not value.requires_grad and value.isfinite()
     assert number == ([1, 1] if form == "vae" else [1, 2])

@@ -21,14 +21,18 @@ def vitals(model: Autoencoder, real: Tensor, z: Tensor, seen: Tensor | None = No
 
     Returns:
         active: share of latent units in use; spread: root of the total variance of samples over that of real data;
-        batchnorm: rms difference of samples between running averages and the batch's own statistics, over the samples' rms spread
-        (models with BatchNorm only); heldout: reconstruction error of `real` over that of `seen` (if given).
+        batchnorm (models with BatchNorm only): rms difference of samples between the decoder's running averages and averages taken anew,
+        over the samples' rms spread; anew over what training decodes, posterior samples alone or prior samples as well, whichever is nearer;
+        heldout: reconstruction error of `real` over that of `seen` (if given).
     """
-    mean, samples = model.encode(real).latent_dist.mean, model.decode(z).sample
+    posterior, samples = model.encode(real).latent_dist, model.decode(z).sample
+    mean = posterior.mean
     spread = _spread(samples)
     values = {"active": (mean.var(dim=0) > ACTIVE).float().mean().item(), "spread": spread / max(_spread(real), 1e-12)}
     if batchnorms(model.decoder):
-        values["batchnorm"] = disagreement(model.decoder, z) / max(spread / samples[0].numel() ** 0.5, 1e-12)
+        encoded = mean + posterior.std * z
+        nearest = min(disagreement(model.decoder, z, batches) for batches in ([encoded], [encoded, z]))
+        values["batchnorm"] = nearest / max(spread / samples[0].numel() ** 0.5, 1e-12)
     if seen is not None:
         errors = [sse(x, model(x).sample).mean().item() for x in (real, seen)]
         values["heldout"] = errors[0] / max(errors[1], 1e-12)

@@ -1,6 +1,6 @@
 """Which statistics BatchNorm uses when a trained network is run: its running averages, the batch's own, or averages taken anew."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -17,21 +17,30 @@ def batch_statistics(net: nn.Module) -> Iterator[None]:
     """Normalises every batch by its own mean and variance; the network is left as it was, running averages included."""
     layers = batchnorms(net)
     flags = [layer.training for layer in layers]
+    with _restored(layers):
+        try:
+            for layer in layers:
+                layer.train()
+            yield
+        finally:
+            for layer, flag in zip(layers, flags, strict=True):
+                layer.train(flag)
+
+
+@contextmanager
+def _restored(layers: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Puts running averages back to what they were."""
     buffers = [(buffer, buffer.clone()) for layer in layers for buffer in layer.buffers()]
     try:
-        for layer in layers:
-            layer.train()
         yield
     finally:
-        for layer, flag in zip(layers, flags, strict=True):
-            layer.train(flag)
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
 
 
 @torch.no_grad()
-def recalibrate(net: nn.Module, run: Callable[[], None]) -> None:
+def recalibrate(net: nn.Module, run: Callable[[], object]) -> None:
     """Replaces the running averages by plain averages over the batches that `run` passes through the network."""
     layers = batchnorms(net)
     momenta, flags = [layer.momentum for layer in layers], [layer.training for layer in layers]
@@ -48,9 +57,10 @@ def recalibrate(net: nn.Module, run: Callable[[], None]) -> None:
 
 
 @torch.no_grad()
-def disagreement(net: nn.Module, x: Tensor) -> float:
-    """Root mean square difference of a network's output between running averages and the batch's own statistics, in units of the output."""
+def disagreement(net: nn.Module, x: Tensor, batches: Sequence[Tensor] = ()) -> float:
+    """Root mean square difference of net(x) between running averages and averages over `batches`, or over x, in units of the output."""
     running = net(x)
-    with batch_statistics(net):
-        own = net(x)
-    return (running - own).square().mean().sqrt().item()
+    with _restored(batchnorms(net)):
+        recalibrate(net, lambda: [net(batch) for batch in batches or (x,)])
+        anew = net(x)
+    return (running - anew).square().mean().sqrt().item()

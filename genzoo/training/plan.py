@@ -117,8 +117,14 @@ def _trace(run: RunConfig, nimg: int) -> tuple[list[Phase], Estimate]:
             for i, part in enumerate(as_real(batch, META).split(n))
         )
         try:
+            logs: tuple[str, ...] = ()
             for phase in lockstep([objective.step(model, one, at) for one in micro]):
-                phases.append(_backward(model, phase))
+                update = _backward(model, phase)
+                logs += tuple(update.logs)
+                if not update.waits:
+                    phases.append(Phase(update.trains, logs))
+                    logs = ()
+                    model.zero_grad()
         except RuntimeError as error:  # a trunk with data-dependent control flow cannot run without data
             raise UsageError(
                 f"--dry-run cannot trace this network ({error}): train a few steps instead, --images {4 * c.batch}."
@@ -126,15 +132,13 @@ def _trace(run: RunConfig, nimg: int) -> tuple[list[Phase], Estimate]:
     return phases, Estimate(kept, live.peak - kept)
 
 
-def _backward(model: nn.Module, phase: Iterator[Update]) -> Phase:
-    """The gradients of one optimiser step, made and dropped."""
+def _backward(model: nn.Module, phase: Iterator[Update]) -> Update:
+    """Makes the gradients of one phase; returns its last update, without the graph."""
     for update in phase:
         trained = [p for name in update.trains for p in getattr(model, name).parameters() if p.requires_grad]
         update.loss.backward(inputs=trained, retain_graph=update.keep_graph)
-        seen = Phase(update.trains, tuple(update.logs))
-    for p in trained:
-        p.grad = None
-    return seen
+        last = replace(update, loss=update.loss.detach())
+    return last
 
 
 def _memory(run: RunConfig, needs: Estimate) -> Iterator[str]:

@@ -222,22 +222,23 @@ class Trainer:
 
     def _gradients(self, batches: Sequence[Any], at: Progress) -> Iterator[Phase]:
         """Computes one phase after the other, from all micro-batches; to be resumed after its networks have been moved."""
-        steps = [self.objective.step(self.model, micro, at) for micro in batches]
+        steps, scalars = [self.objective.step(self.model, micro, at) for micro in batches], dict[str, Tensor]()
         for phase in lockstep(steps, mean=lambda value: self.acc.reduce(value, "mean")):
-            yield self._backward(phase)
+            trains, waits = self._backward(phase, scalars)
+            if not waits:
+                yield trains, scalars
+                scalars = {}
 
-    def _backward(self, phase: Iterator[Update]) -> Phase:
-        """Leaves a phase's gradients in `.grad`, averaged over micro-batches."""
+    def _backward(self, phase: Iterator[Update], scalars: dict[str, Tensor]) -> tuple[tuple[str, ...], bool]:
+        """Adds gradients to `.grad` and logs to `scalars`, averaged over micro-batches; returns what is trained, and whether more is to come."""
         share = self.config.train.accumulate
-        trains: tuple[str, ...] = ()
-        scalars: dict[str, Tensor] = {}
         for update in phase:
-            trains = update.trains
-            inputs = [p for name in trains for p in self.nets[name].parameters() if p.requires_grad]
+            inputs = [p for name in update.trains for p in self.nets[name].parameters() if p.requires_grad]
             self.acc.backward(update.loss / share, inputs=inputs, retain_graph=update.keep_graph)
             for name, value in update.logs.items():
                 scalars[name] = scalars.get(name, 0) + value / share
-        return trains, scalars
+            told = update.trains, update.waits
+        return told
 
     def _move(self, trains: Sequence[str]) -> dict[str, Tensor]:
         """One optimiser step of some networks, from the gradients of all processes; returns the gradients' norms."""

@@ -60,12 +60,18 @@ class SoftIntroVAEObjective:
         z = reparameterize(mu, logvar, batch.eps)
         x_r = dec(z)
         error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
-        exp_elbos = [self._exp_elbo(nets, image, eps).mean() for image, eps in self._generated(x_r, x_p, batch.eps_e)]
-        loss_e = s * (c.beta_rec * error + c.beta_kl * kl_x.mean()) + 0.5 * _average(exp_elbos)
-        logs = {"loss/encoder": loss_e, **spread("real", kl_x), "error/sse": error, "expelbo/sample": exp_elbos[-1]}
-        yield Update(("encoder",), loss_e, detached(logs), keep_graph=not c.recompute)
+        loss_e, share = s * (c.beta_rec * error + c.beta_kl * kl_x.mean()), 0.5
+        if c.form == "official":
+            loss_e, share = loss_e + 0.25 * self._exp_elbo(nets, x_r, batch.eps_e[0]).mean(), 0.25
+        logs = detached({**spread("real", kl_x), "error/sse": error})
+        yield Update(("encoder",), loss_e, logs, keep_graph=not c.recompute, waits=True)
+        before = loss_e.detach()
+        del loss_e
+        exp_elbo = self._exp_elbo(nets, x_p, batch.eps_e[1]).mean()
+        loss_e = share * exp_elbo  # the rest of the loss, apart: the graphs above that only this step needed are gone by now
+        yield Update(("encoder",), loss_e, detached({"loss/encoder": before + loss_e, "expelbo/sample": exp_elbo}))
 
-        del logs, loss_e, exp_elbos  # and with them the graphs that only the encoder's step needed
+        del loss_e, exp_elbo
         if c.recompute:  # the same images again instead of the graph kept from above, as the published code does
             x_p, x_r = dec(batch.z_p), dec(z.detach())
             error = sse(x, x_r).mean()
