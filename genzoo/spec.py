@@ -104,7 +104,9 @@ class TrainConfig:
         ),
     ] = 3
     trackers: Annotated[tuple[str, ...], Field(description="tensorboard, wandb, ... (any of Accelerate's)")] = ()
-    workers: Annotated[int | None, Field(ge=0, description="loader processes; none = as images that are not cached need them")] = None
+    workers: Annotated[
+        int | None, Field(ge=0, description="loader processes; none = as many as pay, or the data in the GPU where they fit")
+    ] = None
 
 
 @plain_dataclass(frozen=True, kw_only=True)

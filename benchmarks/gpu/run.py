@@ -24,6 +24,7 @@ FORMS = {
     "tf32": ("train.precision=tf32",),
     "bf16": ("train.precision=bf16",),
     "bf16, compiled": ("train.precision=bf16", "train.compile=true"),
+    "bf16, compiled, data outside the GPU": ("train.precision=bf16", "train.compile=true", "train.workers=0"),
 }
 RESULTS = Path(__file__).with_name("results.jsonl")
 

@@ -13,6 +13,9 @@ from torch.utils.data import Dataset as TorchDataset
 from genzoo.data.base import Dataset
 from genzoo.noise import generator
 
+RESIDENT_SHARE = 8  # one part in so many of a device's free memory may hold the dataset
+CHUNK_BYTES = 64 * 1024**2  # copied to the device at a time
+
 
 def own_seed(seed: int, step: int) -> int:
     """The seed of a step that nothing has happened to: the run's."""
@@ -65,9 +68,12 @@ class Batches(TorchDataset):
             return self.dataset.draw(self.batch, generator(self.seed_of(self.seed, step), "data", step))[self.slice]
         images = self.dataset.batch(self.indices(step)[self.slice])
         if self.mirror:
-            flip = torch.rand(self.batch, generator=generator(self.seed, "mirror", step))[self.slice] < 0.5
-            mirror(images, flip)
+            mirror(images, self.mirrored(step))
         return images
+
+    def mirrored(self, step: int) -> Tensor:
+        """Returns which of this part's images a step sees mirrored, bool [stop - start]."""
+        return torch.rand(self.batch, generator=generator(self.seed, "mirror", step))[self.slice] < 0.5
 
     def _permutation(self, epoch: int, size: int) -> np.ndarray:
         if epoch != self._epoch:
@@ -80,6 +86,54 @@ def mirror(images: Tensor, chosen: Tensor) -> None:
     pixels = images.permute(0, 2, 3, 1).numpy()  # numpy copies whole images where torch's indexing goes value by value
     which = chosen.numpy()
     pixels[which] = torch.from_numpy(pixels[which]).permute(0, 3, 1, 2).flip(-1).permute(0, 2, 3, 1).numpy()
+
+
+class Resident:
+    """A finite dataset's items in the device's memory, where the batches of `Batches` are gathered and mirrored, value for value.
+
+    Only the numbers of the items and the mirror's choices are drawn on the CPU, so a run may go on with or without it.
+
+    Args:
+        dataset: finite; read once, in chunks of `CHUNK_BYTES`, so that a memory-mapped one needs no more of the CPU's memory.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device):
+        assert dataset.size is not None
+        one = dataset.batch([0]).movedim(1, -1)  # [1, H, W, C], as images lie in the cache, or [1, D]
+        self._items = torch.empty((dataset.size, *one.shape[1:]), dtype=one.dtype, device=device)
+        step = max(1, CHUNK_BYTES // one.nbytes)
+        for start in range(0, dataset.size, step):
+            chunk = dataset.batch(range(start, min(start + step, dataset.size)))
+            self._items[start : start + len(chunk)].copy_(chunk.movedim(1, -1))
+
+    def load(self, batches: Batches, first: int, end: int) -> Iterator[Tensor]:
+        """Yields what `load` does, on the device."""
+        for step in range(first, end):
+            items = self._items[self._here(torch.from_numpy(batches.indices(step)[batches.slice]))]
+            if batches.mirror:
+                items = torch.where(self._here(batches.mirrored(step))[:, None, None, None], items.flip(2), items)
+            yield items.movedim(-1, 1)
+
+    def _here(self, drawn: Tensor) -> Tensor:
+        """Copies to the device without waiting for it: from pinned memory, which only CUDA has."""
+        device = self._items.device
+        return (drawn.pin_memory() if device.type == "cuda" else drawn).to(device, non_blocking=True)
+
+
+def make_resident(dataset: Dataset, device: torch.device, tell: Callable[[str], None]) -> Resident | None:
+    """Puts a dataset that is decoded, finite and small enough (`fits`) into a GPU's memory and tells so in a line; else None."""
+    if device.type != "cuda" or not dataset.cached or dataset.size is None:
+        return None
+    nbytes = dataset.size * dataset.batch([0]).nbytes
+    if not fits(nbytes, torch.cuda.mem_get_info(device)[0]):
+        return None
+    tell(f"All {dataset.size:,} items ({nbytes / 1e9:.2g} GB) lie in the GPU's memory; train.workers=0 leaves them outside.")
+    return Resident(dataset, device)
+
+
+def fits(nbytes: int, free: int) -> bool:
+    """Whether data of so many bytes may lie in a device's memory, of which `free` bytes are free: networks and steps need the most of it."""
+    return nbytes * RESIDENT_SHARE <= free
 
 
 def useful_workers(dataset: Dataset) -> int:

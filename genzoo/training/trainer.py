@@ -23,7 +23,7 @@ from genzoo.spec import RunConfig
 from genzoo.training.checkpoint import Checkpoints
 from genzoo.training.graph import CompiledStep, Phase
 from genzoo.training.launch import StopFlag, average_in_place, make_accelerator, peak_memory, resume_command
-from genzoo.training.loader import Batches, as_real, load
+from genzoo.training.loader import Batches, Resident, as_real, load, make_resident
 from genzoo.training.log import Broken, RunStopped, Window, progress_bar
 from genzoo.training.monitor import Watch
 from genzoo.training.optim import ema_with_warmup, learning_rate, make_optimizer
@@ -109,12 +109,13 @@ class Trainer:
         self.snapshots.start()
         if self.config.train.trackers:
             self.acc.init_trackers("genzoo", config={key: str(value) for key, value in flat(to_json(self.config))})
+        resident = make_resident(self.dataset, self.acc.device, self.acc.print) if self.config.train.workers is None else None
         stopping, done, end = None, self.step * self.config.train.batch, self.total_steps * self.config.train.batch
         shown = self.shows_bars and self.acc.is_main_process
         with progress_bar(self.config.model, done, end, shown) as bar, StopFlag() as stop:
             while stopping is None:
                 try:
-                    stopping = self._run(bar, stop)
+                    stopping = self._run(bar, stop, resident)
                 except Broken as trouble:
                     self.recovery.go_back(trouble)
                     bar.n = self.step * self.config.train.batch
@@ -130,12 +131,12 @@ class Trainer:
             tracker.finish()
         return self.folder.path
 
-    def _run(self, bar: tqdm, stop: StopFlag) -> bool:
+    def _run(self, bar: tqdm, stop: StopFlag, resident: Resident | None) -> bool:
         """Trains on to the end, or until it is told to stop; returns whether it was."""
         if self.acc.is_main_process:
             self.guarded(lambda: self.watch.begin(self.data(whole=True)[0] if self.step == 0 else None))
         window = Window(self.folder.log.read())
-        for batch in self._batches():
+        for batch in self._batches(resident):
             window.add(self.step, self.train_step(batch, self.progress))
             self.step += 1
             bar.update(self.config.train.batch)
@@ -272,8 +273,9 @@ class Trainer:
             start = (self.rank * c.accumulate + i) * size
             yield self.objective.draw(micro, Noise(seed=seed, step=at.step, batch=c.batch, start=start, stop=start + size, like=micro))
 
-    def _batches(self) -> Iterator[Tensor]:
-        return load(self.data(), self.step, self.total_steps, self.config.train.workers)
+    def _batches(self, resident: Resident | None) -> Iterator[Tensor]:
+        steps = self.data(), self.step, self.total_steps
+        return resident.load(*steps) if resident else load(*steps, self.config.train.workers)
 
     def data(self, whole: bool = False) -> Batches:
         """This process's part of every step's batch, or the whole of it."""
