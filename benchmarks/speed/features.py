@@ -1,12 +1,16 @@
 """How fast features of images are extracted, and whether the distances stay the same.
 
     python benchmarks/speed/features.py                            # speed; 10 minutes on one core, most of them two compilations
+    python benchmarks/speed/features.py --script                      # what PyTorch can do for a TorchScript network; 1 minute
     python benchmarks/speed/features.py --agree <folder of cifar10>   # agreement; 3 minutes, needs the classifier in the cache
 
 Speed: an Inception v3 with random weights (torchvision's, without its head) stands in for the one that FID names: same size, same input
 (batches of 8 at 299x299, float32 in [0, 1]), one process, one thread. The reference is fp32 eager in torch's default layout; `genzoo` is what
 `Extractor` does. The forms take turns (A B C A B C ...), timed by the processor time they take, and matrix products of 1024x1024 take their turn
 too: `share` is the form's FLOP/s over theirs in fp32, so that 1 / share of the reference is about the most that fp32 can gain.
+
+TorchScript: the same network, scripted and in channels_last as clean-fid's Inception is run, after `WARM` calls of each form (TorchScript
+optimises at the second). `same_on_every_call`: whether the first call gave the last one's bits.
 
 Agreement: Fréchet distances on `classifier:cifar10` features of 10,000 images each: training split to test split, and the test split to itself
 blurred (3x3 box) and to uniform noise. Each column has both of its sides in that form.
@@ -33,16 +37,17 @@ from genzoo.noise import generator
 from genzoo.provenance import commit, device_name, versions
 from genzoo.spec import DataConfig
 
-BATCH, ROUNDS, N = 8, 7, 10_000
+BATCH, ROUNDS, WARM, N = 8, 7, 3, 10_000
 RESULTS = Path(__file__).with_suffix(".jsonl")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--agree", metavar="FOLDER", help="CIFAR-10's images: compare distances instead of speeds")
+    parser.add_argument("--script", action="store_true", help="forms of a TorchScript network")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = agreement(args.agree) if args.agree else speed()
+    rows = agreement(args.agree) if args.agree else scripted() if args.script else speed()
     about = {"commit": commit(), "versions": versions(), "device": device_name(torch.device("cpu"))}
     about["amx"] = torch.cpu._is_amx_tile_supported()
     kind = rows[0]["kind"]
@@ -107,6 +112,54 @@ def speed() -> list[dict]:
             "share": flops[name] / median(own) / peak,
             "first_call_s": first[name],
             "feature_error": None if name.startswith("GEMM") else ((forms[name]() - exact).norm() / exact.norm()).item(),
+        }
+        for name, own in seconds.items()
+    ]
+
+
+@torch.no_grad()
+def scripted() -> list[dict]:
+    """One row for each form of a TorchScript network."""
+    x, exact = torch.rand(BATCH, 3, 299, 299).contiguous(memory_format=torch.channels_last), inception()
+
+    def script() -> torch.jit.ScriptModule:
+        return torch.jit.script(inception().to(memory_format=torch.channels_last).requires_grad_(False)).eval()
+
+    usual, frozen, optimised, fused = (
+        script(),
+        torch.jit.freeze(script()),
+        torch.jit.optimize_for_inference(script()),
+        torch.jit.freeze(script()),
+    )
+
+    def in_onednn() -> Tensor:
+        torch.jit.enable_onednn_fusion(True)  # for the whole process, and looked at when a network is first called
+        try:
+            return fused(x)[0]
+        finally:
+            torch.jit.enable_onednn_fusion(False)
+
+    forms: dict[str, Callable[[], Tensor]] = {
+        "genzoo, TorchScript": lambda: usual(x)[0],
+        "torch.jit.freeze": lambda: frozen(x)[0],
+        "torch.jit.optimize_for_inference": lambda: optimised(x)[0],
+        "torch.jit.freeze + oneDNN fusion": in_onednn,
+    }
+    first, *_ = [{name: form() for name, form in forms.items()} for _ in range(WARM)]
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(2 * ROUNDS):
+        for name, form in forms.items():
+            seconds[name].append(timed(form, 1))
+    usually, expected = seconds["genzoo, TorchScript"], exact(x.contiguous())
+    return [
+        {
+            "kind": "torchscript",
+            "form": name,
+            "images_per_s": BATCH / median(own),
+            "ratio": median(r / s for r, s in zip(usually, own, strict=True)),
+            "ratio_best": min(usually) / min(own),
+            "feature_error": ((forms[name]() - expected).norm() / expected.norm()).item(),
+            "same_on_every_call": torch.equal(first[name], forms[name]()),
         }
         for name, own in seconds.items()
     ]
