@@ -1,7 +1,8 @@
 """The only thing a model and the trainer share: an objective's step is a generator that reads like the paper's algorithm.
 
 A step computes, yields one `Update` per optimiser step in the paper's order, and is resumed after the trainer has applied it. A loss may
-come in parts, so that the graph of one is gone before the next one grows. Local variables carry what two phases share. Whoever drives it (the trainer, a test) knows no loss and no network role:
+come in parts, so that the graph of one is gone before the next one grows. Local variables carry what two phases share. Whoever drives it
+(the trainer, a test) knows no loss and no network role:
 
     for phase in lockstep(steps, mean):       # one step per micro-batch, side by side
         for update in phase:

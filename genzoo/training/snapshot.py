@@ -26,7 +26,7 @@ N_SHOWN = 8  # images a row
 N_SCORED = (32, 256, 2048)  # items on each side of the score: at least, at most for images, for points
 SCORED_VALUES = 2**22  # pixel values that the score may decode, so that large images are not scored longer than they are trained
 CHUNK = 32  # images decoded at once
-N_VITALS = 64  # items whose vitals are measured: eleven passes of so many, forward only, at each snapshot
+N_VITALS = 64  # items whose vitals are measured: thirteen passes of so many, forward only, at each snapshot
 
 
 def n_scored(shape: tuple[int, ...]) -> int:
