@@ -28,6 +28,10 @@ from genzoo.training.launch import launch_mistake
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 FEW = (*TINY, "train.duration=40", "train.snapshot_every=100%", "train.device=cpu")  # five steps
 LONG = (*TINY, "train.duration=256", "train.snapshot_every=4it", "train.log_every=2", "train.device=cpu", "objective.warmup=2it")
+AUTO = (
+    "arch.hidden=8,8", "train.batch=64", "train.duration=260it", "train.snapshot_every=100%", "train.device=cpu",
+    "objective.margin=auto", "objective.warmup=200it",
+)  # fmt: skip
 TOLERANCE = 1e-5  # of a weight after five steps; a sum in another order is off by 1e-7 of a gradient, and Adam divides by its size
 
 DRIVER = """
@@ -84,6 +88,7 @@ def both(tmp_path_factory, own_cache) -> Path:
     runs["one-then-two"] = ("introvae", few("introvae", "official"))
     runs["two-then-one"] = ("introvae", few("introvae", "official", "train.duration=16"))
     runs["whole"] = ("introvae", LONG)
+    runs["auto"] = ("introvae.8gaussians", AUTO)
     (folder / "runs.json").write_text(json.dumps(runs))
     (folder / "driver.py").write_text(DRIVER)
     done = subprocess.run([*TWO, "driver.py"], env=environment(), cwd=folder, capture_output=True, text=True)
@@ -114,6 +119,18 @@ def test_batchnorm_is_the_same_in_all_processes(both):
     means = [value for key, value in state.items() if key.endswith("running_mean")]
     assert means
     assert all(mean.abs().max() > 0 for mean in means)
+
+
+def test_a_setting_that_finds_itself_is_the_same_in_all_processes(both):
+    """The choice looks at the spread within each process's part of the batch, a little less than the whole batch's."""
+    replicas(both, "auto")
+    alone("introvae.8gaussians", list(AUTO), Path("auto"))
+    margins = [
+        [line["control/margin"] for line in map(json.loads, (run / "log.jsonl").open()) if "control/margin" in line]
+        for run in (both / "auto", Path("auto"))
+    ]
+    assert margins[0][-1] != margins[0][0]  # it was chosen
+    assert margins[0] == pytest.approx(margins[1], rel=0.05)
 
 
 def test_a_checkpoint_resumes_on_another_number_of_processes(both):

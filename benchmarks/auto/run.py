@@ -2,12 +2,12 @@
 
     python benchmarks/auto/run.py                                   the cheap cells: 8gaussians, rings, digits; adds to results.jsonl what is missing
     python benchmarks/auto/run.py --starts 0.1 10 --seeds 1 2       the same, started at a tenth and at ten times the first choice
-    python benchmarks/auto/run.py --sets cifar10 emoji --cifar10 FOLDER --emoji FOLDER --steps 4000
+    python benchmarks/auto/run.py --sets cifar10 emoji --cifar10 FOLDER --emoji FOLDER
     python benchmarks/auto/run.py --table                           only prints the tables of what is there
 
 Protocol: a cell trains one model on one data set with one seed, once with the preset's number (hand) and once with auto, all else equal. A
 fifth of the steps of points, a third of those of images, are warm-up. Networks and batches are small (SETTINGS below), so that a cell takes
-less than half a minute of one core. The laws' constants were set while looking at seed 0, which is not reported.
+half a minute of one core (points, digits) or two to three (larger images). The laws' constants were set while looking at seed 0, which is not reported.
 
 Scores at the end of the run, last weights for points and EMA for images, lower is better: sliced Wasserstein distance (512 directions; 2,048
 points, or up to 256 held-out images) and, for points, the JSD in nats of 50,000 samples and 50,000 points of the data.
@@ -53,7 +53,7 @@ HAND: dict[tuple[str, str], tuple[str, ...]] = {
     ("softintrovae", "emoji"): ("objective.beta_kl=0.4", "objective.beta_neg=128"),
     ("softintrovae", "cifar10"): ("objective.beta_kl=1", "objective.beta_neg=256"),
 }
-STEPS = {**dict.fromkeys(POINTS, 1500), "digits": 900, "toyfaces": 3000, "cifar10": 3000, "emoji": 3000}
+STEPS = {**dict.fromkeys(POINTS, 1500), "digits": 900, "toyfaces": 1000, "cifar10": 1000, "emoji": 1000}
 
 
 def train(model: str, data: str, how: str, seed: int, steps: int, path: str) -> dict[str, Any]:
