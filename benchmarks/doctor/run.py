@@ -1,12 +1,14 @@
 """Does the monitor name the disease? Fault injection on small runs, healthy runs beside them, and recovery from broken steps.
 
     python benchmarks/doctor/run.py [PART]      # PART: what the names of the cells to run hold; cells that stand in results.jsonl are left out
+    python benchmarks/doctor/run.py --table     # the tables of what is there
 
 Protocol, in README.md beside this file. One process, one thread.
 """
 
 import json
 import math
+import statistics
 import sys
 import tempfile
 import time
@@ -165,9 +167,35 @@ def run(name: str, model: str, data: str, own: list[str], inject: Callable[[Trai
     }
 
 
+def tables(rows: list[dict]) -> str:
+    """Markdown: what was said first in each cell, hits and false alarms in sum, and the scores of disturbed runs."""
+    judged = [row for row in rows if "right" in row]
+    lines = ["| started | model, data | said first | at step | then |", "|---|---|---|---|---|"]
+    for row in judged:
+        first, *others = [*row["findings"], [None, None, "nothing", ""]] if not row["findings"] else row["findings"]
+        name = f"**{first[2]}**" if not row["right"] else first[2]
+        then = ", ".join(dict.fromkeys(f[2] for f in others if f[2] != first[2])) or "-"
+        step = "-" if first[0] is None else first[0]
+        lines.append(f"| {row['cell']} | {row['model']}, {row['data']} | {name} | {step} | {then} |")
+    ill, well = ([row for row in judged if (row["expected"] is None) == healthy] for healthy in (False, True))
+    hits, alarms = sum(row["right"] for row in ill), sum(not row["right"] for row in well)
+    lines += ["", f"Named first: {hits} of {len(ill)} diseases. False alarms: {alarms} of {len(well)} healthy runs."]
+    lines += ["", "| recovery | score of seeds 0, 1, 2 | mean, standard deviation |", "|---|---|---|"]
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        if "right" not in row:
+            scores.setdefault(row["cell"].removeprefix("recovery: "), []).append(row["last"]["score/sliced_wasserstein"])
+    for name, values in scores.items():
+        spread = f", {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+        lines.append(f"| {name} | {', '.join(f'{value:.4f}' for value in values)} | {statistics.mean(values):.4f}{spread} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     part = sys.argv[1] if len(sys.argv) > 1 else ""
+    if part == "--table":
+        return print(tables([json.loads(line) for line in RESULTS.read_text().splitlines()]))
     jobs = [(disease or "healthy", disease, model, data, own, inject, 0) for disease, model, data, own, inject in CELLS]
     jobs += [(f"recovery: {name}", None, INTRO, "digits", [], inject, seed) for name, inject in RECOVERY.items() for seed in range(3)]
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []

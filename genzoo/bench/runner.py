@@ -71,13 +71,13 @@ def missing(cells: Sequence[Cell], results: Results) -> list[Cell]:
 
 
 def header(suite: str, spec: SuiteSpec, cells: Sequence[Cell]) -> dict[str, Any]:
-    """The line that tells the report what the suite is."""
+    """The line that tells the report what the suite is; `cells` are what is expected, each name once or more."""
     says = dataclasses.asdict(spec)
     return {
         "kind": "suite",
         "suite": suite,
         **{key: says[key] for key in ("title", "about", "columns", "published")},
-        "expected_cells": [cell.name for cell in cells],
+        "expected_cells": list(dict.fromkeys(cell.name for cell in cells)),
     }
 
 

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         raise UsageError(f"--cells {args.cells}: no cell of {name} is called so; `genzoo bench {args.suite} --list` shows them.")
     if args.list:
         return _list(name, spec, chosen, weights)
-    return _bench(header(name, spec, cells), chosen, out, args.jobs, weights)
+    return _bench(header(name, spec, [*spec.cells(name), *cells]), chosen, out, args.jobs, weights)
 
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:
