@@ -60,18 +60,18 @@ class SoftIntroVAEObjective:
         z = reparameterize(mu, logvar, batch.eps)
         x_r = dec(z)
         error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
-        loss_e, share = s * (c.beta_rec * error + c.beta_kl * kl_x.mean()), 0.5
+        share = 0.5 if c.form == "paper" else 0.25  # of each kind of generated images
+        loss_x = s * (c.beta_rec * error + c.beta_kl * kl_x.mean())
         if c.form == "official":
-            loss_e, share = loss_e + 0.25 * self._exp_elbo(nets, x_r, batch.eps_e[0]).mean(), 0.25
+            loss_x = loss_x + share * self._exp_elbo(nets, x_r, batch.eps_e[0]).mean()
         logs = detached({**spread("real", kl_x), "error/sse": error})
-        yield Update(("encoder",), loss_e, logs, keep_graph=not c.recompute, waits=True)
-        before = loss_e.detach()
-        del loss_e
+        yield Update(("encoder",), loss_x, logs, keep_graph=not c.recompute, waits=True)
+        loss_x = loss_x.detach()  # samples come apart, when the graphs that only the loss above needed are gone: less memory
         exp_elbo = self._exp_elbo(nets, x_p, batch.eps_e[1]).mean()
-        loss_e = share * exp_elbo  # the rest of the loss, apart: the graphs above that only this step needed are gone by now
-        yield Update(("encoder",), loss_e, detached({"loss/encoder": before + loss_e, "expelbo/sample": exp_elbo}))
+        loss_p = share * exp_elbo
+        yield Update(("encoder",), loss_p, detached({"loss/encoder": loss_x + loss_p, "expelbo/sample": exp_elbo}))
 
-        del loss_e, exp_elbo
+        del loss_p, exp_elbo
         if c.recompute:  # the same images again instead of the graph kept from above, as the published code does
             x_p, x_r = dec(batch.z_p), dec(z.detach())
             error = sse(x, x_r).mean()
