@@ -15,6 +15,7 @@ built-in ones (`genzoo.training.signs`), and one that does not is left in peace:
 
     kl/real, kl/reconstruction, kl/sample   KL to the prior that the encoder gives to data, to their reconstructions, to samples; nats per item
     expelbo/sample                          exp(2 ELBO) of samples in the encoder's loss, in (0, 1]
+    hinge/active                            share of generated images that a hinge on their KL still pushes, in [0, 1]
     error/sse                               squared error of reconstructions, summed over an item
     loss/*                                  what each phase minimises; other names mean that another phase of the run has begun
 

@@ -155,6 +155,13 @@ def test_a_disease_that_brings_another_is_named_alone():
     assert [event["disease"] for event in events] == ["margin too small"]
 
 
+@pytest.mark.parametrize(("active", "named"), [(0.3, []), (0.02, ["margin too small"])])
+def test_a_hinge_that_pushes_many_images_is_active_though_their_mean_is_above_it(active, named):
+    watching = Monitor(total_steps=1000, guides={"kl": 10.0})
+    lines = (line(step, 10.5, **{"hinge/active": active}) for step in range(0, 600, 5))
+    assert [event["disease"] for one in lines for event in watching.observe(one)] == named
+
+
 def test_an_encoder_that_overshoots_a_good_margin_is_not_told_to_raise_it():
     watching = Monitor(total_steps=1000, guides={"kl": 30.0})
     events = [event for step in range(0, 600, 5) for event in watching.observe(line(step, 80.0, kl_real=1.4))]

@@ -41,6 +41,7 @@ GROWTH = 0.045  # of the weights' norm, per root of steps, as in a random walk [
 NO_LATENTS = 0.05  # nats of KL(real) [0.3 and more once settled]; share of units in use, where KL(real) is below 1 nat
 REVERSED = 1.5  # KL(real) / KL(sample) [at most 1.1], where KL(real) is 1 nat and more
 RUNAWAY = 10.0  # KL(sample) / KL(real) [at most 3.0]
+NO_HINGE = 0.1  # share of generated images that the hinge pushes [0.14 and more where KL(fake) settles just above m]
 OUT_OF_REACH = 15.0  # m / KL(sample) [3 to 8]: a margin that is ten times too large for a run that is healthy at 3
 NO_PUSH = 1e-5  # exp-ELBO [6e-4 and more]: its gradient is beta_neg / (2 beta_kl) times this, nothing for any published beta_neg
 ALL_PUSH = 0.85  # exp-ELBO [at most 0.43]: the exponent is -0.16, so that the exponential is a constant 1 and regulates nothing
@@ -75,7 +76,7 @@ def one_image(view: View) -> str | None:
 
 def margin_too_small(view: View) -> str | None:
     m, kl = view.guides.get("kl"), _generated(view)
-    if m is None or kl is None or kl <= m:
+    if m is None or kl is None or kl <= m or view.means.get("hinge/active", 0) > NO_HINGE:
         return None
     return f"KL(fake) {kl:.3g} > m = {m:g}, the hinge is not active and the encoder gets no adversarial signal"
 
