@@ -49,7 +49,9 @@ class IntroVAEObjective:
 
         mu, logvar = enc(x)
         z = reparameterize(mu, logvar, batch.eps)  # line 4: Z <- Enc(X)
-        x_r, x_p = dec(z), dec(batch.z_p)  # 6
+        x_r = dec(z)  # 6
+        with torch.set_grad_enabled(not c.recompute):  # the encoder's phase needs no graph of it
+            x_p = dec(batch.z_p)
         error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
         l_ae = half * error  # 7, Eq. 10
         kl_r, kl_p = kl_to_prior(*enc(x_r.detach())), kl_to_prior(*enc(x_p.detach()))  # 8

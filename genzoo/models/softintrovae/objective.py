@@ -55,7 +55,8 @@ class SoftIntroVAEObjective:
             yield from elbo_step(nets, x, batch.eps, beta_rec=c.beta_rec, beta_kl=c.beta_kl)
             return
 
-        x_p = dec(batch.z_p)
+        with torch.set_grad_enabled(not c.recompute):  # the encoder's phase needs no graph of it
+            x_p = dec(batch.z_p)
         mu, logvar = enc(x)
         z = reparameterize(mu, logvar, batch.eps)
         x_r = dec(z)
