@@ -162,6 +162,17 @@ def test_a_hinge_that_pushes_many_images_is_active_though_their_mean_is_above_it
     assert [event["disease"] for one in lines for event in watching.observe(one)] == named
 
 
+def test_the_cure_says_which_setting_moves_by_itself():
+    def cure(**more):
+        watching = Monitor(total_steps=1000, guides={"kl": 10.0})
+        return [event["cure"] for step in range(0, 600, 5) for event in watching.observe(line(step, 11.0, **more))]
+
+    by_hand = "raise objective.margin above KL(real)"
+    assert cure() == [by_hand]
+    assert cure(**{"control/margin": 10.0}) == [f"objective.margin is auto and moves by itself, wait; if it does not end, {by_hand}"]
+    assert cure(**{"control/beta_neg": 10.0}) == [by_hand]
+
+
 def test_an_encoder_that_overshoots_a_good_margin_is_not_told_to_raise_it():
     watching = Monitor(total_steps=1000, guides={"kl": 30.0})
     events = [event for step in range(0, 600, 5) for event in watching.observe(line(step, 80.0, kl_real=1.4))]

@@ -103,7 +103,7 @@ class Monitor:
             return
         if (lasted := step - self._seen.setdefault(name, step)) >= self.patience:
             self.present[name] = step
-            yield place | {"kind": "begins", "text": f"{text} for {lasted:,} steps", "cure": rule.cure}
+            yield place | {"kind": "begins", "text": f"{text} for {lasted:,} steps", "cure": _cure(rule, line)}
 
 
 class Watch:
@@ -182,6 +182,12 @@ def diagnose(folder: Path) -> tuple[list[Finding], int]:
     objective = get_spec(config.model.partition(".")[0]).objective(config.objective, shape, config.arch.z_dim)
     monitor = Monitor(last, objective.guides)
     return read_findings([*events, *(event for line in log for event in monitor.observe(line))]), last
+
+
+def _cure(rule: Rule, line: Mapping[str, Any]) -> str:
+    """The rule's cure, after the settings in it that the run moves by itself."""
+    moving = [name for key in line if key.startswith("control/") and (name := f"objective.{key.removeprefix('control/')}") in rule.cure]
+    return f"{' and '.join(moving)} is auto and moves by itself, wait; if it does not end, {rule.cure}" if moving else rule.cure
 
 
 def _key(event: Event) -> tuple[int, str, str]:
