@@ -16,7 +16,7 @@ EVERY = 10  # steps between decisions: the trainer has shown all scalars up to a
 
 HORIZON = 100  # steps that the running averages look back, exponentially
 FIRST = 200  # steps that must have been seen before the first choice, where the warm-up is shorter
-RATE = 0.05  # largest change of a value per decision, in natural logarithm: tenfold in 460 steps
+RATE = 0.25  # largest change of a value per decision, in natural logarithm: tenfold in 100 steps
 DRIFT = 0.01  # change of the target per decision under pressure: fourfold in 1,390 steps
 ARRIVED = 1e-9  # |ln(target / value)| that counts as none: rounding
 BOUND = 4.0  # the target stays within this factor of the first choice
@@ -67,6 +67,7 @@ class Law:
     first: Callable[[Mapping[str, float]], float]  # averages after the warm-up -> m
     pressure: Callable[[Mapping[str, float], float], int]  # averages, value -> +1: m is too low, -1: too high, 0: well
     setting: Callable[[float], float] = lambda level: level  # m -> the setting's value
+    least: float = 0.0  # the setting never goes below
 
 
 class Balance:
@@ -77,7 +78,7 @@ class Balance:
     1. Before the first choice nothing moves. It falls on the last decision before the game begins (without a warm-up of FIRST steps, on the
        first one that has seen so many): m0 = law.first(a).
     2. Target: ln r <- clip(ln r + DRIFT * law.pressure(a, value), +-ln BOUND); the value aimed at is v* = law.setting(r * m0). r moves
-       only once the value has arrived, so it cannot wind up.
+       only once the value has arrived, so it cannot wind up, and HORIZON steps after a way of more than RATE, so it is not judged by its way.
     3. Value: ln v <- ln v + clip(ln v* - ln v, +-RATE).
 
     Why it is stable: (3) is a contraction, |ln v* - ln v| falls by RATE per decision to zero and never overshoots, from any start. (2) has a dead
@@ -110,15 +111,18 @@ class Balance:
     def _choose(self) -> str:
         seen = self._averages.means()
         self._first = self.law.first(seen)
-        self.value = self.law.setting(self._first) * self.offset
+        self.value = max(self.law.least, self.law.setting(self._first) * self.offset)
         return (
             f"{self.law.name} = {self.value:.4g}, chosen for KL(real) {seen['kl/real']:.4g} +- {seen['spread/real']:.3g} nats "
             f"(mean and spread over images) of the last {HORIZON} steps"
         )
 
     def _hold(self) -> str | None:
-        seen, told = self._averages.means(), None
-        if abs(self._gap()) < ARRIVED and (pressure := self.law.pressure(seen, self.value)):
+        told = None
+        if abs(self._gap()) > RATE:
+            self._averages = Averages()  # what was seen on the way back says little of the value at its end
+        seen, known = self._averages.means(), self._averages.steps >= HORIZON
+        if known and abs(self._gap()) < ARRIVED and (pressure := self.law.pressure(seen, self.value)):
             limit = math.log(BOUND)
             self._log_ratio = min(limit, max(-limit, self._log_ratio + DRIFT * pressure))
             if pressure != self._told:  # one line per change of direction
@@ -211,8 +215,8 @@ def negative_weight(z_dim: int, scale: float, beta_kl: float, warmup: Duration) 
         m(beta_neg) = ln(beta_neg / beta_kl) / (2 s beta_neg),
 
     which is highest, 1 / (2 s e beta_kl), at beta_neg = e beta_kl (e = 2.718...) and falls beyond. A larger weight makes the exponential
-    underflow earlier, a smaller one than that pushes less than beta_kl pulls at any KL. So beta_neg solves m(beta_neg) = level on the
-    falling branch, and is e beta_kl where no weight reaches the level. With averages over HORIZON steps:
+    underflow earlier, with a smaller one than that m falls again, to nothing at beta_kl. So beta_neg solves m(beta_neg) = level on the falling
+    branch, is e beta_kl where no weight reaches the level, and never less. With averages over HORIZON steps:
 
     - first: level = mu + max(2 sigma, sqrt(z_dim / 2)), of the KL of real images in the warm-up (`hinge_margin` says why the root). It is not
       tracked: the game draws the KL of real images to m itself.
@@ -233,7 +237,7 @@ def negative_weight(z_dim: int, scale: float, beta_kl: float, warmup: Duration) 
             return 1
         return -1 if sample > 3 * real and push > 1 else 0
 
-    return Balance(Law("beta_neg", z_dim / 2, first, pressure, lambda level: soft_weight(level, scale, beta_kl)), warmup)
+    return Balance(Law("beta_neg", z_dim / 2, first, pressure, lambda level: soft_weight(level, scale, beta_kl), math.e * beta_kl), warmup)
 
 
 def soft_weight(level: float, scale: float, beta_kl: float) -> float:

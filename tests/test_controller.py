@@ -85,6 +85,13 @@ def test_a_start_ten_times_off_comes_back_without_overshoot(name, offset):
     assert chosen[-1] == pytest.approx(expected, rel=0.02)
 
 
+def test_the_soft_weight_never_starts_where_it_loses_against_beta_kl():
+    balance = negative_weight(2, 0.5, 0.3, f"{WARMUP}it")
+    balance.offset = 0.1
+    values, _ = drive(balance, soft_game(real=0.3, spread=0.03, scale=0.5, beta_kl=0.3), WARMUP)
+    assert values[-1] == pytest.approx(0.3 * math.e)
+
+
 @pytest.mark.parametrize(
     ("name", "after", "way"),
     [

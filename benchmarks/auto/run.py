@@ -35,6 +35,7 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 POINTS = ("8gaussians", "2spirals", "checkerboard", "rings")
 FIELD = {"introvae": "margin", "softintrovae": "beta_neg"}
 N_JSD = 50_000
+SCORES = ("sliced_wasserstein", "jsd")
 SMALL_MLP = ("arch.hidden=64,64,64", "train.batch=256", "train.lr=1e-3")
 SMALL_CONV = ("train.batch=32", "train.lr=1e-3", "train.ema=0.995")
 PHOTOS = ("train.batch=16", "train.lr=1e-3", "train.ema=0.995")
@@ -94,27 +95,46 @@ def train(model: str, data: str, how: str, seed: int, steps: int, path: str) -> 
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: mean and standard deviation over seeds of every model, data set and way."""
-    text = [
-        "| model | data | steps | setting | seeds | value at the end | sliced Wasserstein | JSD, nats |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    groups: dict[tuple, list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["model"], row["data"], row["steps"], row["how"]), []).append(row)
-    for (model, data, steps, how), group in sorted(
-        groups.items(), key=lambda item: (item[0][0], item[0][1], item[0][2], item[0][3] != "hand")
-    ):
-        shown = [_spread([row[name] for row in group if name in row]) for name in ("value", "sliced_wasserstein", "jsd")]
-        text.append(f"| {' | '.join([model, data, f'{steps:,}', how, str(len(group)), *shown])} |")
-    return "\n".join(text)
+Group = list[dict[str, Any]]  # the rows of one model, data set, length and way: its seeds
+
+
+def tables(rows: Group) -> str:
+    """Markdown: hand against auto, then auto from every start against auto; each with what the difference amounts to."""
+    groups: dict[tuple[str, str, int], dict[str, Group]] = {}
+    for row in sorted(rows, key=lambda row: (row["model"], row["data"], row["steps"])):
+        groups.setdefault((row["model"], row["data"], row["steps"]), {}).setdefault(row["how"], []).append(row)
+    head = ["| model | data | steps | seeds | setting | value at the end | sliced Wasserstein | JSD, nats | beside {} |", "|---" * 9 + "|"]
+    first, second = [line.format("hand") for line in head], [line.format("auto") for line in head]
+    for (model, data, steps), ways in groups.items():
+        where = [model, data, f"{steps:,}"]
+        if {"hand", "auto"} <= ways.keys():
+            first += [_line(where, "hand", ways["hand"]), _line(where, "auto", ways["auto"], ways["hand"])]
+        starts = sorted(ways.keys() - {"hand", "auto"})
+        if starts and "auto" in ways:
+            second += [_line(where, "auto", ways["auto"]), *(_line(where, way, ways[way], ways["auto"]) for way in starts)]
+    return "\n".join([*first, "", *second])
+
+
+def _line(where: list[str], way: str, group: Group, beside: Group | None = None) -> str:
+    shown = [_spread(_values(group, name)) for name in ("value", *SCORES)]
+    verdicts = [_verdict(_values(group, name), _values(beside, name)) for name in SCORES if beside and _values(beside, name)]
+    return f"| {' | '.join([*where, str(len(group)), way, *shown, ', '.join(verdicts)])} |"
+
+
+def _values(group: Group, name: str) -> list[float]:
+    return [row[name] for row in group if name in row]
+
+
+def _verdict(values: list[float], others: list[float]) -> str:
+    """Lower is better; a difference of means within the larger standard deviation is none."""
+    difference = statistics.mean(values) - statistics.mean(others)
+    if abs(difference) <= max(statistics.stdev(values), statistics.stdev(others)):
+        return "level"
+    return "**behind**" if difference > 0 else "ahead"
 
 
 def _spread(values: list[float]) -> str:
-    if not values:
-        return "-"
-    return f"{statistics.mean(values):.3g}" + (f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
+    return f"{statistics.mean(values):.3g} ± {statistics.stdev(values):.2g}" if values else "-"
 
 
 def main() -> None:
@@ -141,7 +161,7 @@ def main() -> None:
         rows.append(train(model, data, how, seed, steps, {"cifar10": args.cifar10, "emoji": args.emoji}.get(data, data)))
         with RESULTS.open("a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
-    print(table(rows))
+    print(tables(rows))
 
 
 if __name__ == "__main__":
