@@ -8,7 +8,7 @@
 Protocol: a cell trains one model on one data set with one seed, once with the preset's number (hand) and once with auto, all else equal. A
 fifth of the steps of points, a third of those of images, are warm-up. Networks and batches are small (SETTINGS below), so that a cell takes
 half a minute of one core (points, digits) or about one minute (larger images). The laws' constants were set while looking at seed 0, which is
-not reported. A cell of results.jsonl whose law has changed since was run again.
+not reported. Cells that a later change of the laws touches were run again.
 
 Scores at the end of the run, last weights for points and EMA for images, lower is better: sliced Wasserstein distance (512 directions; 2,048
 points, or up to 256 held-out images) and, for points, the JSD in nats of 50,000 samples and 50,000 points of the data.

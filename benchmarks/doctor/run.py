@@ -20,9 +20,9 @@ import torch
 
 from genzoo import Trainer, resolve
 from genzoo.data.base import ArraySet
+from genzoo.provenance import versions
 from genzoo.training.log import RunStopped
 from genzoo.training.monitor import diagnose
-from genzoo.training.run import versions
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 INTRO, SOFT, VAE = "introvae", "softintrovae", "vae"

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from genzoo import Trainer, resolve
-from genzoo.training.run import versions
+from genzoo.provenance import versions
 
 COMMON = [
     "train.duration=12k", "train.batch=32", "train.lr=1e-3", "train.ema=0.995", "train.snapshot_every=50%", "data.size=16x16",

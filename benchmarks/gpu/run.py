@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from genzoo import Trainer, resolve
-from genzoo.training.run import versions
+from genzoo.provenance import versions
 
 CELLS = [("softintrovae", 32, "64k"), ("softintrovae", 128, "6400"), ("introvae", 128, "12800"), ("introvae", 256, "6400")]
 FORMS = {
