@@ -173,6 +173,7 @@ class Averages:
     def load_state(self, state: Mapping[str, float]) -> None:
         self.steps = int(state["steps"])
         for table, prefix in ((self._sums, "sum:"), (self._weights, "weight:")):
+            table.clear()
             table |= {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 

@@ -73,9 +73,12 @@ def resolve(
         for field in values:
             known(section, field, classes[section])
 
-    if not explicit and data is None and "name" not in chosen["data"] and res is not None:
-        layers["data"].pop("name", None)  # --res picks a recipe; its data must be asked for by name
-        notes.append(f"recipe {spec.name}.{preset_name} on the embedded toyfaces: give --data, or the preset's full name for its own data")
+    own, embedded = layers["data"].get("name"), DataConfig().name
+    by_res = res is not None and not explicit  # --res picks a recipe; its data must be asked for by name
+    if data is None and "name" not in chosen["data"] and own != embedded and (by_res or own is None):
+        layers["data"].pop("name", None)
+        or_own = f", or type {spec.name}.{preset_name} for its own data, {own}" if own else ""
+        notes.append(f"recipe {spec.name}.{preset_name} on the embedded {embedded}: give --data{or_own}")
     if data is not None:
         chosen["data"].setdefault("name", data)
     if res is not None:
@@ -130,7 +133,7 @@ def from_json(values: Mapping[str, Any]) -> RunConfig:
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Lists, as `field: old -> new`, what would make `new` another run than `old`; a longer duration would not."""
     before, after = (dict(flat(to_json(run))) for run in (old, new))
-    shares = any(str(value).endswith("%") for run in (old, new) for key, value in flat(to_json(run)) if key not in FREE)
+    shares = any("%" in str(value) for run in (old, new) for key, value in flat(to_json(run)) if key not in FREE)
     free = FREE if shares else FREE | {"train.duration"}
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"

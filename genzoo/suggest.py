@@ -15,6 +15,7 @@ from genzoo.controller import FIRST
 from genzoo.data import peek
 from genzoo.data.images import RESAMPLE
 from genzoo.errors import UsageError
+from genzoo.nn.conv import latent_grid
 from genzoo.resolve import fit_channels
 from genzoo.settings import fields
 from genzoo.spec import DataConfig, ModelSpec
@@ -105,7 +106,7 @@ def suggest_preset(spec: ModelSpec, config: DataConfig, res: tuple[int, int] | N
         accelerated: whether there is a GPU to train on.
 
     Raises:
-        UsageError: unreadable data.
+        UsageError: unreadable data, or a `res` that the networks cannot take.
     """
     seen, lines = look(config), []
     if seen.is_image:
@@ -127,8 +128,9 @@ def _size(shape: tuple[int, ...], accelerated: bool) -> tuple[int, int]:
 
 
 def _image_lines(seen: Look, size: tuple[int, int], accelerated: bool, chosen: bool) -> list[Line]:
-    z = 2 ** min(9, max(3, math.ceil(math.log2(seen.components))))
     widths = fit_channels(size, WIDTHS[accelerated])
+    latent_grid((seen.shape[0], *size), widths)  # refuses a size that cannot be halved so often
+    z = 2 ** min(9, max(3, math.ceil(math.log2(seen.components))))
     own = "x".join(map(str, seen.own[1:]))
     varying = ", in several sizes" if seen.varies else ""
     machine = "a GPU" if accelerated else "no GPU"

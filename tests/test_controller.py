@@ -176,6 +176,14 @@ def test_a_saved_state_goes_on_to_the_same_bits(name, cut):
     assert rest == expected[cut:]
 
 
+def test_a_state_that_is_loaded_leaves_nothing_of_the_one_before():
+    averages = Averages()
+    empty = averages.state()
+    averages.add({"kl/real": 5.0})
+    averages.load_state(empty)
+    assert averages.state() == empty
+
+
 def test_averages_are_means_at_once_and_forget_slowly():
     averages = Averages()
     averages.add({"a": 3.0})

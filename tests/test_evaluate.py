@@ -21,13 +21,16 @@ from genzoo.data import open_dataset
 from genzoo.errors import UsageError
 from genzoo.losses import sse
 from genzoo.metrics.evaluate import Job, evaluate, result_line
-from genzoo.metrics.extractors import INCEPTION_FILE, get_extractor
+from genzoo.metrics.extractors import get_extractor
 from genzoo.metrics.features import Features
 from genzoo.metrics.frechet import frechet_distance, statistics
+from genzoo.metrics.inception import TORCHSCRIPT
 from genzoo.metrics.protocols import EXAMPLES, Protocol, get_protocol
 from genzoo.metrics.subject import ALARM, FolderSubject, ModelSubject, open_subject
+from genzoo.metrics.vitals import batchnorm_gap
 from genzoo.nn.batchnorm import batch_statistics, batchnorms, disagreement, recalibrate
 from genzoo.spec import DataConfig
+from genzoo.training.loader import as_real
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -317,16 +320,19 @@ def test_recalibration_does_not_depend_on_what_was_spoilt(digits, spoilt):
 
 def test_the_alarm_rings_for_spoilt_statistics_only(spoilt, tmp_path):
     subject = open_subject(str(spoilt), CPU)
-    assert "_bnbatch and _bnrecalibrated" in subject.batchnorm_alarm() and "\n" not in subject.batchnorm_alarm()
-    decoder = subject.model.decoder
-    recalibrate(decoder, lambda: [decoder(torch.randn(100, 4)) for _ in range(50)])
-    subject.model.save_pretrained(tmp_path / "sound")
-    assert open_subject(str(tmp_path / "sound"), CPU).batchnorm_alarm() is None
-    assert disagreement(decoder, torch.randn(100, 4)) < ALARM
+    alarm = subject.batchnorm_alarm(DIGITS)
+    assert "_bnbatch and _bnrecalibrated" in alarm and "\n" not in alarm
+    images = as_real(open_dataset(DIGITS, progress=False).batch(range(1500)), CPU)
+    model, z = subject.model, torch.randn(100, 4)
+    model.encoder.head.bias.data[:4] += 5  # a posterior that has not met the prior yet
+    recalibrate(model.decoder, lambda: model.decoder(model.encode(images).latent_dist.sample()))
+    model.save_pretrained(tmp_path / "sound")
+    assert disagreement(model.decoder, z) > ALARM > batchnorm_gap(model, model.encode(images[:100]).latent_dist, z)
+    assert open_subject(str(tmp_path / "sound"), CPU).batchnorm_alarm(DIGITS) is None
 
 
 def test_a_model_without_batchnorm_has_no_policies(points):
-    assert open_subject(str(points), CPU).batchnorm_alarm() is None
+    assert open_subject(str(points), CPU).batchnorm_alarm(DataConfig(name="8gaussians")) is None
     assert values(points, "density2d") == evaluate(replace(job(points, "density2d"), protocol=DENSITY_BNBATCH)).values
 
 
@@ -344,6 +350,11 @@ def test_a_folder_of_images_is_scored_like_a_model(folder, digits):
     assert line["details"]["n_fake"] == 60
     assert line["values"]["kernel"] < 0.1 * values(digits, "kd_classifier_digits_60_test")["kernel"]  # real digits, and a toy model's
     assert values(folder, "msssim30_train", data=DIGITS).keys() == {"ms_ssim", "ms_ssim_real"}
+
+
+def test_a_folder_that_is_named_like_a_built_in_set_is_the_folder(folder):
+    shutil.copytree(folder, "digits")
+    assert open_subject("digits", CPU, like=DIGITS).dataset.size == 60
 
 
 def test_what_a_folder_cannot_be_asked(folder):
@@ -496,8 +507,8 @@ def no_weights(monkeypatch, tmp_path):
         (["RUN", "--metrics", "fid50k_trian"], "Did you mean fid50k_train"),
         (["RUN", "--metrics", "rec50_test,nonsense"], "nonsense"),
         (["RUN", "--metrics", " , "], "--metrics is empty"),
-        (["RUN", "--metrics", "fid50_test"], INCEPTION_FILE),
-        (["RUN", "--metrics", "fid50_test", "--extractor-weights", "nowhere"], f"there is no {INCEPTION_FILE} at nowhere"),
+        (["RUN", "--metrics", "fid50_test"], TORCHSCRIPT.name),
+        (["RUN", "--metrics", "fid50_test", "--extractor-weights", "nowhere"], f"there is no {TORCHSCRIPT.name} at nowhere"),
         (["RUN", "--metrics", "fd_timm_test_resnet_50_test"], "no weights of timm:test_resnet"),
         (["RUN", "--metrics", "fd_timm_resnet81_50_test"], "timm has no model"),
         (["RUN", "--metrics", "fd_classifier_digitz_50_test"], "classifier:digitz"),

@@ -20,9 +20,10 @@ from genzoo.data import toyfactors as toyfaces
 from genzoo.errors import UsageError
 from genzoo.metrics import extractors
 from genzoo.metrics.classifier import ABOUT, WEIGHTS, load_classifier, train_classifier
-from genzoo.metrics.extractors import INCEPTION_FILE, Extractor, get_extractor, resized
+from genzoo.metrics.extractors import Extractor, get_extractor, resized
 from genzoo.metrics.features import VALUES, dataset_features, dataset_statistics, extract
 from genzoo.metrics.frechet import frechet_distance
+from genzoo.metrics.inception import PYTORCH, TORCHSCRIPT
 from genzoo.spec import DataConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -134,41 +135,72 @@ def test_an_unknown_name_brings_suggestions(name, suggestion):
         get_extractor(name)
 
 
-def test_inception_says_where_to_put_its_file(empty_cache, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("name", "file"), [("inception", TORCHSCRIPT), ("inception-pytorch", PYTORCH)])
+def test_inception_says_where_to_put_its_file(name, file, empty_cache, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("GENZOO_INCEPTION", raising=False)
-    with pytest.raises(UsageError, match=f"put .*{INCEPTION_FILE} at {empty_cache}") as raised:
-        get_extractor("inception")
+    with pytest.raises(UsageError, match=f"put .*{file.name} at {empty_cache}") as raised:
+        get_extractor(name)
     assert "\n" not in str(raised.value)
     with pytest.raises(UsageError, match="there is no"):
-        get_extractor("inception", weights=tmp_path / "nowhere")
+        get_extractor(name, weights=tmp_path / "nowhere")
 
 
 class Script(nn.Module):
-    """A TorchScript file with the one part of Inception's interface that clean-fid calls."""
+    """A TorchScript file with the one part of Inception's interface that clean-fid calls; its normalisation is frozen, as Inception's is."""
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 8, 5, 16), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2048))
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 5, 16), Frozen(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2048))
 
     def forward(self, x):
         return self.layers(x)
 
 
+class Frozen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(8))
+        self.register_buffer("var", torch.ones(8))
+
+    def forward(self, x):
+        return nn.functional.batch_norm(x, self.mean, self.var, eps=1e-3)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_inception_is_found_checked_and_run(monkeypatch, tmp_path):
-    torch.jit.script(Script()).save(str(tmp_path / INCEPTION_FILE))
+    torch.jit.script(Script()).save(str(tmp_path / TORCHSCRIPT.name))
     with pytest.raises(UsageError, match="not clean-fid's Inception"):
         get_extractor("inception", weights=tmp_path)
-    monkeypatch.setattr(extractors, "INCEPTION_SHA256", extractors.sha256(tmp_path / INCEPTION_FILE))
+    monkeypatch.setattr(extractors, "TORCHSCRIPT", replace(TORCHSCRIPT, sha256=extractors.sha256(tmp_path / TORCHSCRIPT.name)))
     monkeypatch.setenv("GENZOO_INCEPTION", str(tmp_path))
     inception = get_extractor("inception")
     grey = torch.rand(4, 1, 32, 32)
     features = inception(grey)
     assert features.shape == (4, 2048)
     assert torch.equal(features, inception(grey.expand(-1, 3, -1, -1)))
-    assert (features - inception(grey, mode="train")).abs().max() > 0.1
-    assert torch.equal(features, inception(grey))
+    with pytest.raises(UsageError, match="same in train mode"):
+        inception(grey, mode="train")
+
+
+def test_inception_in_train_mode_is_pytorch_fids(monkeypatch, tmp_path):
+    """The real network with random weights."""
+    from cleanfid import inception_pytorch
+    from torchvision.models import inception_v3
+
+    from_url = inception_pytorch.load_state_dict_from_url
+    net = inception_v3(weights=None, num_classes=1008, aux_logits=False, init_weights=False)
+    torch.save(net.state_dict(), tmp_path / PYTORCH.name)
+    with pytest.raises(UsageError, match="not pytorch-fid's Inception"):
+        get_extractor("inception-pytorch", weights=tmp_path)
+    monkeypatch.setattr(extractors, "PYTORCH", replace(PYTORCH, sha256=extractors.sha256(tmp_path / PYTORCH.name)))
+    inception = get_extractor("inception-pytorch", weights=tmp_path)
+    assert inception_pytorch.load_state_dict_from_url is from_url
+    images = torch.rand(4, 3, 32, 32)
+    features, trained = inception(images), inception(images, mode="train")
+    assert features.shape == trained.shape == (4, 2048)
+    assert (features - trained).abs().max() > 0.1
+    assert torch.equal(features, inception(images))
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (64, 48), (400, 310), (1024, 640)])

@@ -96,6 +96,15 @@ def test_a_run_killed_after_a_recovery_ends_as_if_it_had_not_been(times, kept):
     assert not same(weights(run), weights(Trainer(tiny_run("introvae", SAVED), out="undisturbed").fit()))
 
 
+def test_the_ladder_never_loosens_a_clip_that_was_asked_for(monkeypatch):
+    clips, real = [], torch.nn.utils.clip_grads_with_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grads_with_norm_", lambda p, clip, norm: (clips.append(clip), real(p, clip, norm)))
+    trainer = Trainer(tiny_run("vae", "train.clip=0.5", "train.duration=8"), out="run")
+    trainer.recovery.ladder.clip = {"encoder": 2.0, "decoder": 0.1}
+    trainer.fit()
+    assert sorted(clips) == [0.1, 0.5]
+
+
 def test_zero_rungs_stop_at_once():
     with pytest.raises(RunStopped, match="of step 6"):
         poison(Trainer(tiny_run("introvae", SAVED, "train.recover=0"), out="run"), steps={6}, times=1).fit()

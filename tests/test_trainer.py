@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY, tiny_run
@@ -162,6 +163,70 @@ def test_an_unwritable_run_folder_is_refused():
         Trainer(tiny_run(), out="file/run")
 
 
+def test_a_run_cut_short_at_its_last_snapshot_is_finished_on_resume(monkeypatch):
+    trainer = Trainer(tiny_run(), out="run")
+    real_export = trainer.snapshots._export
+
+    def full(*args):
+        if trainer.step == trainer.total_steps:
+            raise OSError(28, "No space left on device")
+        real_export(*args)
+
+    monkeypatch.setattr(trainer.snapshots, "_export", full)
+    with pytest.raises(RunStopped, match="Make room"):
+        trainer.fit()
+    run = Trainer(tiny_run(), out="run").fit()
+    assert same(weights(run), weights(Trainer(tiny_run(), out="straight").fit()))
+    assert "images seen | 96" in (run / "model" / "README.md").read_text()
+
+
+def test_a_refused_command_leaves_its_folder_to_the_mended_one():
+    for wrong in ("train.optimizer=adamm", "data.name=digitz", "data.size=18x18", "train.duration=0"):
+        with pytest.raises(UsageError):
+            Trainer(tiny_run("introvae", wrong), out="run")
+    Trainer(tiny_run(), out="run").fit()
+
+
+def test_no_whole_checkpoint_is_no_new_beginning():
+    run = Trainer(tiny_run(), out="run").fit()
+    log = (run / "log.jsonl").read_text()
+    for manifest in (run / "checkpoints").glob("*/manifest.json"):
+        manifest.write_text("{")
+    with pytest.raises(UsageError, match="None of the 2 checkpoints .* is whole: .* another --out"):
+        Trainer(tiny_run(), out="run").fit()
+    assert (run / "log.jsonl").read_text() == log
+
+
+def test_damaged_checkpoints_make_room_for_new_ones():
+    checkpoints = Checkpoints(Path("checkpoints"), keep=2)
+    for step in (10, 20):
+        checkpoints.save(step, {"progress": step})
+    Path("checkpoints/000000020/manifest.json").write_text("{")
+    step, state, complaints = checkpoints.load_latest()
+    assert (step, state["progress"], len(complaints)) == (10, 10, 1)
+    checkpoints.rewind(step)
+    checkpoints.save(15, {"progress": 15})
+    assert checkpoints.steps() == [10, 15]
+
+
+def test_a_run_knows_the_data_it_began_on(capsys):
+    items = np.random.default_rng(0).integers(0, 256, (80, 3, 16, 16), dtype=np.uint8)
+
+    def train(n: int, duration: int) -> Path:
+        np.save("images.npy", items[-n:])
+        settings = ("data.name=images.npy", "data.limit=none", f"train.duration={duration}")
+        return Trainer(tiny_run("introvae", *settings), out="run").fit()
+
+    train(64, 96)
+    with pytest.raises(UsageError, match="images has 40 items and had 64 when this run was saved"):
+        train(40, 160)
+    assert "have changed" not in capsys.readouterr().out
+    np.save("images.npy", items[:64])
+    os.utime("images.npy", ns=(0, 0))
+    Trainer(tiny_run("introvae", "data.name=images.npy", "data.limit=none", "train.duration=160"), out="run").fit()
+    assert "warning: the files of images have changed since this run was saved" in capsys.readouterr().out
+
+
 def test_only_the_last_checkpoints_are_kept():
     run = Trainer(tiny_run("introvae", "train.snapshot_every=3it", "train.keep=2"), out="run").fit()
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["000000009", "000000012"]
@@ -189,9 +254,25 @@ def test_optimisers_by_name_train_and_resume(optimizer):
     assert same(weights(run), weights(Trainer(tiny_run("introvae", *settings), out="straight").fit()))
 
 
-def test_unknown_optimiser_brings_suggestions():
-    with pytest.raises(UsageError, match="Did you mean .*adamw"):
-        Trainer(tiny_run("introvae", "train.optimizer=adamww"), out="run")
+@pytest.mark.parametrize(
+    ("settings", "cure"),
+    [
+        (["train.optimizer=adamww"], "Did you mean .*adamw"),
+        (["train.optimizer=sgd", "train.betas=0.5,0.9"], "leave train.betas out"),
+        (["train.lr_of.decodr=1"], "Did you mean decoder"),
+    ],
+)
+def test_settings_that_no_optimiser_takes_are_refused(settings, cure):
+    with pytest.raises(UsageError, match=cure):
+        Trainer(tiny_run("introvae", *settings), out="run")
+
+
+def test_moment_decays_reach_every_optimiser_that_has_them():
+    for name in ("adam", "adamw"):
+        trainer = Trainer(tiny_run("introvae", f"train.optimizer={name}", "train.betas=0.5,0.9"), out=name)
+        assert {group["betas"] for o in trainer.optimizers.values() for group in o.param_groups} == {(0.5, 0.9)}
+    own = Trainer(tiny_run("introvae", "train.optimizer=lion"), out="lion").optimizers["encoder"].param_groups[0]["betas"]
+    assert own == (0.9, 0.99)
 
 
 def test_the_rate_drops_where_it_should():

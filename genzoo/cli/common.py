@@ -87,7 +87,7 @@ def open_items(args: argparse.Namespace, model: "Autoencoder") -> Items:
 
 def data_config(args: argparse.Namespace, model: "Autoencoder") -> DataConfig:
     """How images are read: as the run did, resized to what the model takes."""
-    from genzoo.resolve import resolve
+    from genzoo.settings import parse_setting
     from genzoo.training.run import read_config
 
     folder = Path(args.model).expanduser()
@@ -98,9 +98,10 @@ def data_config(args: argparse.Namespace, model: "Autoencoder") -> DataConfig:
     config = run.data if own else DataConfig(name=args.data or DataConfig().name)
     sized = {"size": tuple(model.shape[1:]), "channels": model.shape[0]} if model.is_image else {}
     config = dataclasses.replace(config, **sized)
-    asked = resolve(model.config.preset, settings=args.set).data if args.set else None
-    keys = [text.partition("=")[0].removeprefix("data.") for text in args.set]
-    return dataclasses.replace(config, **{key: getattr(asked, key) for key in keys}) if asked is not None else config
+    for text in args.set:
+        _, field, value = parse_setting(text, {"data": DataConfig})
+        config = dataclasses.replace(config, **{field: value})
+    return config
 
 
 def default_out(model: str, name: str) -> Path:

@@ -87,7 +87,7 @@ def _score(args: argparse.Namespace, named: list) -> None:
         raise UsageError("--set is for models; a folder of images is compared with the data as it comes.")
     out = Path(args.out) if args.out else (subject.folder or Path()) / "eval.jsonl" if is_model else Path("eval.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
-    if is_model and (alarm := subject.batchnorm_alarm()):
+    if is_model and (alarm := subject.batchnorm_alarm(data)):
         acc.print(f"warning: {alarm}")
     weights = Path(args.extractor_weights) if args.extractor_weights else None
     lines, memo = [], {}

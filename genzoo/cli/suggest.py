@@ -4,6 +4,7 @@ import argparse
 import shlex
 from dataclasses import replace
 
+from genzoo.errors import UsageError
 from genzoo.registry import split_name
 from genzoo.resolve import resolve
 from genzoo.settings import parse_size
@@ -25,7 +26,9 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
     from genzoo.suggest import EXPLAINED, suggest_preset
 
-    spec, _ = split_name(args.model)
+    spec, preset = split_name(args.model)
+    if preset is not None:
+        raise UsageError(f"{args.model} is a preset, and this makes another: give the model alone, {spec.name}.")
     read = replace(resolve(spec.name, data=args.data, settings=args.set).data, size=None)  # its own size, whatever the preset's is
     res = parse_size(args.res) if args.res else None
     seen, lines = suggest_preset(spec, read, res, accelerated=torch.accelerator.is_available())
@@ -39,6 +42,6 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 
 def command(model: str, data: str, settings: list[str]) -> str:
-    """The line to type; everything is spelt out, so that no preset's own choices come in between."""
+    """The line to type, with every suggestion spelt out; what is not suggested stays as the preset has it that the line resolves to."""
     parts = ["genzoo", "train", model, "--data", data, *(part for text in settings for part in ("--set", text))]
     return shlex.join(parts)

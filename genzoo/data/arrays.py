@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,13 +27,17 @@ class ArrayFile:
     def source(self, split: str) -> "ArraySource | ArraySet":
         arrays, name = self._load(), f"{self.name}/{split}" if len(self.splits) > 1 else self.name
         if isinstance(arrays, Mapping):
-            arrays = arrays[split] if len(arrays) > 1 else next(iter(arrays.values()))
+            member = split if len(arrays) > 1 else next(iter(arrays))
+            arrays = self._read(lambda: arrays[member])
         return array_source(arrays, name, (stamp(self._path, str(self._path.resolve())), split))
 
     def _load(self) -> np.ndarray | Mapping[str, np.ndarray]:
         """Opens the file: an array, memory-mapped, or arrays by name, read when they are asked for."""
+        return self._read(lambda: np.load(self._path, mmap_mode="r", allow_pickle=False))
+
+    def _read(self, read: Callable[[], Any]) -> Any:
         try:
-            return np.load(self._path, mmap_mode="r", allow_pickle=False)
+            return read()
         except (ValueError, EOFError, OSError, BadZipFile) as error:
             raise UsageError(f"{self._path} cannot be read ({error}): save it with numpy.save or numpy.savez.") from error
 

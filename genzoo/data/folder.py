@@ -18,8 +18,8 @@ class ImageFolder:
 
     def __init__(self, root: Path) -> None:
         self.root, self.name = root, root.name
-        found = [entry.name for entry in root.iterdir() if entry.is_dir()]
-        self._roots = {split: root / split for split in SPLITS if split in found} or {"train": root}
+        found = {entry.name.lower(): entry for entry in root.iterdir() if entry.is_dir()}
+        self._roots = {split: found[split] for split in SPLITS if split in found} or {"train": root}
         self.splits = tuple(self._roots)
 
     def source(self, split: str) -> "FolderSource":
@@ -69,4 +69,4 @@ def stamp(path: Path, name: str) -> tuple[str, int, int]:
 
 
 def _natural(path: str) -> list[str | int]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from genzoo.data.arrays import ArrayFile
-from genzoo.data.base import ArraySet, Collection, Dataset, Part
+from genzoo.data.base import ArraySet, Collection, Dataset, Part, Source
 from genzoo.data.catalog import EMBEDDED, HUB
 from genzoo.data.embedded import ToyFaces, embedded
 from genzoo.data.folder import ImageFolder, files_under
@@ -39,15 +39,9 @@ def open_dataset(config: DataConfig, split: str | None = None, progress: bool = 
     """
     rgb(config.background)  # a wrong colour should not wait for the first transparent image
     collection = _find(config)
-    name, start, stop = _parse(split or config.split)
-    if name not in collection.splits:
-        raise UsageError(f"{collection.name} has no split {name!r}: it has {', '.join(collection.splits)}.")
-    source = collection.source(name)
-    if source.size is None:
+    source, chosen = _choose(collection, split or config.split, config.limit)
+    if chosen is None:
         return source
-    chosen = range(source.size)[start:stop][: config.limit]
-    if not chosen:
-        raise UsageError(f"{source.name} has {source.size:,} items: {split or config.split!r} leaves none of them.")
     if isinstance(source, ArraySet):
         return source.part(chosen)
     if isinstance(collection, ToyFaces) and not collection.cache_pays(len(chosen)):
@@ -74,17 +68,19 @@ def peek(config: DataConfig, n: int) -> tuple[int | None, list[np.ndarray]]:
         n: how many items, spread evenly over the split.
 
     Returns:
-        The number of items (None = endless), and images uint8 [3,H,W] in [0,255] at their own sizes, or one float32 array [n,D] of points.
+        The number of items that config.split and config.limit leave (None = endless), and images uint8 [3,H,W] in [0,255] at their own sizes, or
+        one float32 array [n,D] of points.
 
     Raises:
         UsageError: as `open_dataset`; or no image among those looked at can be read.
     """
-    source = _find(config).source(_parse(config.split)[0])
-    if source.size is None:
+    source, among = _choose(_find(config), config.split, config.limit)
+    if among is None:
         return None, [source.draw(n, generator(0, "peek")).numpy()]
-    chosen = np.linspace(0, source.size - 1, min(n, source.size)).astype(int)
+    count = len(among)
+    chosen = np.asarray(among)[np.linspace(0, count - 1, min(n, count)).astype(int)]
     if isinstance(source, ArraySet):
-        return source.size, [source.batch(chosen).numpy()]
+        return count, [source.batch(chosen).numpy()]
     decode, items = Decode(size=None, channels=3, fit=config.fit, precrop=config.precrop, background=config.background), []
     for raw in source.fetch(chosen.tolist()):
         try:
@@ -93,7 +89,7 @@ def peek(config: DataConfig, n: int) -> tuple[int | None, list[np.ndarray]]:
             continue  # training counts them, see data.skip_corrupt
     if not items:
         raise UsageError(f"{source.name}: none of {len(chosen)} images looked at can be read: check what the folder holds.")
-    return source.size, items
+    return count, items
 
 
 def load_image(path: str | Path, shape: tuple[int, ...], config: DataConfig) -> Tensor:
@@ -125,6 +121,24 @@ def _parse(split: str) -> tuple[str, int | None, int | None]:
     if not match:
         raise UsageError(f"{split!r} is no split: write a name (train), or a part of one (train[:29000], train[29000:]).")
     return match["name"], *(int(text) if text else None for text in (match["start"], match["stop"]))
+
+
+def _choose(collection: Collection, split: str, limit: int | None) -> tuple[Source | Dataset, range | None]:
+    """The source of a split, and the items of it that are meant; None for endless ones."""
+    name, start, stop = _parse(split)
+    if name not in collection.splits:
+        raise UsageError(f"{collection.name} has no split {name!r}: it has {', '.join(collection.splits)}.")
+    source = collection.source(name)
+    if source.size is None:
+        return source, None
+    chosen = range(source.size)[start:stop][:limit]
+    if not chosen:
+        raise UsageError(f"{source.name} has {source.size:,} items: {split!r} leaves none of them.")
+    if start is None and stop is not None and stop >= source.size:
+        raise UsageError(
+            f"{source.name} has {source.size:,} items, so {split!r} holds none of them out: write {name!r}, or a smaller number."
+        )
+    return source, chosen
 
 
 def _find(config: DataConfig) -> Collection:

@@ -1,16 +1,15 @@
 """Feature extractors by name: `inception`, `timm:<name>`, `classifier:<dataset>`; images in [0, 1] -> pooled features.
 
-Only `inception` gives what is called FID and KID: clean-fid's TorchScript Inception behind clean-fid's resize.
+Only `inception` gives what is called FID and KID: clean-fid's TorchScript Inception behind clean-fid's resize. `inception-pytorch` has the
+same weights in layers that know a train mode, behind pytorch-fid's resize (bilinear; upwards the filter is the same with and without
+antialiasing): Soft-IntroVAE's published score was computed on it.
 """
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-from urllib.error import URLError
 
 import torch
 from safetensors import SafetensorError
@@ -23,16 +22,13 @@ from genzoo.data import cache
 from genzoo.data.catalog import EMBEDDED, HUB
 from genzoo.errors import UsageError, suggest
 from genzoo.metrics.classifier import classifier_folder, load_classifier, sha256, short_name, train_classifier
+from genzoo.metrics.inception import PYTORCH, TORCHSCRIPT, PyTorchInception, TorchScriptInception
 from genzoo.spec import DataConfig
 
 Mode = Literal["eval", "train"]
 Precision = Literal["fp32", "bf16"]
 
 BF16_AGREES = ("classifier",)  # families whose Fréchet distances bf16 was seen to keep within 0.4 % (benchmarks/speed/features.py --agree)
-
-INCEPTION_FILE = "inception-2015-12-05.pt"
-# Of the file at clean-fid's address, 95,607,719 bytes: published in k-diffusion's evaluation.py and elsewhere; clean-fid checks none.
-INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
 
 
 @dataclass(frozen=True)
@@ -132,9 +128,9 @@ def get_extractor(
         UsageError: an unknown name, or weights that are nowhere, damaged or do not fit; never another network in their place.
     """
     family, _, rest = name.partition(":")
-    if family not in _FAMILIES or (family == "inception") == bool(rest):
+    if family not in _FAMILIES or family.startswith("inception") == bool(rest):
         raise UsageError(
-            f"no extractor is called {name!r}.{suggest(family, _FAMILIES)} They are inception, timm:<name>, classifier:<dataset>."
+            f"no extractor is called {name!r}.{suggest(family, _FAMILIES)} They are inception, inception-pytorch, timm:<name>, classifier:<dataset>."
         )
     extractor = _FAMILIES[family](rest, weights, data, torch.device(device), progress)
     extractor.net.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # faster convolutions, the same mathematics
@@ -142,51 +138,13 @@ def get_extractor(
 
 
 def _inception(_: str, weights: str | Path | None, __: DataConfig | None, ___: torch.device, ____: bool) -> Extractor:
-    path = _inception_file(weights)
-    digest = sha256(path)
-    if digest != INCEPTION_SHA256:
-        raise UsageError(
-            f"{path} is not clean-fid's Inception (sha256 {digest[:12]}..., not {INCEPTION_SHA256[:12]}...): delete it and copy it again."
-        )
-    return Extractor("inception", digest, (299, 299), 3, "bicubic antialias (clean-fid)", 2048, _Inception(path.parent))
+    path = TORCHSCRIPT.find(weights)
+    return Extractor("inception", sha256(path), (299, 299), 3, "bicubic antialias (clean-fid)", 2048, TorchScriptInception(path))
 
 
-class _Inception(nn.Module):
-    def __init__(self, folder: Path):
-        from cleanfid.inception_torchscript import InceptionV3W
-
-        super().__init__()
-        self.net = InceptionV3W(str(folder), download=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x * 255)
-
-
-def _inception_file(weights: str | Path | None) -> Path:
-    """The file as given, else by GENZOO_INCEPTION, else where clean-fid or genzoo keep it, else downloaded into genzoo's cache."""
-    given = weights or os.environ.get("GENZOO_INCEPTION")
-    own = cache.root().parent / "weights" / INCEPTION_FILE
-    places = [Path(given).expanduser()] if given else [Path(tempfile.gettempdir()), own.parent]
-    for place in places:
-        path = place / INCEPTION_FILE if place.is_dir() else place
-        if path.is_file() and path.name == INCEPTION_FILE:
-            return path
-    if given:
-        raise UsageError(f"there is no {INCEPTION_FILE} at {given}: give the file under this name, or its folder.")
-    from cleanfid.downloads_helper import check_download_inception, inception_url
-
-    problem = "the network does not answer"
-    if hub.is_reachable():
-        own.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with tempfile.TemporaryDirectory(dir=own.parent) as folder:  # clean-fid would leave half a file behind
-                os.replace(check_download_inception(fpath=folder), own)
-            return own
-        except (URLError, OSError) as error:
-            problem = f"the download failed ({error})"
-    raise UsageError(
-        f"the Inception weights are not here and {problem}: put {inception_url} at {own}, or say where by --extractor-weights."
-    )
+def _inception_pytorch(_: str, weights: str | Path | None, __: DataConfig | None, ___: torch.device, ____: bool) -> Extractor:
+    path = PYTORCH.find(weights)
+    return Extractor("inception-pytorch", sha256(path), (299, 299), 3, "bilinear antialias", 2048, PyTorchInception(path))
 
 
 def _timm(name: str, weights: str | Path | None, _: DataConfig | None, __: torch.device, ___: bool) -> Extractor:
@@ -291,7 +249,12 @@ def _only_classifier(name: str) -> Path:
     return found[0]
 
 
-_FAMILIES = {"inception": _inception, "timm": _timm, "classifier": _classifier}  # each imports its library on use
+_FAMILIES = {  # each imports its library on use
+    "inception": _inception,
+    "inception-pytorch": _inception_pytorch,
+    "timm": _timm,
+    "classifier": _classifier,
+}
 
 
 @contextmanager

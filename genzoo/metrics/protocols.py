@@ -68,7 +68,7 @@ class Protocol:
 
     name: str
     metric: str  # a key of VALUES
-    extractor: str | None = None  # inception, timm:<name>, classifier:<dataset>
+    extractor: str | None = None  # see genzoo.metrics.extractors
     n: int = 0  # generated images, pairs of them, or images to reconstruct
     split: Literal["train", "test"] = "train"  # of the data; `test` is whatever split is held out
     weights: Literal["ema", "raw"] = "ema"
@@ -105,9 +105,10 @@ _DEFINITIONS = {
     "lpips": "Mean LPIPS (AlexNet) over {n} images of the {split} split, reconstructed from the posterior's mode.",
     "latent": "Mean KL to the prior in nats of {n} images of the {split} split, of their reconstructions and of as many samples; "
     "ELBO = -(SSE / 2 + KL) of the real ones, from the posterior's mode.",
-    "density2d": "gnELBO on a 1024 x 1024 grid and 12,800 points; raw KL and JSD as Soft-IntroVAE's code computes them, 10 draws of 5,000; "
-    "nll_grid, KL and JSD in nats, 10 draws of 50,000 (genzoo/metrics/density2d.py).",
-    "speed": "Images per second between the log's lines after the warm-up (first tenth left out), and the process's peak resident memory.",
+    "density2d": "gnELBO and nll_grid on a 1024 x 1024 grid and 12,800 points; raw KL and JSD as Soft-IntroVAE's code computes them, 10 draws of "
+    "5,000; KL and JSD in nats, 10 draws of 50,000 (genzoo/metrics/density2d.py).",
+    "speed": "Images per second between the log's lines after the warm-up (first tenth left out), and the process's peak memory: of tensors "
+    "on a GPU, else resident.",
 }
 
 
@@ -131,8 +132,9 @@ def get_protocol(name: str) -> Protocol:
         return replace(common, metric=_OF_FEATURES[match["by"]], extractor=match["extractor"].replace("_", ":", 1))
     if match["word"] in _OF_IMAGES:
         return replace(common, metric=_OF_IMAGES[match["word"]])
-    bug = {"features": "train", "batchnorm": "batch"} if match["bug"] else {}
-    return replace(common, metric=_OF_FEATURES[match["word"]], extractor="inception", **bug)
+    if match["bug"]:
+        return replace(common, metric="frechet", extractor="inception-pytorch", features="train", batchnorm="batch")
+    return replace(common, metric=_OF_FEATURES[match["word"]], extractor="inception")
 
 
 def _count(text: str) -> int:

@@ -12,8 +12,9 @@ from torch import Tensor
 from genzoo.data import open_dataset
 from genzoo.errors import UsageError
 from genzoo.metrics.protocols import Protocol
+from genzoo.metrics.vitals import batchnorm_gap
 from genzoo.models.autoencoder import Autoencoder, find_config
-from genzoo.nn.batchnorm import batch_statistics, batchnorms, disagreement, recalibrate
+from genzoo.nn.batchnorm import batch_statistics, batchnorms, recalibrate
 from genzoo.noise import generator
 from genzoo.registry import load
 from genzoo.spec import DataConfig, RunConfig
@@ -24,7 +25,7 @@ from genzoo.training.run import read_config
 
 BATCH = 100  # images passed through a model at once; `_bnbatch` numbers depend on it
 N_RECALIBRATION = 5000  # images that BatchNorm is recalibrated on
-ALARM = 0.05  # root mean square disagreement of BatchNorm's statistics, in units of the pixel range, that is worth a warning
+ALARM = 0.05  # `batchnorm_gap` that is worth a warning, in units of the pixel range
 
 
 Mine = Callable[[int], bool]  # whether this process needs the i-th batch
@@ -98,16 +99,24 @@ class ModelSubject:
             else:
                 yield torch.empty(size, *self.model.shape, device="meta")
 
-    def batchnorm_alarm(self) -> str | None:
-        """Says so when samples look different under a batch's own statistics: what turns people's images to chaos after loading."""
+    @torch.no_grad()
+    def batchnorm_alarm(self, data: DataConfig) -> str | None:
+        """Says so when samples look different under statistics taken anew: what turns people's images to chaos after loading.
+
+        Args:
+            data: what the model decodes in training.
+        """
         if not batchnorms(self.model.decoder):
             return None
-        z = torch.randn(BATCH, self.model.arch.z_dim, generator=generator(0, "batchnorm")).to(self.device)
-        found = disagreement(self.model.decoder, z)
+        dataset, rng = open_dataset(data, progress=False), generator(0, "batchnorm")
+        chosen = torch.randperm(dataset.size, generator=rng)[:BATCH]
+        z = torch.randn(len(chosen), self.model.arch.z_dim, generator=rng).to(self.device)
+        posterior = self.model.encode(as_real(dataset.batch(chosen.numpy()), self.device)).latent_dist
+        found = batchnorm_gap(self.model, posterior, z)
         if found <= ALARM:
             return None
         return (
-            f"BatchNorm's running averages and a batch's own statistics give different samples (rms {found:.2f} of the pixel range, "
+            f"BatchNorm's running averages and averages taken anew give different samples (rms {found:.2f} of the pixel range, "
             f"above {ALARM}): compare this score with the same protocol ending in _bnbatch and _bnrecalibrated, or train longer."
         )
 
@@ -120,7 +129,7 @@ class FolderSubject:
 
     def __init__(self, path: str, device: torch.device, like: DataConfig):
         self.name, self.device = Path(path).expanduser().resolve().name, device
-        self.dataset = open_dataset(DataConfig(name=path, size=like.size, channels=like.channels))
+        self.dataset = open_dataset(DataConfig(name=str(Path(path).expanduser().resolve()), size=like.size, channels=like.channels))
         if self.dataset.size is None or len(self.dataset.shape) != 3:
             raise UsageError(f"{path} holds no images: give a folder of PNG or JPEG files, or a model.")
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.losses import sse
-from genzoo.models.autoencoder import Autoencoder
+from genzoo.models.autoencoder import Autoencoder, Posterior
 from genzoo.nn.batchnorm import batchnorms, disagreement
 
 ACTIVE = 0.01  # variance of a latent unit's posterior mean over the data, above which the unit is in use (Burda et al. 2016, Section 5.2)
@@ -21,8 +21,7 @@ def vitals(model: Autoencoder, real: Tensor, z: Tensor, seen: Tensor | None = No
 
     Returns:
         active: share of latent units in use; spread: root of the total variance of samples over that of real data;
-        batchnorm (models with BatchNorm only): rms difference of samples between the decoder's running averages and averages taken anew,
-        over the samples' rms spread; anew over what training decodes, posterior samples alone or prior samples as well, whichever is nearer;
+        batchnorm (models with BatchNorm only): `batchnorm_gap` over the samples' rms spread;
         heldout: reconstruction error of `real` over that of `seen` (if given).
     """
     posterior, samples = model.encode(real).latent_dist, model.decode(z).sample
@@ -30,13 +29,26 @@ def vitals(model: Autoencoder, real: Tensor, z: Tensor, seen: Tensor | None = No
     spread = _spread(samples)
     values = {"active": (mean.var(dim=0) > ACTIVE).float().mean().item(), "spread": spread / max(_spread(real), 1e-12)}
     if batchnorms(model.decoder):
-        encoded = mean + posterior.std * z
-        nearest = min(disagreement(model.decoder, z, batches) for batches in ([encoded], [encoded, z]))
-        values["batchnorm"] = nearest / max(spread / samples[0].numel() ** 0.5, 1e-12)
+        values["batchnorm"] = batchnorm_gap(model, posterior, z) / max(spread / samples[0].numel() ** 0.5, 1e-12)
     if seen is not None:
         errors = [sse(x, model(x).sample).mean().item() for x in (real, seen)]
         values["heldout"] = errors[0] / max(errors[1], 1e-12)
     return values
+
+
+@torch.no_grad()
+def batchnorm_gap(model: Autoencoder, posterior: Posterior, z: Tensor) -> float:
+    """How far samples move when the decoder's BatchNorm takes its averages anew: rms, in units of the output.
+
+    Anew over what training decodes, posterior samples alone or prior samples as well, whichever is nearer: running averages are between the
+    two, and a model of a gap between posterior and prior is not ill for it.
+
+    Args:
+        posterior: of n >= 2 items.
+        z: [n, Z], draws of the prior: the samples, and the posterior's noise.
+    """
+    encoded = posterior.mean + posterior.std * z
+    return min(disagreement(model.decoder, z, batches) for batches in ([encoded], [encoded, z]))
 
 
 def _spread(x: Tensor) -> float:

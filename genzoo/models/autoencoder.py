@@ -64,6 +64,8 @@ class Autoencoder(ModelMixin, ConfigMixin):
         self.arch = TypeAdapter(ArchConfig).validate_python(dict(arch or {}))
         self.encoder = build_encoder(self.shape, self.arch)
         self.decoder = build_decoder(self.shape, self.arch)
+        if self.arch.pretrained:  # what is saved has weights of its own, and loads without timm's hub
+            self.register_to_config(arch={**self.config.arch, "pretrained": False})
 
     @property
     def is_image(self) -> bool:

@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from genzoo.errors import UsageError
+
 MANIFEST = "manifest.json"
 
 
@@ -38,10 +40,20 @@ class Checkpoints:
                 save_file(tensors, temporary / f"{name}.safetensors")
             (temporary / MANIFEST).write_text(json.dumps({path.name: _digest(path) for path in sorted(temporary.iterdir())}))
         for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self.folder / f"{old:09d}")
+            self._remove(old)
+
+    def rewind(self, step: int) -> None:
+        """Removes what lies after a step: damaged, where the run goes on from that step."""
+        for later in self.steps():
+            if later > step:
+                self._remove(later)
 
     def load_latest(self) -> tuple[int, dict[str, Any], list[str]] | None:
-        """Reads the newest whole checkpoint: (step, state, complaints about newer ones), or None where there is none."""
+        """Reads the newest whole checkpoint: (step, state, complaints about newer ones), or None where none was saved.
+
+        Raises:
+            UsageError: all that were saved are damaged.
+        """
         complaints = []
         for step in reversed(self.steps()):
             folder = self.folder / f"{step:09d}"
@@ -49,7 +61,14 @@ class Checkpoints:
                 return step, self._load(folder), complaints
             except (OSError, ValueError, KeyError, SafetensorError) as error:
                 complaints.append(f"checkpoint {folder.name} is damaged ({error}); trying the one before")
+        if complaints:
+            raise UsageError(
+                f"None of the {len(complaints)} checkpoints in {self.folder} is whole: repair the disk, or give another --out to begin anew."
+            )
         return None
+
+    def _remove(self, step: int) -> None:
+        shutil.rmtree(self.folder / f"{step:09d}")
 
     def _load(self, folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text())

@@ -1,6 +1,7 @@
 """`genzoo train --fast`: the settings that a device is fast with, chosen for it and told. Without it a run is exact: fp32, as PyTorch runs it."""
 
 import os
+import shutil
 
 import torch
 
@@ -11,13 +12,16 @@ def fast_settings(run: RunConfig) -> dict[str, str]:
     """Returns option -> value. What pays where was measured: see benchmarks/speed.
 
     On a GPU: bf16 networks, and the step compiled. On a CPU: bf16 only where it has matrix units for it (AMX), and compiled only for
-    multi-layer perceptrons, since convolutions gain nothing there. Several processes run uncompiled.
+    multi-layer perceptrons, since convolutions gain nothing there, and a C++ compiler is at hand. What a compiled step cannot do
+    (several processes, checkpointing, a setting that is auto) runs uncompiled.
     """
     on_gpu = run.train.device == "auto" and torch.cuda.is_available()
     perceptrons = run.arch.encoder == run.arch.decoder == "mlp"
     settings = {}
     if on_gpu or torch.cpu._is_amx_tile_supported():
         settings["train.precision"] = "bf16"
-    if (on_gpu or perceptrons) and int(os.environ.get("WORLD_SIZE", 1)) == 1 and not run.train.checkpointing:
+    pays = on_gpu or (perceptrons and shutil.which(os.environ.get("CXX", "c++")) is not None)
+    moves = "auto" in vars(run.objective).values()
+    if pays and int(os.environ.get("WORLD_SIZE", 1)) == 1 and not run.train.checkpointing and not moves:
         settings["train.compile"] = "true"
     return settings

@@ -15,20 +15,23 @@ def make_optimizer(network: str, net: nn.Module, c: TrainConfig) -> torch.optim.
     """Makes the optimiser of one network: torch's Adam (both papers'), or any of timm's by name.
 
     Raises:
-        UsageError: an unknown optimiser (with suggestions).
+        UsageError: an unknown optimiser (with suggestions), or train.betas for one that has none.
     """
     lr = c.lr_of.get(network, c.lr)
     params = list(net.parameters())
     if c.optimizer == "adam":
         optimizer: torch.optim.Optimizer = torch.optim.Adam(params, lr=lr, betas=c.betas, weight_decay=c.weight_decay, fused=True)
     else:
-        from timm.optim import create_optimizer_v2, list_optimizers
+        from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 
         if c.optimizer not in list_optimizers():
             raise UsageError(
                 f"Unknown optimiser {c.optimizer!r}.{suggest(c.optimizer, list_optimizers())} See timm.optim.list_optimizers()."
             )
-        optimizer = create_optimizer_v2(params, opt=c.optimizer, lr=lr, weight_decay=c.weight_decay)
+        betas = {"betas": c.betas} if c.betas != TrainConfig().betas else {}  # else the optimiser's own
+        if betas and not ((info := get_optimizer_info(c.optimizer)).has_betas and info.num_betas == 2):
+            raise UsageError(f"{c.optimizer} does not take two moment decays: leave train.betas out, or choose train.optimizer=adamw.")
+        optimizer = create_optimizer_v2(params, opt=c.optimizer, lr=lr, weight_decay=c.weight_decay, **betas)
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
     return optimizer

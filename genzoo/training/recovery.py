@@ -109,7 +109,7 @@ class Recovery:
         self._write({"step": t.step, **event, "rung": ladder.rung, "did": change, "dropped": dropped})
         t.acc.wait_for_everyone()  # all have read log and checkpoint before the first process changes them
         if t.acc.is_main_process:
-            folder.rewind(t.step)
+            t.saved.rewind()
             tqdm.write(f"{text}\nBack to step {t.step:,} with {change}.")
             t.guarded(lambda: t.checkpoints.save(t.step, t.saved.state()))
         t.acc.wait_for_everyone()

@@ -18,8 +18,8 @@ class RunFolder:
     """`run.json`, `log.jsonl`, `checkpoints/`, `model/` and `best/` (ready to share), `preview.png`, `previews/`, `curves.png`, and
     `events.jsonl`: what the monitor found, and what was done about it."""
 
-    def __init__(self, path: str | Path, config: RunConfig, main: bool):
-        self.path = Path(path).expanduser()
+    def __init__(self, path: str | Path, config: RunConfig):
+        self.path, self._config = Path(path).expanduser(), config
         self.log, self.events = JsonLines(self.path / "log.jsonl"), JsonLines(self.path / EVENTS)
         saved = read_config(self.path)
         if saved is not None and (changed := differences(saved, config)):
@@ -27,8 +27,6 @@ class RunFolder:
             raise UsageError(
                 f"{self.path} holds a run with other settings; give another --out, or the old settings to resume it:\n  {shown}"
             )
-        if main:
-            self._create(config)
 
     @staticmethod
     def default(config: RunConfig) -> Path:
@@ -41,11 +39,16 @@ class RunFolder:
         self.log.rewind(step)
         self.events.rewind(step)
 
-    def _create(self, config: RunConfig) -> None:
+    def create(self) -> None:
+        """Writes what was asked for; called once nothing refuses it, so that a mended command finds the folder free.
+
+        Raises:
+            UsageError: nothing can be written there.
+        """
         try:
             (self.path / "previews").mkdir(parents=True, exist_ok=True)
             temporary = self.path / f".{CONFIG}.tmp"
-            temporary.write_text(json.dumps({"config": to_json(config), "versions": versions()}, indent=2) + "\n")
+            temporary.write_text(json.dumps({"config": to_json(self._config), "versions": versions()}, indent=2) + "\n")
             os.replace(temporary, self.path / CONFIG)
         except OSError as error:
             raise UsageError(f"Cannot write to the run folder {self.path} ({error.strerror}): choose another with --out.") from error

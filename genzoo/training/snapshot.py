@@ -74,9 +74,9 @@ class Snapshots:
                 self._vitals = self._measure(model, score)
                 improved = score < self.best
                 self.best = min(score, self.best)
-                self.t.checkpoints.save(self.t.step, self.t.saved.state())
                 self._show(model, score)
                 self._export(model, score, improved)
+                self.t.checkpoints.save(self.t.step, self.t.saved.state())  # last: what is cut short is done again on resume
             finally:
                 model.train(training)
         self.t.acc.wait_for_everyone()

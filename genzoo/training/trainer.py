@@ -14,7 +14,7 @@ from tqdm import tqdm
 from genzoo.controller import EVERY, Controller
 from genzoo.data import open_dataset
 from genzoo.duration import in_images
-from genzoo.errors import UsageError
+from genzoo.errors import UsageError, suggest
 from genzoo.noise import Noise, generator
 from genzoo.objective import Progress, Update, lockstep
 from genzoo.registry import get_spec
@@ -55,7 +55,7 @@ class Trainer:
             raise UsageError(
                 f"train.batch={c.batch} does not divide over {self.world} processes x {c.accumulate} micro-batches: choose a multiple."
             )
-        self.folder = RunFolder(place, config, main=self.acc.is_main_process)
+        self.folder = RunFolder(place, config)
         with self.acc.main_process_first():  # the first process decodes the cache, the others read it
             self.dataset = open_dataset(config.data, progress=progress and self.acc.is_main_process)
         torch.manual_seed(c.seed)
@@ -67,9 +67,16 @@ class Trainer:
                 "train.compile=true takes one process, and neither train.checkpointing nor a setting that is auto: leave it out, or them."
             )
         self.nets = dict(self.model.named_children())
+        for name in c.lr_of:
+            if name not in self.nets:
+                raise UsageError(f"train.lr_of.{name}: the model has no network of that name.{suggest(name, self.nets)}")
         self.total_nimg = in_images(c.duration, batch=c.batch, epoch=self.dataset.size)
         self.total_steps = -(-self.total_nimg // c.batch)
+        if not self.total_steps:
+            raise UsageError(f"train.duration={c.duration} is no image at all: give at least one, --images 100k.")
         self._prepare()
+        if self.acc.is_main_process:
+            self.folder.create()
 
     def _prepare(self) -> None:
         """Places the networks un-wrapped: gradients are averaged by hand after each backward, which no phase can get silently wrong."""
@@ -105,7 +112,7 @@ class Trainer:
             RunStopped: a loss is not finite and no rung of the ladder helps, or nothing can be written; the last good checkpoint stays.
             KeyboardInterrupt: on Ctrl-C or SIGTERM, after saving.
         """
-        self.step = self._resume()
+        self._resume()
         self.snapshots.start()
         if self.config.train.trackers:
             self.acc.init_trackers("genzoo", config={key: str(value) for key, value in flat(to_json(self.config))})
@@ -246,7 +253,8 @@ class Trainer:
         norms = {}
         for name in trains:
             norms[f"gradient/{name}"] = norm = torch.nn.utils.get_total_norm(self._average_gradients(self.nets[name]))
-            if clip := self.recovery.ladder.clip.get(name, self.config.train.clip):
+            clips = self.config.train.clip, self.recovery.ladder.clip.get(name)
+            if clip := min(filter(None, clips), default=None):
                 torch.nn.utils.clip_grads_with_norm_(self.nets[name].parameters(), clip, norm)
             self.optimizers[name].step()
             self.optimizers[name].zero_grad()
@@ -293,15 +301,14 @@ class Trainer:
             left_out=self.recovery.ladder.left_out,
         )
 
-    def _resume(self) -> int:
-        """Loads the newest whole checkpoint into every process; returns the number of steps done."""
-        step = self.saved.load()
-        if step:
-            self.acc.print(f"Resuming {self.folder.path} at {step * self.config.train.batch:,} of {self.total_nimg:,} images.")
+    def _resume(self) -> None:
+        """Puts every process where the newest whole checkpoint left it; `step` is the number of steps done."""
+        self.step = self.saved.load()
+        if self.step:
+            self.acc.print(f"Resuming {self.folder.path} at {self.progress.nimg:,} of {self.total_nimg:,} images.")
         if self.acc.is_main_process:
-            self.folder.rewind(step)
+            self.saved.rewind()
         self.acc.wait_for_everyone()  # the others read what is left
-        return step
 
     def _agree(self, flag: bool) -> bool:
         """Whether any process says yes; a decision by the clock or a signal must be the same on all."""
