@@ -26,6 +26,11 @@ def is_reachable() -> bool:
     return True
 
 
+def is_id(name: str) -> bool:
+    """Whether a name can be a repository's, owner/name, and is no path."""
+    return name.count("/") == 1 and not name.startswith((".", "~", "/"))
+
+
 def download(repo_id: str, filename: str, revision: str | None = None, token: str | None = None) -> str:
     """Returns the local path of a model repository's file, from the cache or the network.
 

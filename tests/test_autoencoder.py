@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 import genzoo
@@ -34,6 +35,17 @@ def test_a_saved_model_is_read_back_bit_for_bit(model):
     config = json.loads(Path("saved/config.json").read_text())
     assert config["preset"] == "introvae.toyfaces32"
     assert config["arch"]["norm_place"] == "after"
+
+
+def test_pretrained_weights_are_fetched_once_and_saved_with_the_model(monkeypatch):
+    asked, create = [], timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, pretrained=False, **k: (asked.append(pretrained), create(*a, **k))[1])
+    arch = {"encoder": "timm:test_resnet", "pretrained": True, "channels": (4, 8), "z_dim": 5}
+    model = genzoo.create_model("introvae", shape=(3, 32, 32), **arch).eval()
+    model.save_pretrained("saved")
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(genzoo.load("saved")(x).sample, model(x).sample)
+    assert asked == [True, False]
 
 
 def test_encode_decode_sample_reconstruct_interpolate_score(model):

@@ -149,10 +149,12 @@ def test_cells_come_seed_by_seed_with_later_settings_last():
 def test_data_may_lie_elsewhere_and_stays_what_it_is(tmp_path):
     _, spec = get_suite("table2")
     named = {cell.data: cell for cell in spec.cells("table2")}
-    placed = {cell.data: cell for cell in spec.cells("table2", places={"celebahq-1024": str(tmp_path)})}
-    assert placed["celebahq-1024"].config().data.name == str(tmp_path)
+    placed = {cell.data: cell for cell in spec.cells("table2", places={"celebahq-1024": str(tmp_path), "celeba-128": "./faces"})}
     assert placed["lsun-256"] == named["lsun-256"]
-    assert fingerprint(placed["celebahq-1024"]) == fingerprint(replace(placed["celebahq-1024"], source="other/place"))
+    for data, place in (("celebahq-1024", str(tmp_path)), ("celeba-128", "./faces")):  # the second crops its own images: precrop 148
+        assert placed[data].config().data == replace(named[data].config().data, name=place)
+        assert fingerprint(placed[data]) == fingerprint(named[data])
+    assert named["celeba-128"].config().data.precrop == 148
     with pytest.raises(UsageError, match="no data set 'celeba'. Did you mean"):
         spec.cells("table2", places={"celeba": "x"})
 
@@ -245,6 +247,17 @@ def test_a_suite_of_which_nothing_can_run_says_why_and_what_it_costs(capsys):
     assert "No cell of mine can run here" in err and "nowhere-either" in err
     assert err.count("gone: there is no file or folder") == 1 and "(one cell: an hour)" in err
     assert not Path("out").exists()
+
+
+def test_a_game_that_never_begins_and_protocols_of_other_data_are_obstacles():
+    _, spec = get_suite("losses")
+    reasons = {cell.label: obstacle(cell, None) for cell in spec.cells("losses", budget="10k") if cell.data == "digits"}
+    assert reasons["vae"] is None
+    assert "objective.warmup=15k takes all of train.duration=10k" in reasons["introvae paper"]
+    cell = get_suite("2d")[1].cells("2d")[0]
+    assert obstacle(cell, None) is None
+    assert "rec50_test is for images, and 8gaussians holds points" in obstacle(replace(cell, metrics=("rec50_test",)), None)
+    assert "no held-out split for rec50_test" in obstacle(replace(cell, metrics=("rec50_test",)), None)
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU here")

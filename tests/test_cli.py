@@ -93,6 +93,7 @@ SETTINGS = [part for text in (*TINY, "objective.warmup=2it") for part in ("--set
         (["train", "introvae", "--set", "arch.encoder=cnov"], "timm:<name>"),
         (["train", "introvae", "--set", "train.trackers=nothing"], "train.trackers"),
         (["train", "introvae", "--out", "afile/run"], "choose another with --out"),
+        (["train", "introvae", "--data", "digits", "--set", "data.split=train[:1500]"], "write 'train', or a smaller number"),
         (["sample", "missing"], "does not exist"),
         (["sample", "empty"], "holds no model"),
         (["sample", "someone/something"], "the hub does not answer"),
@@ -193,7 +194,7 @@ def test_interpolate_walks_between_two_images(run):
     assert main(["interpolate", str(run), "a.png"]) == 2
 
 
-def test_encode_writes_latents_with_labels(run):
+def test_encode_writes_latents_with_labels(run, capsys):
     assert main(["encode", str(run), "--data", "digits", "--out", "z.npz"]) == 0
     z = np.load("z.npz")
     assert z["mean"].shape == z["logvar"].shape == (len(z["label"]), 4)
@@ -203,6 +204,13 @@ def test_encode_writes_latents_with_labels(run):
     assert main(["encode", str(run), "--n", "5", "--out", "z.safetensors"]) == 0
     assert load_file("z.safetensors")["mean"].shape == (5, 4)
     assert main(["encode", str(run), "--out", "z.csv"]) == 2
+    Image.new("RGB", (16, 16)).save("a.png")
+    assert main(["encode", str(run), "a.png", "--out", "z.npz"]) == 0
+    assert np.load("z.npz")["path"].tolist() == ["a.png"]
+    assert main(["encode", str(run), "a.png", "--out", "z.safetensors"]) == 0
+    assert "left out, as .safetensors holds numbers only: path" in capsys.readouterr().out
+    assert main(["encode", str(run), "--data", "digits", "--set", "train.lr=1"]) == 2
+    assert "Unknown section 'train'" in capsys.readouterr().err
 
 
 def test_dry_run_checks_the_name_of_the_data(capsys):

@@ -725,3 +725,18 @@ def test_cifar10():
     assert heldout_split(config) == "test"
     first = pq.read_table(SHARED / "cifar10" / "train.parquet").column("img")[1999].as_py()["bytes"]
     assert np.array_equal(data[1999].numpy(), np.asarray(Image.open(io.BytesIO(first))).transpose(2, 0, 1))
+
+
+def test_split_folders_are_found_in_any_case(tmp_path):
+    for folder, n in (("Train", 3), ("TEST", 2)):
+        (tmp_path / folder).mkdir()
+        for i in range(n):
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / folder / f"{i}²{i}.png")  # a superscript is no number
+    config = DataConfig(name=str(tmp_path), size=(8, 8))
+    assert (open_dataset(config).size, open_dataset(config, heldout_split(config)).size) == (3, 2)
+
+
+def test_an_npz_of_objects_is_refused_in_one_line(tmp_path):
+    np.savez(tmp_path / "objects.npz", train=np.array([{}], dtype=object))
+    with pytest.raises(UsageError, match="cannot be read .*: save it with numpy.save"):
+        open_dataset(DataConfig(name=str(tmp_path / "objects.npz")))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_run
 from PIL import Image
 from test_trainer import same, weights
 
@@ -14,7 +15,8 @@ from genzoo import Trainer
 from genzoo.cli import main
 from genzoo.data.base import ArraySet
 from genzoo.training import monitor
-from genzoo.training.monitor import Monitor, diagnose, patience, read_findings
+from genzoo.training.monitor import Monitor, Watch, diagnose, patience, read_findings
+from genzoo.training.run import RunFolder
 from genzoo.training.signs import View, batchnorm_mismatch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -202,6 +204,19 @@ def test_a_resumed_run_tells_the_same_events_once():
     strip = [[event for event in events if event["kind"] != "run"] for events in (whole, parts)]
     assert strip[0] == strip[1] != []
     assert same(weights(Path("whole")), weights(Path("parts")))
+
+
+def test_a_run_that_is_made_longer_tells_no_disease_twice():
+    folder = RunFolder("run", tiny_run())
+    folder.create()
+    lines = [line(step, kl_fake=50.0) for step in range(0, 3000, 10)]
+    for total, upto in ((2000, 200), (40_000, 300)):
+        watch = Watch(folder, total, {"kl": 10.0})
+        watch.begin(None)
+        for new in lines[len(folder.log.read()) : upto]:
+            folder.log.append(new)
+            watch.observe(new)
+    assert [finding.disease for finding in read_findings(folder.events.read())] == ["margin too small"]
 
 
 def test_the_doctor_reads_a_run_that_had_no_monitor(capsys):

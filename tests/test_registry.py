@@ -11,6 +11,7 @@ from conftest import ROOT
 
 import genzoo
 from genzoo import registry, resolve
+from genzoo.cli import main
 from genzoo.errors import UsageError
 from genzoo.registry import get_spec
 from genzoo.resolve import differences, fit_channels, from_json, to_json
@@ -78,6 +79,29 @@ def test_grey_belongs_to_the_data_not_to_the_resolution():
 
 def test_data_picks_the_recipe_made_for_it():
     assert resolve("softintrovae", data="rings").model == "softintrovae.rings"
+
+
+@pytest.mark.parametrize(
+    ("name", "res", "told"),
+    [
+        ("introvae.celebahq1024", None, "recipe introvae.celebahq1024 on the embedded toyfaces: give --data"),
+        ("introvae", (1024, 1024), "recipe introvae.celebahq1024 on the embedded toyfaces: give --data"),
+        ("introvae", (256, 256), "give --data, or type introvae.celebahq256 for its own data, celeba-hq"),
+        ("introvae.celebahq256", None, None),
+        ("introvae", None, None),
+    ],
+)
+def test_a_recipe_without_its_own_data_says_so(name, res, told):
+    notes = resolve(name, res=res).notes
+    assert (told is None and not notes) or any(note.endswith(told) for note in notes)
+
+
+def test_a_longer_run_is_the_same_unless_something_is_a_share_of_it():
+    a, b = (resolve("introvae", settings=[f"train.duration={n}k"]) for n in (32, 64))
+    assert differences(a, b) == []
+    for share in ("objective.warmup=20%", "train.lr_drops=50%", "train.lr_drops=10k,80%"):
+        a, b = (resolve("introvae", settings=[f"train.duration={n}k", share]) for n in (32, 64))
+        assert differences(a, b) == ["train.duration: 32k -> 64k"]
 
 
 def test_a_resolution_without_recipe_says_so():
@@ -168,11 +192,15 @@ def test_two_distributions_of_one_name_hurt_only_who_uses_it(monkeypatch):
         get_spec("vae")
 
 
-def test_a_broken_plugin_is_named(monkeypatch):
+def test_a_broken_plugin_is_named_and_hides_no_other(monkeypatch, capsys):
     monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("broken", "no_such_module:SPEC", registry.GROUP)])
     assert "broken" in genzoo.list_models()
     with pytest.raises(UsageError, match="cannot be loaded.*no_such_module"):
         get_spec("broken")
+    for what in ("models", "presets"):
+        assert main(["list", what]) == 0
+        out, err = capsys.readouterr()
+        assert "softintrovae" in out and "no_such_module" in err and len(err.splitlines()) == 1
 
 
 def test_a_third_party_distribution_trains_through_the_cli(tmp_path):

@@ -98,6 +98,20 @@ def test_named_points_come_near_the_published_weights():
     assert float(as_dict(lines)["objective.beta_rec"]) == pytest.approx(0.2, rel=0.3)
 
 
+def test_it_looks_at_the_part_that_is_trained_on(capsys):
+    assert main(["suggest", "--data", "digits", "--set", "data.split=train[:300]", "--set", "data.limit=200"]) == 0
+    assert "digits: 200 items" in capsys.readouterr().out
+    for args, cure in (
+        (["--set", "data.split=foo"], "it has train, test"),
+        (["--set", "data.split=train[:1500]"], "write 'train', or a smaller number"),
+        (["--res", "100"], "use --res 96x96"),
+    ):
+        assert main(["suggest", "--data", "digits", *args]) == 2
+        assert cure in capsys.readouterr().err
+    assert main(["suggest", "introvae.celeba128", "--data", "digits"]) == 2
+    assert "give the model alone, introvae" in capsys.readouterr().err
+
+
 def test_constant_images_are_refused(capsys):
     Path("flat").mkdir()
     for i in range(5):

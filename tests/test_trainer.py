@@ -327,6 +327,13 @@ def test_points_train_and_are_plotted(name):
     assert Image.open(run / "preview.png").size == (1200, 440)
 
 
+def test_the_card_of_vectors_shows_no_picture_that_is_not_there():
+    np.save("vectors.npy", np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32))
+    settings = ("data.name=vectors.npy", "data.size=none", "arch.encoder=mlp", "arch.decoder=mlp", "arch.hidden=8")
+    card = (Trainer(tiny_run("introvae", *settings), out="run").fit() / "model" / "README.md").read_text()
+    assert "vectors of 5 numbers" in card and "# [16, 5]" in card and "preview" not in card
+
+
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(UsageError, match="choose a multiple"):
         Trainer(tiny_run("introvae", "train.accumulate=3"), out="run")

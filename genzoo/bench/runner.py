@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from genzoo.bench.cell import fingerprint, run_cell
 from genzoo.bench.suites import Cell, SuiteSpec
 from genzoo.duration import in_images
 from genzoo.errors import UsageError
+from genzoo.metrics.protocols import Protocol, get_protocol
+from genzoo.resolve import describe
+from genzoo.spec import RunConfig
 from genzoo.training.log import JsonLines
 
 POLL_S = 2.0  # between two looks at the running cells' logs
@@ -87,11 +90,20 @@ def obstacle(cell: Cell, weights: Path | None) -> str | None:
 
     from genzoo.data import heldout_split
     from genzoo.metrics.extractors import get_extractor
-    from genzoo.metrics.protocols import get_protocol
 
+    run, protocols = cell.config(), [get_protocol(name) for name in cell.metrics]
     reasons = ["it needs a GPU and there is none here"] if cell.needs_gpu and not torch.accelerator.is_available() else []
-    checks = [lambda: heldout_split(cell.config().data)]
-    for extractor in sorted({get_protocol(name).extractor for name in cell.metrics} - {None}):
+    reasons += _misfits(run, protocols)
+
+    def held_out() -> None:
+        asked = [protocol.name for protocol in protocols if protocol.split == "test"]
+        if heldout_split(run.data) is None and asked:
+            raise UsageError(
+                f"{run.data.name} has no held-out split for {asked[0]}: name a protocol that ends in _train, or data.split=train[:N]"
+            )
+
+    checks = [held_out]
+    for extractor in sorted({protocol.extractor for protocol in protocols} - {None}):
         if not extractor.startswith("classifier:"):  # those are trained here
             checks.append(lambda extractor=extractor: get_extractor(extractor, weights=weights))
     for check in checks:
@@ -100,6 +112,20 @@ def obstacle(cell: Cell, weights: Path | None) -> str | None:
         except UsageError as error:
             reasons.append(str(error))
     return "; ".join(reasons) or None
+
+
+def _misfits(run: RunConfig, protocols: Sequence[Protocol]) -> Iterator[str]:
+    """What would be noticed after hours, or not at all: a game that never begins, and protocols for another kind of data."""
+    duration, warmup = run.train.duration, getattr(run.objective, "warmup", "0")
+    if not (duration.endswith("ep") or warmup.endswith("ep")):  # epochs are known with the data only
+        total = in_images(duration, batch=run.train.batch, epoch=None)
+        if 0 < total <= in_images(warmup, batch=run.train.batch, epoch=None, total=total):
+            yield f"objective.warmup={warmup} takes all of train.duration={duration}: give it more images, or a shorter warm-up"
+    entry = describe(run.data.name)
+    kind = "points" if entry is not None and entry.kind == "points" else "images"
+    for protocol in protocols:
+        if protocol.metric != "speed" and (wanted := "points" if protocol.metric == "density2d" else "images") != kind:
+            yield f"{protocol.name} is for {wanted}, and {run.data.name} holds {kind}"
 
 
 def failure(cell: Cell, reason: str) -> dict[str, Any]:

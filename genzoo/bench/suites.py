@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +57,7 @@ class Cell:
     metrics: tuple[str, ...]
     needs_gpu: bool = False
     cost: str = ""
+    place: str | None = None  # where the data lies; none = where its name leads
 
     @property
     def name(self) -> str:
@@ -64,7 +65,8 @@ class Cell:
         return f"{re.sub(r'[^A-Za-z0-9_.]+', '-', f'{self.label}-{self.data}')}-s{self.seed}"
 
     def config(self) -> RunConfig:
-        return resolve(self.model, data=self.source, settings=[*self.settings, f"train.seed={self.seed}"])
+        run = resolve(self.model, data=self.source, settings=[*self.settings, f"train.seed={self.seed}"])
+        return replace(run, data=replace(run.data, name=self.place)) if self.place else run
 
 
 @config
@@ -90,7 +92,7 @@ class SuiteSpec:
             suite: its name.
             seeds: instead of the file's.
             budget: duration of every run, instead of the file's; see genzoo.duration.
-            places: by the name of a data set, where it lies: instead of its source.
+            places: by the name of a data set, where it lies: it is read as the suite reads it.
 
         Raises:
             UsageError: `places` names a data set that the suite has not.
@@ -106,11 +108,12 @@ class SuiteSpec:
                 data=data.name,
                 seed=seed,
                 model=f"{row.model}.{data.preset}",
-                source=(places or {}).get(data.name, data.source),
+                source=data.source,
                 settings=(*self.settings, *data.settings, *row.settings, *data.of.get(row.label, ()), *length),
                 metrics=data.metrics or self.metrics,
                 needs_gpu=data.needs_gpu,
                 cost=data.cost,
+                place=(places or {}).get(data.name),
             )
             for seed, data, row in product(seeds or self.seeds, self.data, self.rows)
             if not data.rows or row.label in data.rows

@@ -10,7 +10,7 @@ from genzoo.errors import UsageError
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Writes the posterior of every image: mean and logvar [N, Z], kl [N] (nats), and its index, file or label where known."
+        "Writes the posterior of every image: mean and logvar [N, Z], kl [N] (nats), and its path, or its index in the data and its labels."
     )
     parser.epilog = (
         "example:\n  genzoo encode RUN --data cifar10 --out latents.npz\n  genzoo encode RUN a.png b.png --out latents.safetensors"
@@ -34,6 +34,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         posteriors = [model.encode(batch).latent_dist for batch in bar]
     arrays = {name: torch.cat([getattr(p, name) for p in posteriors]).cpu().numpy() for name in ("mean", "logvar")}
     arrays["kl"] = torch.cat([p.kl() for p in posteriors]).cpu().numpy()
+    if args.images:
+        arrays["path"] = np.array(args.images)
     if items.dataset is not None:
         arrays["index"] = np.array(items.places)
         labels = items.dataset.labels()
@@ -45,5 +47,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     else:
         from safetensors.numpy import save_file
 
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items() if array.dtype.kind in "fiub"}, out)
+        texts = [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items() if name not in texts}, out)
+        if texts:
+            print(f"left out, as .safetensors holds numbers only: {', '.join(texts)}; an .npz file takes all")
     print(f"{out}: mean and logvar of {items.count:,} items, {arrays['mean'].shape[1]} latent dimensions")

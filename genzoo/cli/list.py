@@ -1,9 +1,12 @@
 """`genzoo list`: what there is to train, and on what."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 
+from genzoo.errors import UsageError
 from genzoo.registry import get_spec, list_models
+from genzoo.spec import ModelSpec
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -15,18 +18,26 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     {"models": _models, "presets": _presets, "data": _data}[args.what]()
 
 
+def _specs() -> Iterator[ModelSpec]:
+    """All models that can be loaded; what is wrong with the others goes to the error stream."""
+    for name in list_models():
+        try:
+            yield get_spec(name)
+        except UsageError as error:
+            print(f"genzoo: {error}", file=sys.stderr)
+
+
 def _models() -> None:
-    specs = [get_spec(name) for name in list_models()]
-    _table(("model", "what", "paper", "presets"), ((s.name, s.summary, s.paper, str(len(s.presets))) for s in specs))
+    _table(("model", "what", "paper", "presets"), ((s.name, s.summary, s.paper, str(len(s.presets))) for s in _specs()))
 
 
 def _presets() -> None:
     rows = []
-    for name in list_models():
-        for preset_name, preset in get_spec(name).presets.items():
+    for spec in _specs():
+        for preset_name, preset in spec.presets.items():
             size = preset.data.get("size")
             shown = f"{size[0]}x{size[1]}" if size else "points"
-            rows.append((f"{name}.{preset_name}", shown, preset.source, preset.expected, preset.deviations))
+            rows.append((f"{spec.name}.{preset_name}", shown, preset.source, preset.expected, preset.deviations))
     _table(("preset", "size", "source", "published score", "deviations"), rows)
 
 

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     else:
         out = folder or picture(args, "samples.png")
     rng = generator(args.seed, "sample")
-    if folder:
+    if folder and model.is_image:
         folder.mkdir(parents=True, exist_ok=True)
     samples: list[torch.Tensor] = []
     for start in tqdm(range(0, args.n, CHUNK), disable=args.n < 4 * CHUNK, unit="batch"):

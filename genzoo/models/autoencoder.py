@@ -15,6 +15,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from genzoo import hub
 from genzoo.errors import UsageError
 from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.nn import build_decoder, build_encoder
@@ -168,8 +169,6 @@ def find_config(path: str | os.PathLike, **kwargs: Any) -> tuple[str, str]:
             return str(candidate), str(candidate / "config.json")
     if folder.exists():
         raise UsageError(f"{path} holds no model yet (no config.json, no model/): is the run still before its first snapshot?")
-    if str(path).count("/") != 1 or str(path).startswith((".", "~", "/")):
+    if not hub.is_id(str(path)):
         raise UsageError(f"{path} does not exist: give a run folder, a save_pretrained folder or a hub id (owner/name).")
-    from genzoo.hub import download
-
-    return str(path), download(str(path), "config.json", revision=kwargs.get("revision"), token=kwargs.get("token"))
+    return str(path), hub.download(str(path), "config.json", revision=kwargs.get("revision"), token=kwargs.get("token"))

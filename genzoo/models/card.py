@@ -26,15 +26,14 @@ again = model.decode(z).sample
 def default_card(model: "Autoencoder") -> str:
     """A card from what the model itself knows."""
     name = model.config.preset or type(model).__name__
-    return _card(name, USE.format(shape=", ".join(map(str, model.shape)), z_dim=model.arch.z_dim))
+    return _card(name, _use(model))
 
 
-def run_card(run: RunConfig, *, nimg: int, score: float, n: int, averaged: bool) -> str:
-    """A card with the run's provenance: preset, data, images seen, score."""
+def run_card(run: RunConfig, model: "Autoencoder", *, nimg: int, score: float, n: int, averaged: bool, pictured: bool) -> str:
+    """A card with the run's provenance: preset, data, images seen, score; `pictured`: a preview.png lies beside it."""
     spec, preset_name = split_name(run.model)
     preset = spec.presets[preset_name]
-    size = f"{run.data.size[0]}x{run.data.size[1]}" if run.data.size else "2-D points"
-    shape = f"{run.data.channels}, {run.data.size[0]}, {run.data.size[1]}" if run.data.size else "2"
+    size = "x".join(map(str, model.shape[1:])) if model.is_image else f"vectors of {model.shape[0]} numbers"
     rows = {
         "model": f"{spec.name}: {spec.summary} ({spec.paper})",
         "preset": f"{run.model}; source: {preset.source}",
@@ -46,8 +45,12 @@ def run_card(run: RunConfig, *, nimg: int, score: float, n: int, averaged: bool)
         "sliced Wasserstein distance": f"{score:.4f} (at most 16x16 pixels, {n} samples and held-out images; a progress score, no FID)",
     }
     table = "| | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
-    picture = "Rows: real, reconstructed, sampled (twice).\n\n![preview](preview.png)\n" if run.data.size else "![preview](preview.png)\n"
-    return _card(run.model, f"{table}\n{picture}\n{USE.format(shape=shape, z_dim=run.arch.z_dim)}")
+    picture = "Rows: real, reconstructed, sampled (twice).\n\n" * model.is_image + "![preview](preview.png)\n"
+    return _card(run.model, f"{table}\n{picture * pictured}\n{_use(model)}")
+
+
+def _use(model: "Autoencoder") -> str:
+    return USE.format(shape=", ".join(map(str, model.shape)), z_dim=model.arch.z_dim)
 
 
 def _card(name: str, body: str) -> str:

@@ -33,7 +33,7 @@ class Broken(RunStopped):
 # Times the largest of the last windows: healthy gradients vary 200-fold (Soft-IntroVAE on 8gaussians), exploding ones 10^4-fold.
 EXPLODED = 1e3
 N_BEFORE = 10, 50  # windows that say what is usual: at least (the first steps may do anything), at most
-CURE = "Try a lower train.lr, train.clip=1, a longer objective.warmup, or look for bad images."
+CURE = "Try a lower train.lr, train.clip=1, a longer warm-up (objective.warmup, if the model has one), or look for bad images."
 
 
 class Window:

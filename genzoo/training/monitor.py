@@ -1,8 +1,8 @@
 """Watches a run by what it logs, names what it finds with step and figure, and says the cure in the option's own name.
 
-The monitor's state is a function of the log alone: a resumed run takes it up by reading its log again, and `genzoo doctor` reads the log
-of a run that had no monitor in the same way. A disease begins when its sign (`genzoo.training.signs`) has been there for `patience` steps,
-and ends when it has been away as long.
+The monitor's state is a function of the log and of the length that the run began with: a resumed run takes it up by reading its log again,
+and `genzoo doctor` reads the log of a run that had no monitor in the same way. A disease begins when its sign (`genzoo.training.signs`)
+has been there for `patience` steps, and ends when it has been away as long.
 """
 
 import json
@@ -114,8 +114,10 @@ class Watch:
 
     def begin(self, first_batch: Tensor | None) -> None:
         """Takes up the log as it stands, at a start, a resume or a rollback; looks at the run's first batch where it is given."""
-        self.monitor = Monitor(self.total_steps, self.guides)
-        self._told = {_key(event) for event in self.folder.events.read()}
+        events = self.folder.events.read()
+        self._told = {_key(event) for event in events}
+        began_with = next((event["total_steps"] for event in events if event["kind"] == "run"), self.total_steps)
+        self.monitor = Monitor(began_with, self.guides)  # with its patience, what was told comes out again and is known
         self.tell({"step": 0, "nimg": 0, "kind": "run", "total_steps": self.total_steps, "guides": dict(self.guides)})
         for line in self.folder.log.read():
             self.observe(line)

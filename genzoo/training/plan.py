@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from genzoo import hub
 from genzoo.data import heldout_split
 from genzoo.errors import UsageError
 from genzoo.noise import Noise
@@ -50,7 +51,7 @@ class Estimate:
 def plan(run: RunConfig) -> str:
     """Returns the text of a dry run. Everything is computed on the meta device: no data, no weights, no time."""
     c, shape = run.train, data_shape(run)
-    if run.data.name.count("/") != 1 or run.data.name.startswith((".", "~", "/")):  # a hub id, owner/name, would need the network
+    if not hub.is_id(run.data.name):  # that would need the network
         heldout_split(run.data)  # refuses a name that leads nowhere
     with META:
         model = build(run, shape)

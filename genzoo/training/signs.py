@@ -1,6 +1,6 @@
 """The signs of disease: pure functions of a run's recent curves and vitals, each with its threshold, the reason for it, and the cure.
 
-Curves are the vocabulary that objectives share (see `genzoo.objective.Update`); a sign whose curves a run does not log stays silent.
+Curves are the vocabulary that objectives share (see `genzoo.objective`); a sign whose curves a run does not log stays silent.
 The figures in brackets are what healthy runs showed: 21 runs of 10,000 steps on 2-D sets, CIFAR-10, digits (benchmarks/doctor).
 """
 
@@ -167,7 +167,7 @@ RULES = (
     Rule(
         "decoder collapse",
         one_image,
-        "raise the weight of the reconstruction, or lower objective.alpha_decoder",
+        "raise the weight of the reconstruction: objective.beta of introvae, objective.beta_rec of the others",
         ("posterior collapse", "encoder runs away", "learning rate too high"),
     ),
     Rule(
@@ -179,7 +179,7 @@ RULES = (
     Rule(
         "order reversed",
         order_reversed,
-        "raise objective.margin, objective.alpha or objective.beta_neg: generated images should cost more than real ones",
+        "raise objective.margin or objective.alpha: generated images should cost more than real ones",
         (
             "margin too small",
             "beta_neg too large",

@@ -129,13 +129,12 @@ class Snapshots:
 
     def _export(self, model: torch.nn.Module, score: float, improved: bool) -> None:
         """Writes `model/`, and `best/` when the score has improved: folders that `genzoo.load` reads and that can be shared."""
-        card = run_card(
-            self.t.config, nimg=self.t.progress.nimg, score=score, n=n_scored(self.t.dataset.shape), averaged=self.t.ema is not None
-        )
+        preview, averaged = self.t.folder.path / "preview.png", self.t.ema is not None
+        told = {"nimg": self.t.progress.nimg, "score": score, "n": n_scored(self.t.dataset.shape)}
+        card = run_card(self.t.config, model, **told, averaged=averaged, pictured=preview.exists())
         for name in ("model", "best") if improved else ("model",):
             with replacing(self.t.folder.path / name) as temporary:
                 model.save_pretrained(temporary, card=card)
-                preview = self.t.folder.path / "preview.png"
                 if preview.exists():
                     shutil.copyfile(preview, temporary / "preview.png")
 
