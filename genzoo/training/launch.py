@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
-from torch import Tensor
+from torch import Tensor, nn
 
 from genzoo.errors import UsageError
 from genzoo.training.log import PeerLost
@@ -148,8 +148,29 @@ class StopFlag:
             signal.signal(number, handler)
 
 
-def average_in_place(tensors: Sequence[Tensor], acc: Accelerator) -> None:
-    """Averages tensors over processes through one flat message."""
+def agree(flag: bool, acc: Accelerator) -> bool:
+    """Whether any process says yes; a decision by the clock or a signal must be the same on all."""
+    return flag if acc.num_processes == 1 else bool(acc.reduce(torch.tensor(float(flag), device=acc.device), "sum").item())
+
+
+def average_gradients(net: nn.Module, acc: Accelerator) -> list[Tensor]:
+    """Averages a network's gradients over processes and returns them; with several, a parameter without gradient counts as zero."""
+    params = [p for p in net.parameters() if p.requires_grad]
+    if acc.num_processes > 1:
+        for p in params:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        _average_in_place([p.grad for p in params], acc)
+    return [p.grad for p in params if p.grad is not None]
+
+
+def average_buffers(model: nn.Module, acc: Accelerator) -> None:
+    """Keeps BatchNorm's running statistics equal on all processes: each has seen its own part of the batch."""
+    if acc.num_processes > 1:
+        _average_in_place([b for b in model.buffers() if b.is_floating_point()], acc)
+
+
+def _average_in_place(tensors: Sequence[Tensor], acc: Accelerator) -> None:
+    """Averages tensors through one flat message."""
     if not tensors:
         return
     flat = acc.reduce(torch.cat([t.detach().flatten() for t in tensors]), "mean")

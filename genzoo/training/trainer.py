@@ -22,7 +22,7 @@ from genzoo.resolve import build, flat, to_json
 from genzoo.spec import RunConfig
 from genzoo.training.checkpoint import Checkpoints
 from genzoo.training.graph import CompiledStep, Phase
-from genzoo.training.launch import StopFlag, average_in_place, make_accelerator, peak_memory, resume_command
+from genzoo.training.launch import StopFlag, agree, average_buffers, average_gradients, make_accelerator, peak_memory, resume_command
 from genzoo.training.loader import Batches, Resident, as_real, load, make_resident
 from genzoo.training.log import Broken, RunStopped, Window, progress_bar
 from genzoo.training.monitor import Watch
@@ -150,8 +150,8 @@ class Trainer:
             if self.controllers and self.step % EVERY == 0:
                 self._observe(window)
             if self._pause(stop):
-                stopping = self._agree(stop.is_set) and self.step < self.total_steps
-                due = self._agree(self.snapshots.due()) or self.step == self.total_steps
+                stopping = agree(stop.is_set, self.acc) and self.step < self.total_steps
+                due = agree(self.snapshots.due(), self.acc) or self.step == self.total_steps
                 self._tell(window, bar)
                 if due or stopping:
                     self.guarded(self.snapshots.take)
@@ -219,7 +219,7 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(group["base_lr"], self.config.train, at) * self.recovery.ladder.lr_factor
         phases = self._phases(list(self._micro_batches(batch, at)), at)
-        self._average_buffers()
+        average_buffers(self.model, self.acc)
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         return phases
@@ -252,27 +252,13 @@ class Trainer:
         """One optimiser step of some networks, from the gradients of all processes; returns the gradients' norms."""
         norms = {}
         for name in trains:
-            norms[f"gradient/{name}"] = norm = torch.nn.utils.get_total_norm(self._average_gradients(self.nets[name]))
+            norms[f"gradient/{name}"] = norm = torch.nn.utils.get_total_norm(average_gradients(self.nets[name], self.acc))
             clips = self.config.train.clip, self.recovery.ladder.clip.get(name)
             if clip := min(filter(None, clips), default=None):
                 torch.nn.utils.clip_grads_with_norm_(self.nets[name].parameters(), clip, norm)
             self.optimizers[name].step()
             self.optimizers[name].zero_grad()
         return norms
-
-    def _average_gradients(self, net: nn.Module) -> list[Tensor]:
-        """Averages a network's gradients over processes in one message; a parameter without gradient counts as zero."""
-        params = [p for p in net.parameters() if p.requires_grad]
-        if self.world > 1:
-            for p in params:
-                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            average_in_place([p.grad for p in params], self.acc)
-        return [p.grad for p in params if p.grad is not None]
-
-    def _average_buffers(self) -> None:
-        """Keeps BatchNorm's running statistics equal on all processes: each has seen its own part of the batch."""
-        if self.world > 1:
-            average_in_place([b for b in self.model.buffers() if b.is_floating_point()], self.acc)
 
     def _micro_batches(self, batch: Tensor, at: Progress) -> Iterator[Any]:
         c = self.config.train
@@ -309,7 +295,3 @@ class Trainer:
         if self.acc.is_main_process:
             self.saved.rewind()
         self.acc.wait_for_everyone()  # the others read what is left
-
-    def _agree(self, flag: bool) -> bool:
-        """Whether any process says yes; a decision by the clock or a signal must be the same on all."""
-        return flag if self.world == 1 else bool(self.acc.reduce(torch.tensor(float(flag), device=self.acc.device), "sum").item())
