@@ -218,6 +218,17 @@ def test_dry_run_checks_the_name_of_the_data(capsys):
     assert "Did you mean toyfaces" in capsys.readouterr().err
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    with subprocess.Popen(
+        [sys.executable, "-c", "from genzoo.cli import main; raise SystemExit(main(['train', 'introvae', '--help']))"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as command:
+        command.stdout.close()
+        assert (command.stderr.read(), command.wait()) == (b"", 141)
+
+
 def test_an_interrupted_command_has_status_130(monkeypatch):
     def interrupt(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         raise KeyboardInterrupt

@@ -61,7 +61,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0 done, 1 the run stopped, 2 bad input, 130 interrupted."""
+    """Runs a command; returns the exit status: 0 done, 1 the run stopped, 2 bad input, 130 interrupted, 141 nobody reads the output."""
     parser = build_parser()
     warnings.showwarning = lambda message, *_, **__: print(f"genzoo: warning: {message}", file=sys.stderr)
     try:
@@ -80,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return importlib.import_module(f"genzoo.cli.{args.verb}").run(args, verb) or 0
     except UsageError as error:
         return _fail(str(error), 2)
+    except BrokenPipeError:  # whoever reads the output (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        return 141
     except OSError as error:  # a place that cannot be read or written
         return _fail(f"{' '.join(str(error).split())}: check the path, the disk and its permissions, or choose another --out.", 2)
     except KeyboardInterrupt:
