@@ -144,7 +144,8 @@ def _bars(results: SuiteResults, data: str, styles: Styles) -> str:
 def _curves(results: SuiteResults, data: str, styles: Styles) -> str:
     """One panel per curve, lines by label and seed; curves that share a margin share their axis too, so that they can be compared."""
     cells = results.cells_of(data)
-    names = [name for name in dict.fromkeys(name for cell in cells for name in cell.curves) if name != "nimg"]
+    names = dict.fromkeys(name for cell in cells for name in cell.curves)
+    names = [name for name in names if name != "nimg" and not name.startswith("guide/")]  # a margin that moves: `control/margin` shows it
     drawn = {name: [_curve(cell, name, styles) for cell in cells if name in cell.curves] for name in names}
     panels = []
     for prefix in dict.fromkeys(name.partition("/")[0] for name in names):
