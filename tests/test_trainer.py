@@ -81,7 +81,7 @@ def test_a_changed_setting_is_refused_and_listed():
 
 def test_kill_minus_nine_changes_nothing(tmp_path):
     """A real process, killed at a random step; the same command again ends bit-identical to an uninterrupted run."""
-    settings = [*TINY, "objective.warmup=2it", "train.duration=1600", "train.snapshot_every=20it"]
+    settings = [*TINY, "objective.warmup=2it", "train.duration=1200", "train.snapshot_every=20it"]
     command = [sys.executable, "-m", "genzoo", "train", "softintrovae", *(part for text in settings for part in ("--set", text)), "--out"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     killed = subprocess.Popen([*command, "killed"], env=env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -66,7 +66,9 @@ def save_curves(lines: Sequence[Mapping[str, Any]], guides: Mapping[str, float],
         panels.setdefault(name.partition("/")[0], []).append(name)
     if not panels:
         return
-    figure, axes = _subplots(len(panels), 1, figsize=(9, 2.6 * len(panels)), sharex=True)
+    height = 2.6 * len(panels)  # inches
+    figure, axes = _subplots(len(panels), 1, figsize=(9, height), layout="none", sharex=True)  # by hand: half the time of a constrained one
+    figure.subplots_adjust(left=0.09, right=0.82, bottom=0.5 / height, top=1 - 0.55 / height, hspace=0.07)
     for (panel, names), ax in zip(panels.items(), np.atleast_1d(axes), strict=True):
         values = []
         for name in names:
@@ -96,5 +98,5 @@ def _subplots(*shape: int, **options: Any) -> Any:
     """A figure outside pyplot's global state, so that notebooks and threads are left alone."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=options.pop("figsize"), layout="constrained")
+    figure = Figure(figsize=options.pop("figsize"), layout=options.pop("layout", "constrained"))
     return figure, figure.subplots(*shape, **options)
