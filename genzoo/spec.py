@@ -76,10 +76,7 @@ class TrainConfig:
     lr_of: Annotated[dict[str, float], Field(description="learning rate of one network: train.lr_of.decoder=1e-4")] = field(
         default_factory=dict
     )
-    betas: Annotated[tuple[float, float], Field(description="Adam's moment decays; other optimisers have their own unless it is given")] = (
-        0.9,
-        0.999,
-    )
+    betas: Annotated[tuple[float, float], Field(description="moment decays of Adam; other optimisers have their own")] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0, description="weight decay of the optimiser")] = 0.0
     lr_drops: Annotated[tuple[Duration, ...], Field(description="points of the run at which the rate is multiplied by lr_factor")] = ()
     lr_factor: Annotated[float, Field(gt=0, le=1, description="factor of each drop")] = 0.1
