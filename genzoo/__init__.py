@@ -1,15 +1,24 @@
 """genzoo: introspective autoencoders, whose encoder is also the discriminator."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-# Lazy, so that `genzoo --help` and `import genzoo` answer without torch.
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "registry": ["create_model", "list_models", "load", "register_model"],
-        "resolve": ["resolve"],
-        "training.trainer": ["Trainer"],
-    },
-)
-
+__all__ = ["Trainer", "create_model", "list_models", "load", "register_model", "resolve"]
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from genzoo.configure import resolve
+    from genzoo.factory import create_model, load
+    from genzoo.registry import list_models, register_model
+    from genzoo.training.trainer import Trainer
+else:  # imported on first use, so that `import genzoo` and `genzoo --help` need no torch
+    import lazy_loader
+
+    __getattr__, __dir__, _ = lazy_loader.attach(
+        __name__,
+        submod_attrs={
+            "configure": ["resolve"],
+            "factory": ["create_model", "load"],
+            "registry": ["list_models", "register_model"],
+            "training.trainer": ["Trainer"],
+        },
+    )

@@ -1,17 +1,29 @@
-"""One-line errors that name the cure."""
+"""Errors of one line that names the fix."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UsageError(ValueError):
-    """A user's mistake, told in one line that says what to do instead; the CLI prints it and exits with status 2."""
+    """A user's mistake: one line that says what to do instead. The CLI prints it and exits with status 2."""
 
 
-def suggest(name: str, choices: Iterable[str]) -> str:
-    """Returns ` Did you mean a, b or c?` for the choices closest to `name`, or all of a short list, or nothing."""
+class RunStopped(RuntimeError):
+    """A run that cannot go on; the message says where it stopped and what to try."""
+
+
+class PeerLost(RunStopped):
+    """Another process of the run is gone; no further step is possible."""
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Returns a hint to append to a message, with a leading space.
+
+    That is ` Did you mean a, b or c?` for the choices closest to `name`; where none is close, ` Choose from: ...` for a
+    list of at most 12, and nothing for a longer one.
+    """
     choices = list(choices)
-    close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
-    if not close and len(choices) <= 12:
-        return f" Choose from: {', '.join(choices)}." if choices else ""
-    return f" Did you mean {', '.join(close[:-1]) + ' or ' if close[1:] else ''}{close[-1]}?" if close else ""
+    if close := difflib.get_close_matches(name, choices, n=3, cutoff=0.5):
+        *others, last = close
+        return f" Did you mean {', '.join(others)} or {last}?" if others else f" Did you mean {last}?"
+    return f" Choose from: {', '.join(choices)}." if 0 < len(choices) <= 12 else ""

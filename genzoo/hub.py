@@ -1,4 +1,4 @@
-"""The Hugging Face hub, asked at once: no retries of half a minute on a machine without network."""
+"""The Hugging Face hub, probed before use: without network, commands fail in seconds and not after many retries."""
 
 import socket
 from urllib.parse import urlsplit
@@ -6,28 +6,29 @@ from urllib.request import getproxies, proxy_bypass
 
 from genzoo.errors import UsageError
 
-PROBE_S = 2.0  # seconds to wait for the hub before it counts as out of reach; its own retries take 23
+PROBE_S = 2.0  # timeout of the probe in seconds; huggingface_hub's own retries take 23
 
 
 def is_reachable() -> bool:
-    """Whether the hub, or the proxy on the way to it, takes a connection within PROBE_S."""
+    """Whether the hub, or the proxy on the way to it, accepts a connection within PROBE_S."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
     target = urlsplit(constants.ENDPOINT)
-    proxy = None if proxy_bypass(target.hostname) else getproxies().get(target.scheme)
-    if proxy:
+    proxy = getproxies().get(target.scheme)
+    if proxy and not proxy_bypass(target.hostname or ""):
         target = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    port = target.port or (80 if target.scheme == "http" else 443)
     try:
-        socket.create_connection((target.hostname, target.port or (80 if target.scheme == "http" else 443)), timeout=PROBE_S).close()
+        socket.create_connection((target.hostname or "", port), timeout=PROBE_S).close()
     except OSError:
         return False
     return True
 
 
 def is_id(name: str) -> bool:
-    """Whether a name can be a repository's, owner/name, and is no path."""
+    """Whether a name has the form owner/name of a repository, and not that of a path."""
     return name.count("/") == 1 and not name.startswith((".", "~", "/"))
 
 
@@ -35,7 +36,7 @@ def download(repo_id: str, filename: str, revision: str | None = None, token: st
     """Returns the local path of a model repository's file, from the cache or the network.
 
     Raises:
-        UsageError: neither has it; the message says what to do.
+        UsageError: it is in neither, or the hub refuses access; the message names the fix.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -44,9 +45,11 @@ def download(repo_id: str, filename: str, revision: str | None = None, token: st
         return hf_hub_download(repo_id, filename, revision=revision, token=token, local_files_only=not is_reachable())
     except LocalEntryNotFoundError as error:
         raise UsageError(
-            f"{repo_id} is no local folder, is not in the hub's cache, and the hub does not answer: check the path or the network."
+            f"{repo_id} is not a local folder, is not in the hub's cache, and the hub does not answer: "
+            "check the path or the network."
         ) from error
     except HfHubHTTPError as error:
         raise UsageError(
-            f"The hub refuses {repo_id}/{filename} ({error.__class__.__name__}): check the id, or log in with `hf auth login`."
+            f"The hub refuses {repo_id}/{filename} ({type(error).__name__}): "
+            "check the id, or log in with `hf auth login`."
         ) from error

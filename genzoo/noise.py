@@ -1,4 +1,4 @@
-"""Randomness as a pure function of (seed, stream, step): what a killed run needs to end as if it had not been killed."""
+"""Randomness as a pure function of (seed, stream, step), so that an interrupted run resumes exactly."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ def generator(seed: int, stream: str, step: int = 0) -> torch.Generator:
 
 @dataclass(frozen=True)
 class Noise:
-    """One step's randomness for images `start:stop` of a global batch of `batch` images.
+    """The randomness of one step for items `start:stop` of a global batch of `batch` items.
 
     Every draw is made for the global batch and sliced, so that k processes or k micro-batches see the noise of one.
     """
@@ -26,8 +26,18 @@ class Noise:
     start: int
     stop: int
     like: Tensor  # gives dtype and device
+    part: int = 0  # which of the step's real batches the noise is for; see `genzoo.objective.Fresh`
 
     def normal(self, stream: str, *shape: int) -> Tensor:
         """Draws N(0, 1) of shape [stop - start, *shape]."""
-        draw = torch.randn(self.batch, *shape, generator=generator(self.seed, stream, self.step), dtype=self.like.dtype)
+        return self._sliced(torch.randn(self.batch, *shape, generator=self._generator(stream), dtype=self.like.dtype))
+
+    def uniform(self, stream: str, *shape: int) -> Tensor:
+        """Draws U[0, 1) of shape [stop - start, *shape]."""
+        return self._sliced(torch.rand(self.batch, *shape, generator=self._generator(stream), dtype=self.like.dtype))
+
+    def _generator(self, stream: str) -> torch.Generator:
+        return generator(self.seed, f"{stream}/{self.part}" if self.part else stream, self.step)
+
+    def _sliced(self, draw: Tensor) -> Tensor:
         return draw[self.start : self.stop].to(self.like.device, non_blocking=True)

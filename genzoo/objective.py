@@ -1,63 +1,82 @@
-"""The only thing a model and the trainer share: an objective's step is a generator that reads like the paper's algorithm.
+"""The contract between a model and its trainer: a training step is a generator that reads like the paper's algorithm.
 
-A step computes, yields one `Update` per optimiser step in the paper's order, and is resumed after the trainer has applied it. A loss may
-come in parts, so that the graph of one is gone before the next one grows. Local variables carry what two phases share. Whoever drives it
-(the trainer, a test) knows no loss and no network role:
+A step computes losses and yields one `Update` per optimizer step, in the paper's order; it is resumed after the update
+has been applied. Local variables carry what two phases share. `phases` drives a step; a trainer, a dry run, a test or a
+notebook only moves the networks:
 
-    for phase in lockstep(steps, mean):       # one step per micro-batch, side by side
-        for update in phase:
-            (update.loss / len(steps)).backward(inputs=parameters(update.trains), retain_graph=update.keep_graph)
-        if not update.waits:
-            ...                               # average over processes, clip, let the optimisers of `trains` step
+    for phase in phases(objective, nets, [[objective.draw(items, noise)]], at):
+        for key in phase.keys:
+            optimizers[key].step()
+            optimizers[key].zero_grad()
 
-The names of logged scalars are a vocabulary that objectives, curves and the monitor share; an objective that uses it is diagnosed like the
-built-in ones (`genzoo.training.signs`), and one that does not is left in peace:
-
-    kl/real, kl/reconstruction, kl/sample   KL to the prior that the encoder gives to data, to their reconstructions, to samples; nats per item
-    expelbo/sample                          exp(2 ELBO) of samples in the encoder's loss, in (0, 1]
-    hinge/active                            share of generated images that a hinge on their KL still pushes, in [0, 1]
-    error/sse                               squared error of reconstructions, summed over an item
-    loss/*                                  what each phase minimises; other names mean that another phase of the run has begun
-
-The guide `kl` is the KL that the encoder pushes generated items to, IntroVAE's margin.
+Names of logged scalars are a vocabulary that objectives, curves and the monitor share (docs/architecture.md has the
+table). An objective that uses it is diagnosed like the built-in ones; other names are drawn in the curves and ignored
+by the monitor.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any, Protocol
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from genzoo.duration import Duration, in_images
-from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.errors import UsageError, did_you_mean
+from genzoo.items import Items
 from genzoo.noise import Noise
+from genzoo.priors import Prior
+
+if TYPE_CHECKING:
+    from genzoo.controller import Controller
+    from genzoo.signs import Rule
 
 
 @dataclass(frozen=True)
 class Update:
-    """One optimiser step: the networks that it moves, and the scalar loss that moves them; or, where it `waits`, a part of that loss."""
+    """One optimizer step, or, where it `waits`, a part of one.
+
+    Attributes:
+        trains: networks to update, by name.
+        loss: scalar, a mean over the micro-batch.
+        logs: detached scalars by `panel/curve`, e.g. `kl/real`.
+        keep_graph: a later phase walks this graph again.
+        waits: the next update trains the same networks, and its gradients are added before an optimizer steps.
+        by: a second optimizer of the networks, declared in `Objective.optimizers`; empty = their own.
+        when: 0-d bool, made of a `Mean` so that it is equal everywhere; False drops the gradients and the optimizers do
+            not step. Unlike an `if` in the step it keeps the number of phases constant. Logged as `moves/<network>`.
+    """
 
     trains: tuple[str, ...]
-    loss: Tensor  # scalar, a mean over the micro-batch
-    logs: Mapping[str, Tensor] = field(default_factory=dict)  # detached scalars; `panel/curve`, e.g. `kl/real`
-    keep_graph: bool = False  # a later phase walks this graph again
-    waits: bool = False  # no optimiser steps yet: the next update trains the same networks, and its gradients are added
+    loss: Tensor
+    logs: Mapping[str, Tensor] = field(default_factory=dict)
+    keep_graph: bool = False
+    waits: bool = False
+    by: str = ""
+    when: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A request: the generator is sent the detached mean of `value` over all micro-batches and processes.
+    """A request: the step receives the detached mean of `value` over all micro-batches and processes.
 
-    For losses that are not linear in a batch mean, such as a hinge on it.
+    For losses that are not linear in a batch mean, such as a hinge on it; `of_mean` makes their gradients exact.
     """
 
-    value: Tensor  # scalar, the micro-batch's own mean
+    value: Tensor  # of any shape, the micro-batch's own mean
 
 
-Step = Generator[Update | Mean, Tensor | None, None]
+@dataclass(frozen=True)
+class Fresh:
+    """A request: the step receives what `Objective.draw` made of a new real batch. `Objective.fresh` declares how many
+    a step asks for.
+    """
+
+
+Step = Generator[Update | Mean | Fresh, Any, Any]
 
 
 @dataclass(frozen=True)
@@ -65,96 +84,274 @@ class Progress:
     """Where in the run a step stands."""
 
     step: int
-    batch: int  # images per step, over all processes and micro-batches
+    batch: int  # items per real batch, over all processes and micro-batches
     total_nimg: int
-    epoch_nimg: int | None = None  # images per epoch; None for endless data
+    epoch_nimg: int | None = None  # items per epoch; None for endless data
+    parts: int = 1  # real batches per step: 1 + Objective.fresh
 
     @property
     def nimg(self) -> int:
-        """Images seen before this step."""
-        return self.step * self.batch
+        """Items seen before this step."""
+        return self.step * self.batch * self.parts
 
     def before(self, duration: Duration) -> bool:
-        """Whether this step begins before so much of the run has passed."""
-        return self.nimg < in_images(duration, batch=self.batch, epoch=self.epoch_nimg, total=self.total_nimg)
+        """Whether this step starts before so much of the run has passed."""
+        per_step = self.batch * self.parts
+        return self.nimg < in_images(duration, batch=per_step, epoch=self.epoch_nimg, total=self.total_nimg)
+
+    def every(self, n: int) -> bool:
+        """Whether this is the last of each n steps, e.g. the one in which WGAN-GP updates its generator."""
+        return (self.step + 1) % n == 0
 
 
-class Objective(Protocol):
-    """What a model must define to be trained. No accelerate, no device, no optimiser, no printing."""
+@dataclass(frozen=True)
+class Spaces:
+    """What an objective needs to know of its data and its model."""
 
-    guides: Mapping[str, float]  # horizontal lines to draw in a panel of the curves, e.g. {"kl": margin}; as they stand now
-    # An objective may also have `controllers: Mapping[str, Controller]`, settings by name that move during the run: genzoo/controller.py.
+    shape: tuple[int, ...]  # of one item: (C, H, W) or (D,)
+    latent: tuple[int, ...]  # of one latent: (Z,), or a grid (C, h, w)
+    prior: Prior = field(default_factory=Prior)
+    classes: tuple[str, ...] = ()  # names of the labels' classes; empty without labels
 
-    def draw(self, real: Tensor, noise: Noise) -> Any:
-        """Makes the batch of one step: images in [0, 1] or points, and all the randomness that the step needs."""
-        ...
+    @property
+    def is_image(self) -> bool:
+        return len(self.shape) == 3
 
-    def step(self, nets: nn.Module, batch: Any, at: Progress) -> Step:
-        """Yields the updates of one iteration, in the paper's order; `nets.<name>` are the networks by name."""
-        ...
+    @property
+    def z_dim(self) -> int:
+        """Latent dimensions in total."""
+        return prod(self.latent)
 
 
-def lockstep(steps: Sequence[Step], mean: Callable[[Tensor], Tensor] = lambda value: value) -> Iterator[Iterator[Update]]:
-    """Advances the steps of all micro-batches side by side; yields one iterator per phase, of one update per micro-batch.
+class Objective(ABC):
+    """What a model must define to be trained. No accelerate, no device, no optimizer, no printing.
 
-    A micro-batch is computed only when its update is asked for, so a graph that is not kept is gone before the next one grows.
+    A subclass that also derives from `nn.Module` may hold frozen networks and buffers (a feature network, a lagging
+    copy): the trainer moves it to the device and saves its state, and never trains it.
 
     Args:
-        steps: one generator per micro-batch, all of the same objective.
-        mean: average of a scalar over processes, for `Mean` requests.
+        config: the model's own configuration.
+        spaces: shapes, prior and classes.
     """
-    replies: Sequence[Tensor | None] = [None] * len(steps)
-    while (first := _advance(steps[0], replies[0])) is not None:
-        phase = chain([first], map(_expect, steps[1:], replies[1:]))
-        if isinstance(first, Mean):
-            values = torch.stack([request.value.detach() for request in phase])
-            replies = [mean(values.mean())] * len(steps)
-        else:
-            yield phase
-            replies = [None] * len(steps)
-        del first, phase  # with the loss that they hold, its graph
-    assert all(_advance(step, None) is None for step in steps[1:]), "micro-batches of one step disagree on its number of phases"
+
+    optimizers: Mapping[
+        str, tuple[str, ...]
+    ] = {}  # further optimizers by network: {"encoder": ("adversary",)}; see `Update.by`
+    fresh: int = 0  # real batches that a step asks for with `Fresh`, besides its first
+
+    def __init__(self, config: Any, spaces: Spaces):
+        self.config, self.spaces = config, spaces
+
+    @property
+    def guides(self) -> Mapping[str, float]:
+        """Horizontal lines to draw in a panel of the curves, as they stand now, e.g. {"kl": margin}."""
+        return {}
+
+    @property
+    def controllers(self) -> Mapping[str, "Controller"]:
+        """Settings that change during the run, by name; see `genzoo.controller`."""
+        return {}
+
+    @property
+    def signs(self) -> Sequence["Rule"]:
+        """The monitor's rules that only this model needs; see `genzoo.signs`."""
+        return ()
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """This model's options for words of the general rules' fixes, e.g. {"reconstruction": "objective.beta"}."""
+        return {}
+
+    @abstractmethod
+    def draw(self, items: Items, noise: Noise) -> Any:
+        """Makes the batch of one step: a NamedTuple of tensors with the data in [0, 1] (or points) and all the
+        randomness of the step.
+        """
+
+    @abstractmethod
+    def step(self, nets: Any, batch: Any, at: Progress) -> Step:
+        """Yields the updates of one iteration, in the paper's order; `nets.<name>` are the networks by name."""
 
 
-def _advance(step: Step, reply: Tensor | None) -> Update | Mean | None:
+@dataclass(frozen=True)
+class Phase:
+    """One optimizer step to take; its gradients are in `.grad`."""
+
+    trains: tuple[str, ...]
+    by: str
+    when: Tensor | None
+    logs: Mapping[str, Tensor]  # means over micro-batches
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The optimizers that step: `network`, or `network-by`."""
+        return tuple(f"{name}-{self.by}" if self.by else name for name in self.trains)
+
+
+def _backward(loss: Tensor, inputs: Sequence[nn.Parameter], keep_graph: bool) -> None:
+    loss.backward(inputs=list(inputs), retain_graph=keep_graph)
+
+
+def phases(
+    objective: Objective,
+    nets: nn.Module,
+    batches: Sequence[Sequence[Any]],
+    at: Progress,
+    *,
+    mean: Callable[[Tensor], Tensor] = lambda value: value,
+    backward: Callable[[Tensor, Sequence[nn.Parameter], bool], None] = _backward,
+) -> Iterator[Phase]:
+    """Drives one step: computes the gradients of one phase at a time, and is resumed after its networks have moved.
+
+    Micro-batches advance side by side, each computed only when its turn comes, so that a graph that is not kept is gone
+    before the next one grows.
+
+    Args:
+        objective: whose step it is.
+        nets: holds the networks as child modules.
+        batches: per micro-batch, what `draw` made of each of the step's 1 + `objective.fresh` real batches.
+        at: where in the run the step stands.
+        mean: average of a tensor over processes, for `Mean` requests.
+        backward: (loss, parameters, keep_graph) -> adds to the parameters' `.grad`.
+
+    Raises:
+        UsageError: the objective updates a network that does not exist or has nothing to train, yields inside `frozen`,
+            or asks for more real batches than it declares.
+    """
+    networks = dict(nets.named_children())
+    steps = [_MicroStep(objective.step(nets, first, at), fresh) for first, *fresh in batches]
     try:
-        return step.send(reply)
-    except StopIteration:
-        return None
+        yield from _phases(networks, type(nets).__name__, steps, mean, backward)
+    finally:
+        for step in steps:
+            step.close()  # leaves `frozen` blocks when an error stopped it inside
 
 
-def _expect(step: Step, reply: Tensor | None) -> Update | Mean:
-    update = _advance(step, reply)
-    assert update is not None, "micro-batches of one step disagree on its number of phases"
-    return update
+def _phases(
+    networks: Mapping[str, nn.Module],
+    model: str,
+    steps: Sequence["_MicroStep"],
+    mean: Callable[[Tensor], Tensor],
+    backward: Callable[[Tensor, Sequence[nn.Parameter], bool], None],
+) -> Iterator[Phase]:
+    replies: list[Tensor | None] = [None] * len(steps)
+    number, logs = 1, dict[str, Tensor]()
+    while (request := steps[0].advance(replies[0])) is not None:
+        values, update = list[Tensor](), None
+        for step, reply in zip(steps, replies, strict=True):
+            if step is not steps[0]:
+                request = step.advance(reply)
+            if isinstance(request, Mean):
+                values.append(request.value.detach())
+            else:
+                assert request is not None, "micro-batches of one step disagree on its number of phases"
+                inputs = _trainable(networks, request.trains, f"{model}: phase {number} of its step")
+                backward(request.loss / len(steps), inputs, request.keep_graph)
+                for name, value in request.logs.items():
+                    logs[name] = logs[name] + value / len(steps) if name in logs else value / len(steps)
+                update = request.trains, request.by, request.when, request.waits
+            request = None  # and with it the loss, and the graph that it holds
+            _check_not_frozen(networks, f"{model}: phase {number} of its step")
+        assert not (values and update), "micro-batches of one step disagree on their requests"
+        replies = [mean(torch.stack(values).mean(dim=0))] * len(steps) if values else [None] * len(steps)
+        if update is not None and not update[-1]:
+            yield Phase(*update[:-1], logs)
+            number, logs = number + 1, {}
+    assert all(step.advance(None) is None for step in steps[1:]), (
+        "micro-batches of one step disagree on its number of phases"
+    )
 
 
-def detached(logs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Cuts scalars off their graphs, for `Update.logs`."""
-    return {name: value.detach() for name, value in logs.items()}
+class _MicroStep:
+    """The step of one micro-batch, with its further real batches."""
+
+    def __init__(self, step: Step, fresh: Sequence[Any]):
+        self._step, self._fresh, self._declared = step, list(fresh), len(fresh)
+
+    def advance(self, reply: Tensor | None) -> Update | Mean | None:
+        """Resumes the step up to its next update or mean; None at its end."""
+        try:
+            request = self._step.send(reply)
+            while isinstance(request, Fresh):
+                request = self._step.send(self._next_batch())
+            return request
+        except StopIteration:
+            return None
+
+    def _next_batch(self) -> Any:
+        if not self._fresh:
+            raise UsageError(
+                f"This step asks for more than {self._declared} fresh batches: set `fresh` of its Objective."
+            )
+        return self._fresh.pop(0)
+
+    def close(self) -> None:
+        self._step.close()
 
 
-def elbo_step(nets: nn.Module, x: Tensor, eps: Tensor, *, beta_rec: float, beta_kl: float) -> Step:
-    """The plain VAE: one update of encoder and decoder on beta_rec * SSE + beta_kl * KL. The baseline, and everybody's warm-up."""
-    mu, logvar = nets.encoder(x)
-    error = sse(x, nets.decoder(reparameterize(mu, logvar, eps))).mean()
-    kl_real = kl_to_prior(mu, logvar)
-    loss = beta_rec * error + beta_kl * kl_real.mean()
-    yield Update(("encoder", "decoder"), loss, detached({"loss/elbo": loss, **spread("real", kl_real), "error/sse": error}))
+def _trainable(networks: Mapping[str, nn.Module], trains: Sequence[str], who: str) -> list[nn.Parameter]:
+    """Returns the parameters that an update trains."""
+    parameters = []
+    for name in trains:
+        if name not in networks:
+            raise UsageError(f"{who} trains {name!r}, and the model has no such network.{did_you_mean(name, networks)}")
+        found = [p for p in networks[name].parameters() if p.requires_grad]
+        if not found:
+            raise UsageError(
+                f"{who} trains {name!r}, which has no trainable parameter: do not freeze it, or leave it out."
+            )
+        parameters += found
+    return parameters
 
 
-def spread(images: str, kl: Tensor) -> dict[str, Tensor]:
-    """Mean and standard deviation over a micro-batch of the KL per image, [N], as logs `kl/<images>` and `spread/<images>`."""
-    return {f"kl/{images}": kl.mean(), f"spread/{images}": kl.detach().std(correction=0)}
+def _check_not_frozen(networks: Mapping[str, nn.Module], who: str) -> None:
+    """Refuses a step that stopped inside `frozen`: micro-batches would restore each other's flags."""
+    if _frozen:
+        names = [name for name, net in networks.items() if any(net is other for other in _frozen)] or ["a network"]
+        raise UsageError(
+            f"{who} yields inside frozen({', '.join(names)}): compute inside the block and yield after it."
+        )
+
+
+_frozen: list[nn.Module] = []  # networks that are inside `frozen` now
 
 
 @contextmanager
 def frozen(net: nn.Module) -> Iterator[None]:
-    """Runs a network without recording weight gradients; gradients still pass through to its input."""
+    """Runs a network without recording gradients of its weights; gradients still reach its input.
+
+    Never yield inside the block: with micro-batches, the steps would restore each other's flags. `phases` refuses that.
+    """
     flags = [p.requires_grad for p in net.parameters()]
     net.requires_grad_(False)
+    _frozen.append(net)
     try:
         yield
     finally:
+        _frozen.remove(net)
         for p, flag in zip(net.parameters(), flags, strict=True):
             p.requires_grad_(flag)
+
+
+def detached(logs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Detaches scalars from their graphs, for `Update.logs`."""
+    return {name: value.detach() for name, value in logs.items()}
+
+
+def of_mean(f: Callable[[Tensor], Tensor], h: Tensor) -> Step:
+    """f(mean of h over the global batch), with its exact value and gradient under micro-batches and processes; use with
+    `yield from`.
+
+    Args:
+        f: differentiable, of a tensor of h's shape to a scalar.
+        h: the micro-batch's own mean of any quantity.
+
+    Returns:
+        A scalar to add to a loss: its value is f(mean), and its gradient is this micro-batch's share of the gradient of
+            f(mean).
+    """
+    mean = (yield Mean(h)).detach().requires_grad_()
+    with torch.enable_grad():
+        value = f(mean)
+        (slope,) = torch.autograd.grad(value, mean)
+    return value.detach() + (slope * (h - h.detach())).sum()

@@ -1,45 +1,51 @@
-"""Where a number comes from: commit, versions and machine."""
+"""Where a number comes from: commit, versions and device."""
 
 import platform
 import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genzoo import __version__
+
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("genzoo", "torch", "torchvision", "accelerate", "diffusers", "timm", "datasets", "clean-fid")
+PACKAGES = ("torch", "torchvision", "accelerate", "diffusers", "timm", "datasets", "clean-fid")
 
 
 @cache
 def commit() -> str:
-    """The commit of the checkout that genzoo runs from, `-dirty` when it is changed; else the installed version."""
+    """Returns the commit of the checkout that genzoo runs from (`-dirty` if it has changes), or `genzoo VERSION`."""
     root = Path(__file__).parents[1]
     if (root / ".git").exists():
         command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
         try:
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):  # no git, or a checkout of somebody else's
+        except (
+            OSError,
+            subprocess.CalledProcessError,
+        ):  # git is not installed, or the checkout belongs to another user
             pass
-    return f"genzoo {version('genzoo')}"
+    return f"genzoo {__version__}"
 
 
 @cache
 def versions() -> dict[str, str]:
-    """The versions that a result may depend on."""
-    found = {"python": platform.python_version()}
+    """Returns the versions that a result may depend on: of Python and of the installed PACKAGES."""
+    installed = {"python": platform.python_version(), "genzoo": __version__}
     for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            installed[package] = version(package)
+    return installed
 
 
 def device_name(device: "torch.device") -> str:
-    """A device in words: `NVIDIA H200`, or `cpu, 2 threads`."""
+    """Returns a device's name: `NVIDIA H200`, or `cpu, 2 threads`."""
     import torch
 
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"

@@ -1,15 +1,19 @@
-"""Options as text: `section.field=value`, typed by the field's annotation; unknown ones are refused with a suggestion."""
+"""Options as text: `section.field=value`, typed by the field's annotation; unknown ones are refused with a
+suggestion.
+"""
 
 import dataclasses
 import json
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from genzoo.errors import UsageError, suggest
+from genzoo.errors import UsageError, did_you_mean
+
+T = TypeVar("T")
 
 
 def parse_setting(text: str, classes: Mapping[str, type]) -> tuple[str, str, Any]:
@@ -19,7 +23,7 @@ def parse_setting(text: str, classes: Mapping[str, type]) -> tuple[str, str, Any
     if not equals or not dot or not field:
         raise UsageError(f"--set {text!r} is not section.field=value, as in --set train.lr=1e-4.")
     if section not in classes:
-        raise UsageError(f"Unknown section {section!r} in --set {key}.{suggest(section, classes)}")
+        raise UsageError(f"Unknown section {section!r} in --set {key}.{did_you_mean(section, classes)}")
     name, _, entry = field.partition(".")
     hint = known(section, name, classes[section])
     if entry:
@@ -49,9 +53,25 @@ def _validate(key: str, adapter: TypeAdapter, readings: Sequence[Any], cls: type
         except ValidationError as error:
             errors.append(error.errors()[0]["msg"])
     kind, default = next((kind, default) for field, kind, default, _ in fields(cls) if field == name)
-    raise UsageError(
-        f"{key}={readings[-2] if len(readings) > 1 else readings[0]}: {lower(errors[0])}; it is {kind}, default {show(default)}."
-    )
+    given = readings[-2] if len(readings) > 1 else readings[0]
+    raise UsageError(f"{key}={given}: {lower(errors[0])}; it is {kind}, default {show(default)}.")
+
+
+def validated(section: str, cls: type[T], values: Mapping[str, Any]) -> T:
+    """Makes a configuration of a section's values by field.
+
+    Raises:
+        UsageError: unknown field (with a suggestion), or a value that its field does not take.
+    """
+    for field in values:
+        known(section, field, cls)
+    try:
+        return TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(
+            f"{section}.{'.'.join(map(str, first['loc']))}: {lower(first['msg'])} (got {first['input']!r})."
+        ) from error
 
 
 def show(value: Any) -> str:
@@ -62,6 +82,7 @@ def show(value: Any) -> str:
 
 
 def lower(message: str) -> str:
+    """Returns pydantic's message for the middle of a sentence."""
     return message.removeprefix("Value error, ")[:1].lower() + message.removeprefix("Value error, ")[1:]
 
 
@@ -69,7 +90,9 @@ def known(section: str, field: str, cls: type) -> Any:
     """Returns the field's annotation, or refuses an unknown field with a suggestion."""
     hints = typing.get_type_hints(cls, include_extras=True)
     if field not in hints:
-        raise UsageError(f"Unknown option {section}.{field}.{suggest(field, hints)} See `genzoo train MODEL --help`.")
+        raise UsageError(
+            f"Unknown option {section}.{field}.{did_you_mean(field, hints)} See `genzoo train MODEL --help`."
+        )
     return hints[field]
 
 
@@ -81,7 +104,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     if not match or int(match[1]) == 0 or match[2] == "0":
-        raise UsageError(f"{text!r} is no resolution: write 256, or height x width as in 48x64.")
+        raise UsageError(f"{text!r} is not a resolution: write 256, or height x width as in 48x64.")
     return int(match[1]), int(match[2] or match[1])
 
 

@@ -1,12 +1,12 @@
-"""What a model, a preset and a run are: frozen dataclasses, typed by their annotations and checked by pydantic.
+"""Models, presets and runs as frozen dataclasses, typed by their annotations and checked by pydantic.
 
-No torch here, so that `genzoo list` and every `--help` answer at once.
+No torch here, so that `genzoo list` and every `--help` are fast.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -14,31 +14,98 @@ from pydantic.dataclasses import dataclass
 from genzoo.duration import Duration
 
 if TYPE_CHECKING:
-    from genzoo.models.autoencoder import Autoencoder
-    from genzoo.objective import Objective
+    from genzoo.models.generative import Generative
+    from genzoo.objective import Objective, Spaces
 
+T = TypeVar("T")
 STRICT = ConfigDict(extra="forbid")  # an unknown key is refused, never ignored
-config = dataclass(frozen=True, kw_only=True, config=STRICT)  # the decorator of every configuration class
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, Field))
+def config(cls: type[T]) -> type[T]:
+    """Decorates a configuration class: a frozen, keyword-only dataclass whose fields pydantic checks by annotation."""
+    return cast(type[T], dataclass(frozen=True, kw_only=True, config=STRICT)(cls))
+
+
+NormPlace = Annotated[
+    Literal["after", "before"],
+    Field(description="second norm of a residual block: after the addition (IntroVAE) or before it (Soft-IntroVAE)"),
+]
 
 
 @config
 class ArchConfig:
-    """The networks: what `genzoo.nn` builds for a data shape."""
+    """The networks: what `genzoo.nn` builds for a data shape.
 
-    encoder: Annotated[str, Field(description="conv | mlp | timm:<name>, any timm trunk by its name")] = "conv"
-    decoder: Annotated[Literal["conv", "mlp"], Field(description="mlp is for points and plain vectors")] = "conv"
-    z_dim: Annotated[int, Field(gt=0, description="latent dimensions")] = 128
+    A model with other defaults or further fields derives its own class, and names it in its `ModelSpec` and as its
+    `arch_class`.
+    """
+
+    encoder: Annotated[str, Field(description="conv | mlp | timm:<name>, any timm trunk | a plugin's backbone")] = (
+        "conv"
+    )
+    decoder: Annotated[str, Field(description="conv | mlp, for points and plain vectors | a plugin's backbone")] = (
+        "conv"
+    )
+    latent: Annotated[
+        Literal["flat", "grid"],
+        Field(description="flat: vectors of z_dim numbers; grid (conv): z_dim channels on the smallest grid"),
+    ] = "flat"
+    z_dim: Annotated[int, Field(gt=0, description="latent dimensions, or channels of a grid")] = 128
     channels: Annotated[
         tuple[Annotated[int, Field(gt=0)], ...],
         Field(min_length=1, description="conv: widths from image to latent; each entry halves the image once"),
     ] = (64, 128, 256)
     hidden: Annotated[tuple[int, ...], Field(description="mlp: hidden widths")] = (256, 256, 256, 256)
     norm: Annotated[Literal["batch", "group", "none"], Field(description="normalisation in the conv stacks")] = "batch"
-    norm_place: Annotated[
-        Literal["after", "before"],
-        Field(description="second norm of a residual block: after the addition (IntroVAE) or before it (Soft-IntroVAE)"),
-    ] = "before"
+    norm_place: NormPlace = "before"
     pretrained: Annotated[bool, Field(description="timm trunks only: start from timm's pretrained weights")] = False
+
+    @property
+    def perceptrons(self) -> bool:
+        """Whether all networks are multi-layer perceptrons."""
+        return self.encoder == self.decoder == "mlp"
+
+    @classmethod
+    def fitted(
+        cls, arch: Mapping[str, Any], shape: tuple[int, ...], made_for: tuple[int, int] | None
+    ) -> tuple[dict[str, Any], str]:
+        """Fits a preset's networks to data other than its own.
+
+        Args:
+            arch: the preset's values by field; fields that it leaves out have their defaults.
+            shape: of one item: (C, H, W) or (D,).
+            made_for: height and width that the preset was made for; None for points.
+
+        Returns:
+            The fields to change, and a note that says why; both empty where nothing is to be changed.
+        """
+        if len(shape) == 1:
+            if arch.get("encoder") == "mlp":
+                return {}, ""
+            return {"encoder": "mlp", "decoder": "mlp", "z_dim": 2}, (
+                "the data are points: multi-layer perceptrons with z_dim 2; the preset's weights were not made for them"
+            )
+        own = tuple(arch.get("channels", cls().channels))
+        channels = own if made_for in (None, shape[1:]) else fit_channels((shape[1], shape[2]), own)
+        if channels == own:
+            return {}, ""
+        return {"channels": channels}, (
+            f"arch.channels {','.join(map(str, channels))} reach a latent grid of 4 to 7 pixels "
+            f"from {shape[1]}x{shape[2]} (ours)"
+        )
+
+
+def fit_channels(size: tuple[int, int], channels: tuple[int, ...]) -> tuple[int, ...]:
+    """Lengthens or shortens a list of widths until the smaller side ends at 4 to 7 pixels, as in the published stacks.
+
+    The published lists grow towards higher resolutions by halving the first width (not below 16); the last widths are
+    dropped first.
+    """
+    depth = max(1, (min(size) // 4).bit_length() - 1)
+    while len(channels) < depth:
+        channels = (max(16, channels[0] // 2), *channels)
+    return channels[:depth]
 
 
 @config
@@ -46,15 +113,33 @@ class DataConfig:
     """The images or points, and how they reach the networks."""
 
     name: Annotated[
-        str, Field(description="short name (see `genzoo list data`), hub id owner/name[:configuration], folder, .parquet, .npy or .npz")
+        str,
+        Field(
+            description="short name (`genzoo list data`), hub id owner/name[:config], folder, .parquet, .npy or .npz"
+        ),
     ] = "toyfaces"
-    size: Annotated[tuple[int, int] | None, Field(description="height, width in pixels; none keeps the dataset's own size")] = None
+    size: Annotated[
+        tuple[int, int] | None, Field(description="height, width in pixels; none keeps the dataset's own size")
+    ] = None
     channels: Annotated[Literal[1, 3], Field(description="1 = grey, 3 = RGB; images are converted")] = 3
     split: Annotated[str, Field(description="split to train on, or a part of one: train[:29000]")] = "train"
     column: Annotated[str | None, Field(description="image column; none finds it")] = None
-    fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="how another aspect ratio is made to fit")] = "crop"
-    precrop: Annotated[int | None, Field(gt=0, description="centre square cut out before resizing, in source pixels (CelebA: 148)")] = None
-    background: Annotated[str, Field(description="colour behind transparent pixels and padding: a name or #rrggbb")] = "white"
+    fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="how another aspect ratio is made to fit")] = (
+        "crop"
+    )
+    precrop: Annotated[
+        int | None, Field(gt=0, description="centre square cut out before resizing, in source pixels (CelebA: 148)")
+    ] = None
+    background: Annotated[str, Field(description="colour behind transparent pixels and padding: a name or #rrggbb")] = (
+        "white"
+    )
+    labels: Annotated[
+        str | None,
+        Field(
+            description="labels that a conditional model is trained on: `label` where the dataset has one kind, else "
+            "the name of one, e.g. hair_style of toyfaces; none = without"
+        ),
+    ] = None
     mirror: Annotated[bool, Field(description="flip half of the images left to right")] = False
     limit: Annotated[int | None, Field(gt=0, description="use only the first n images")] = None
     skip_corrupt: Annotated[bool, Field(description="count unreadable images and go on instead of stopping")] = False
@@ -66,33 +151,67 @@ class TrainConfig:
     """The run: how long, how fast, how precise, what is kept."""
 
     duration: Annotated[Duration, Field(description="images (50k, 2M), epochs (3ep) or steps (2000it)")] = "1M"
-    batch: Annotated[int, Field(gt=0, description="images per optimiser step, over all processes and micro-batches")] = 32
+    batch: Annotated[
+        int, Field(gt=0, description="images per optimizer step, over all processes and micro-batches")
+    ] = 32
     accumulate: Annotated[int, Field(gt=0, description="micro-batches a step is split into, to save memory")] = 1
     checkpointing: Annotated[
-        bool, Field(description="conv networks compute activations again in backward: less memory, more time, same weights")
+        bool,
+        Field(description="conv networks compute activations again in backward: less memory, more time, same weights"),
     ] = False
-    optimizer: Annotated[str, Field(description="adam, or any timm optimiser by name")] = "adam"
+    optimizer: Annotated[str, Field(description="adam, or any timm optimizer by name")] = "adam"
     lr: Annotated[float, Field(gt=0, description="learning rate of every network")] = 2e-4
-    lr_of: Annotated[dict[str, float], Field(description="learning rate of one network: train.lr_of.decoder=1e-4")] = field(
-        default_factory=dict
+    lr_of: Annotated[dict[str, float], Field(description="learning rate of one network: train.lr_of.decoder=1e-4")] = (
+        field(default_factory=dict)
     )
-    betas: Annotated[tuple[float, float], Field(description="moment decays of Adam; other optimisers have their own")] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0, description="weight decay of the optimiser")] = 0.0
-    lr_drops: Annotated[tuple[Duration, ...], Field(description="points of the run at which the rate is multiplied by lr_factor")] = ()
-    lr_factor: Annotated[float, Field(gt=0, le=1, description="factor of each drop")] = 0.1
-    clip: Annotated[float | None, Field(gt=0, description="largest gradient norm of a network; none = no clipping")] = None
+    betas: Annotated[
+        tuple[float, float], Field(description="moment decays of Adam; other optimizers have their own")
+    ] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0, description="weight decay of the optimizer")] = 0.0
+    momentum: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            lt=1,
+            description="momentum of sgd, rmsprop, ...; none: 0 for these two, the optimizer's own elsewhere",
+        ),
+    ] = None
+    lr_schedule: Annotated[
+        Literal["steps", "constant", "cosine", "linear", "exponential"],
+        Field(
+            description="steps: multiplied by lr_factor at each of lr_drops; the last three fall to lr_end at the end"
+        ),
+    ] = "steps"
+    lr_drops: Annotated[
+        tuple[Duration, ...], Field(description="steps: points of the run at which the rate is multiplied by lr_factor")
+    ] = ()
+    lr_factor: Annotated[float, Field(gt=0, le=1, description="steps: factor of each drop")] = 0.1
+    lr_from: Annotated[Duration, Field(description="cosine, linear, exponential: where the decay starts")] = "0"
+    lr_end: Annotated[
+        float, Field(ge=0, le=1, description="cosine, linear, exponential: last rate over the first one")
+    ] = 0.0
+    clip: Annotated[float | None, Field(gt=0, description="largest gradient norm of a network; none = no clipping")] = (
+        None
+    )
     ema: Annotated[float, Field(ge=0, lt=1, description="decay per step of the averaged weights; 0 = none")] = 0.999
     precision: Annotated[
         Literal["fp32", "tf32", "bf16"],
-        Field(description="tf32 rounds products on NVIDIA GPUs; bf16 runs the networks under autocast, losses stay fp32"),
+        Field(
+            description="tf32 rounds products on NVIDIA GPUs; bf16 runs the networks under autocast, losses stay fp32"
+        ),
     ] = "fp32"
     compile: Annotated[
-        bool, Field(description="trace the whole step and compile it: for multi-layer perceptrons, and for GPUs; one process")
+        bool,
+        Field(
+            description="trace the whole step and compile it: for multi-layer perceptrons, and for GPUs; one process"
+        ),
     ] = False
     device: Annotated[Literal["auto", "cpu"], Field(description="auto takes the GPU when there is one")] = "auto"
     seed: Annotated[int, Field(ge=0, description="seed of weights, data order, augmentation and noise")] = 0
     log_every: Annotated[int, Field(gt=0, description="steps between log lines")] = 10
-    snapshot_every: Annotated[Duration, Field(description="pictures, curves, score and checkpoint: a share (5%) or a duration")] = "5%"
+    snapshot_every: Annotated[
+        Duration, Field(description="pictures, curves, score and checkpoint: a share (5%) or a duration")
+    ] = "5%"
     snapshot_minutes: Annotated[float, Field(gt=0, description="at least one snapshot in so many minutes")] = 10
     keep: Annotated[int, Field(gt=0, description="newest checkpoints kept; the best weights stay in best/ besides")] = 2
     recover: Annotated[
@@ -100,12 +219,13 @@ class TrainConfig:
         Field(
             ge=0,
             le=3,
-            description="rungs that are tried on a broken step before the run stops: 1 redraw, 2 halve the rate, 3 clip; 0 = stop",
+            description="remedies for a broken step before a run stops: 1 redraw, 2 halve the rate, 3 clip; 0: none",
         ),
     ] = 3
     trackers: Annotated[tuple[str, ...], Field(description="tensorboard, wandb, ... (any of Accelerate's)")] = ()
     workers: Annotated[
-        int | None, Field(ge=0, description="loader processes; none = as many as pay, or the data in the GPU where they fit")
+        int | None,
+        Field(ge=0, description="loader processes; none = as many as pay, or the data in the GPU where they fit"),
     ] = None
 
 
@@ -123,6 +243,17 @@ class Preset:
 
 
 @plain_dataclass(frozen=True, kw_only=True)
+class PublishedProtocol:
+    """How a paper's code computes a score where that differs from genzoo; an ending of a protocol's name selects it."""
+
+    word: str  # what the names of the protocols begin with that may have the ending: `fid`
+    extractor: str  # see genzoo.evaluation.extractors
+    extractor_mode: Literal["eval", "train"] = "eval"
+    batchnorm: Literal["ema", "batch", "recalibrate"] = "ema"  # of the model
+    note: str  # a sentence for reports: what differs, and what the score can be compared with
+
+
+@plain_dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """One plugin: what the registry needs to know about a model before it is used."""
 
@@ -132,10 +263,13 @@ class ModelSpec:
     config: type  # the objective's configuration class
     presets: Mapping[str, Preset]
     default_preset: str  # what the bare model name and no `--res` mean
-    model: Callable[[], type["Autoencoder"]]  # imported on first use
-    objective: Callable[[Any, tuple[int, ...], int], "Objective"]  # (its config, data shape, z_dim)
-    arch: Mapping[str, Any] = field(default_factory=dict)  # this model's network defaults
-    # For `genzoo suggest`: (variance, in SSE, of the finest detail that should be learnt; data shape) -> {option: (value as text, reason)}.
+    model: Callable[[], type["Generative"]]  # imported on first use
+    objective: Callable[[Any, "Spaces"], "Objective"]  # (its config, shapes and prior)
+    arch: type[ArchConfig] = ArchConfig  # the class of its network settings, with its own defaults and rules
+    memory_savers: tuple[str, ...] = ()  # options of the objective that save memory, e.g. `objective.recompute`
+    warmup: Callable[[Any], str] = lambda config: "0"  # its config -> Duration before adversarial training starts
+    protocols: Mapping[str, PublishedProtocol] = field(default_factory=dict)  # by ending: `sintrovae2021`
+    # For `genzoo suggest`: (variance, in SSE, of the finest detail to learn; data shape) -> {option: (text, reason)}
     suggested: Callable[[float, tuple[int, ...]], Mapping[str, tuple[str, str]]] = lambda detail, shape: {}
 
 

@@ -1,24 +1,79 @@
 """Tests see no network, no user cache and no user runs."""
 
+import inspect
 import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every child process would compile torch and diffusers again: 10 s each
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every child process would compile torch and diffusers: 10 s each
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # the tests of several files share the cores
 
 import pytest
 import torch
+from helpers import CLASSIFIER_IMAGES, ROOT
+from warm import Command, Warm
 
-ROOT = Path(__file__).resolve().parent.parent
-REAL_DATA = ROOT.parent / "shared" / "data"  # real images beside the checkout; tests that need them skip where they are absent
+from genzoo import list_models
+
+FAST = {"test_architecture", "test_density2d", "test_nn", "test_objectives", "test_protocols"}  # modules
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests that are `fast` by their module, and those that start a `process` through a fixture.
+
+    A test that names a built-in model which is not installed is skipped.
+    """
+    missing = {"vae", "introvae", "softintrovae"} - set(list_models())
+    for item in items:
+        if item.path.stem in FAST:
+            item.add_marker("fast")
+        if "warm" in getattr(item, "fixturenames", ()):
+            item.add_marker("process")
+        if missing and (names := missing & set(re.findall(r"\w+", f"{item.nodeid} {_source(item)}"))):
+            item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(names)}"))
+
+
+def _source(item: pytest.Item) -> str:
+    return inspect.getsource(item.function) if isinstance(item, pytest.Function) else ""
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory):
-    """One decoded cache for the whole session, thrown away afterwards; child processes use it too."""
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One decoded cache for the whole session, deleted afterwards; child processes use it too."""
     os.environ["GENZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("inductor"))  # torch's own may be damaged
+
+
+@pytest.fixture(scope="session")
+def warm(own_cache: None) -> Iterator[Warm]:
+    """An interpreter with torch and genzoo imported, that commands are forked from."""
+    server = Warm(ROOT)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def genzoo_process(warm: Warm) -> Iterator[Callable[..., Command]]:
+    """`genzoo_process(args, cwd=, env=)` starts `genzoo ARGS` in a process of its own; the test's end kills it."""
+    started: list[Command] = []
+
+    def start(args: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Command:
+        started.append(warm.start(args, cwd, env))
+        return started[-1]
+
+    yield start
+    for command in started:
+        command.kill()
+
+
+@pytest.fixture
+def genzoo_command(genzoo_process: Callable[..., Command]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`genzoo_command(args, cwd=, env=)` runs `genzoo ARGS` in a process of its own and waits for its end."""
+    return lambda *args, **options: genzoo_process(*args, **options).completed()
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +85,15 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-CLASSIFIER_IMAGES = 150 * 128  # seen by the tests' classifier of digits: 150 steps
-
-
 @pytest.fixture(scope="session")
 def digits_classifier(own_cache: None) -> Path:
     """A quickly trained classifier of digits in the session's cache: its folder."""
-    from genzoo.metrics.classifier import train_classifier
+    from genzoo.evaluation.classifier import train_classifier
     from genzoo.spec import DataConfig
 
-    return train_classifier(DataConfig(name="digits", size=(8, 8), channels=1), images=CLASSIFIER_IMAGES, progress=False)
+    return train_classifier(
+        DataConfig(name="digits", size=(8, 8), channels=1), images=CLASSIFIER_IMAGES, progress=False
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -51,23 +105,3 @@ def clean_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(True)
-
-
-TINY = (
-    "arch.channels=4,8",
-    "arch.z_dim=4",
-    "train.batch=8",
-    "train.duration=96",
-    "data.limit=64",
-    "data.size=16x16",
-    "train.ema=0.9",
-    "train.snapshot_every=50%",
-)
-
-
-def tiny_run(model: str = "introvae", *settings: str):
-    """A run of 12 steps on 16x16 faces: seconds."""
-    from genzoo import resolve
-
-    warmup = () if model.startswith("vae") else ("objective.warmup=2it",)
-    return resolve(model, settings=[*TINY, *warmup, *settings])

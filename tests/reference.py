@@ -1,7 +1,7 @@
 """Straight-line transcriptions of the training steps, as naive as possible: what the objectives are compared with.
 
-Nothing here is shared with genzoo. One function per algorithm does one full iteration with two Adam optimisers and returns the values of
-its curves. Images x: [N, ...], noise: [N, Z]; an encoder returns (mu, logvar): [N, Z] each.
+Nothing here is shared with genzoo. One function per algorithm does one full iteration with two Adam optimisers and
+returns the values of its curves. Images x: [N, ...], noise: [N, Z]; an encoder returns (mu, logvar): [N, Z] each.
 """
 
 import copy
@@ -45,10 +45,11 @@ def plus(value: Tensor) -> Tensor:
 
 
 def decode_again(dec: nn.Module, z: Tensor, counted: bool) -> Tensor:
-    """Decodes z a second time, because autograd refuses the graph of the first time once the encoder has been stepped in place.
+    """Decodes z a second time, because autograd refuses the graph of the first time once the encoder has been stepped
+    in place.
 
-    The images are the same, as the decoder has not moved. The algorithm decodes once, so BatchNorm's running statistics must not see the
-    second time: it works on copies of the buffers, unless `counted` (for forms that do decode twice).
+    The images are the same, as the decoder has not moved. The algorithm decodes once, so BatchNorm's running statistics
+    must not see the second time: it works on copies of the buffers, unless `counted` (for forms that do decode twice).
     """
     if counted:
         return dec(z)
@@ -80,9 +81,20 @@ def vae(p: Players, x: Tensor, eps: Tensor, *, kl_weight: float, rec_weight: flo
 
 
 def introvae_paper(
-    p: Players, x: Tensor, eps: Tensor, z_p: Tensor, *, m: float, alpha: float, alpha_decoder: float, beta: float, twice: bool
+    p: Players,
+    x: Tensor,
+    eps: Tensor,
+    z_p: Tensor,
+    *,
+    m: float,
+    alpha: float,
+    alpha_decoder: float,
+    beta: float,
+    twice: bool,
 ) -> dict[str, float]:
-    """Algorithm 1 of Huang et al. 2018, line by line (one alpha in the paper); `twice` decodes again for the decoder's step."""
+    """Algorithm 1 of Huang et al. 2018, line by line (one alpha in the paper); `twice` decodes again for the decoder's
+    step.
+    """
     mu, logvar = p.enc(x)  # line 4
     z = sample(mu, logvar, eps)
     x_r = p.dec(z)  # 6
@@ -96,8 +108,14 @@ def introvae_paper(
     l_e.backward()
     p.opt_e.step()  # 10
     curves = floats(
-        loss_encoder=l_e, kl_real=kl(mu, logvar).mean(), kl_reconstruction=kl(*z_r).mean(), kl_sample=kl(*z_pp).mean(), error_sse=2 * l_ae
-    ) | floats(hinge_active=torch.cat([kl(*z_r) < m, kl(*z_pp) < m]).double().mean(), spread_real=deviation(kl(mu, logvar)))
+        loss_encoder=l_e,
+        kl_real=kl(mu, logvar).mean(),
+        kl_reconstruction=kl(*z_r).mean(),
+        kl_sample=kl(*z_pp).mean(),
+        error_sse=2 * l_ae,
+    ) | floats(
+        hinge_active=torch.cat([kl(*z_r) < m, kl(*z_pp) < m]).double().mean(), spread_real=deviation(kl(mu, logvar))
+    )
 
     x_r = decode_again(p.dec, z.detach(), twice)
     x_p = decode_again(p.dec, z_p, twice)
@@ -113,9 +131,20 @@ def introvae_paper(
 
 
 def introvae_official(
-    p: Players, x: Tensor, eps: Tensor, z_p: Tensor, *, m: float, alpha: float, alpha_decoder: float, beta: float, twice: bool
+    p: Players,
+    x: Tensor,
+    eps: Tensor,
+    z_p: Tensor,
+    *,
+    m: float,
+    alpha: float,
+    alpha_decoder: float,
+    beta: float,
+    twice: bool,
 ) -> dict[str, float]:
-    """As the authors' code differs from the paper: hinge on the mean of the batch, SSE without 1/2, an alpha for each network."""
+    """As the authors' code differs from the paper: hinge on the mean of the batch, SSE without 1/2, an alpha for each
+    network.
+    """
     mu, logvar = p.enc(x)
     z = sample(mu, logvar, eps)
     x_r = p.dec(z)
@@ -129,7 +158,9 @@ def introvae_official(
     loss_e.backward()
     p.opt_e.step()
     curves = floats(loss_encoder=loss_e, kl_real=kl_real, kl_reconstruction=kl_r, kl_sample=kl_p, error_sse=error)
-    curves |= floats(hinge_active=torch.stack([kl_r < m, kl_p < m]).double().mean(), spread_real=deviation(kl(mu, logvar)))
+    curves |= floats(
+        hinge_active=torch.stack([kl_r < m, kl_p < m]).double().mean(), spread_real=deviation(kl(mu, logvar))
+    )
 
     x_r = decode_again(p.dec, z.detach(), twice)
     x_p = decode_again(p.dec, z_p, twice)
@@ -172,7 +203,11 @@ def softintrovae_official(
     loss_e.backward()
     p.opt_e.step()
     curves = floats(
-        loss_encoder=loss_e, kl_real=kl_real, spread_real=deviation(kl(mu, logvar)), error_sse=error, expelbo_sample=expelbo_fake
+        loss_encoder=loss_e,
+        kl_real=kl_real,
+        spread_real=deviation(kl(mu, logvar)),
+        error_sse=error,
+        expelbo_sample=expelbo_fake,
     )
 
     p.enc.requires_grad_(False)
@@ -202,7 +237,9 @@ def softintrovae_paper(
     p: Players, x: Tensor, eps: Tensor, z_f: Tensor, eps_e: Tensor, eps_d: Tensor,
     *, s: float, b_kl: float, b_rec: float, b_neg: float, gamma_r: float, twice: bool,
 ) -> dict[str, float]:  # fmt: skip
-    """The paper's algorithm: samples of the prior are the only generated images. eps_e, eps_d: noise of the sample in each phase."""
+    """The paper's algorithm: samples of the prior are the only generated images. eps_e, eps_d: noise of the sample in
+    each phase.
+    """
     fake = p.dec(z_f)
     mu, logvar = p.enc(x)
     z = sample(mu, logvar, eps)
@@ -216,7 +253,13 @@ def softintrovae_paper(
     p.opt_e.zero_grad()
     loss_e.backward()
     p.opt_e.step()
-    curves = floats(loss_encoder=loss_e, kl_real=kl_real, spread_real=deviation(kl(mu, logvar)), error_sse=error, expelbo_sample=expelbo)
+    curves = floats(
+        loss_encoder=loss_e,
+        kl_real=kl_real,
+        spread_real=deviation(kl(mu, logvar)),
+        error_sse=error,
+        expelbo_sample=expelbo,
+    )
 
     fake = decode_again(p.dec, z_f, twice)
     rec = decode_again(p.dec, z.detach(), twice)
@@ -231,7 +274,8 @@ def softintrovae_paper(
     return curves | floats(loss_decoder=loss_d, kl_sample=kl_fake)
 
 
-# What public implementations got wrong. With mistake=None these are the right steps again, so a difference is the mistake's.
+# What public implementations got wrong. With mistake=None these are the right steps again, so a difference is the
+# mistake's.
 
 INTROVAE_MISTAKES = (
     "KL summed over the batch against a per-image margin",
@@ -246,7 +290,9 @@ INTROVAE_MISTAKES = (
 )
 
 
-def introvae_mistaken(p: Players, x: Tensor, eps: Tensor, z_p: Tensor, *, m: float, alpha: float, beta: float, mistake: str | None) -> None:
+def introvae_mistaken(
+    p: Players, x: Tensor, eps: Tensor, z_p: Tensor, *, m: float, alpha: float, beta: float, mistake: str | None
+) -> None:
     """Algorithm 1 with one of INTROVAE_MISTAKES."""
     assert mistake is None or mistake in INTROVAE_MISTAKES, mistake
     score = (lambda mu, logvar: -kl(mu, logvar)) if mistake == "sign of Eq. 9 as printed" else kl
@@ -259,7 +305,9 @@ def introvae_mistaken(p: Players, x: Tensor, eps: Tensor, z_p: Tensor, *, m: flo
     if mistake == "KL summed over the batch against a per-image margin":
         kl_r, kl_p = kl_r.sum(), kl_p.sum()
     hinge_r, hinge_p = plus(m - kl_r).mean(), plus(m - kl_p).mean()
-    adversarial = alpha * hinge_r + hinge_p if mistake == "alpha on one of the two hinges" else alpha * (hinge_r + hinge_p)
+    adversarial = (
+        alpha * hinge_r + hinge_p if mistake == "alpha on one of the two hinges" else alpha * (hinge_r + hinge_p)
+    )
     loss_e = score(mu, logvar).mean() + adversarial + beta * half * squared_error(x, x_r).mean()
     before = copy.deepcopy(p.enc)
     p.opt_e.zero_grad()
@@ -285,8 +333,9 @@ def introvae_one_adam(
     enc: nn.Module, dec: nn.Module, opt: torch.optim.Adam, x: Tensor, eps: Tensor, z_p: Tensor,
     *, m: float, alpha: float, beta: float, set_to_none: bool,
 ) -> float:  # fmt: skip
-    """Algorithm 1 with one Adam for both networks, each frozen by requires_grad in the other's phase; returns the encoder's largest move in
-    the decoder's phase. Older torch zeroes gradients (set_to_none=False), and a frozen network with a zero gradient moves by momentum.
+    """Algorithm 1 with one Adam for both networks, each frozen by requires_grad in the other's phase; returns the
+    encoder's largest move in the decoder's phase. Older torch zeroes gradients (set_to_none=False), and a frozen
+    network with a zero gradient moves by momentum.
     """
     dec.requires_grad_(False)
     mu, logvar = enc(x)

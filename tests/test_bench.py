@@ -1,10 +1,7 @@
 """Suites are read and refused, cells run in processes of their own, and what is finished is never run again."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -12,18 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from helpers import ROOT, environment
 from PIL import Image
 
 from genzoo.bench.cell import fingerprint
+from genzoo.bench.lines import Failure, FinishedCell
 from genzoo.bench.report import check_report
 from genzoo.bench.results import read_results
 from genzoo.bench.runner import Results, folder_of, missing, obstacle, outcome
 from genzoo.bench.suites import get_suite, list_suites
 from genzoo.cli import main
-from genzoo.data.points import EXTENT
+from genzoo.data.embedded.points import EXTENT
 from genzoo.errors import UsageError
-from genzoo.metrics.protocols import get_protocol
+from genzoo.evaluation.protocols import get_protocol
 
 PICTURES = """
 title = "Pictures"
@@ -56,8 +54,6 @@ cost = "an hour"
 [[columns]]
 protocol = "rec50_test"
 value = "sse"
-title = "SSE"
-better = "lower"
 """
 
 POINTS = """
@@ -117,7 +113,10 @@ def test_a_built_in_suite_is_whole(name):
         assert cell.name == Path(cell.name).name and not set(cell.name) - set(ALLOWED) and not cell.name.startswith(".")
         config = cell.config()
         assert config.model == cell.model and config.train.seed == cell.seed
-        assert cell.metrics and all((get_protocol(metric).metric == "density2d") == (config.data.name in EXTENT) for metric in cell.metrics)
+        assert cell.metrics and all(
+            get_protocol(metric).metric.inputs.kind in (None, "points" if config.data.name in EXTENT else "images")
+            for metric in cell.metrics
+        )
     measured = {(metric, value) for cell in cells for metric in cell.metrics for value in get_protocol(metric).values}
     assert {(column.protocol, column.value) for column in spec.columns} <= measured
     assert spec.columns
@@ -133,7 +132,9 @@ def test_the_built_in_suites():
     assert set(list_suites()) >= {"quick", "2d", "losses", "ablation", "table1", "table2"}
     points = get_suite("2d")[1]
     assert {row.label for row in points.rows} == {"vae", "introvae", "softintrovae"}
-    assert {data.name for data in points.data} == {"8gaussians", "2spirals", "checkerboard", "rings"} and len(points.seeds) >= 3
+    assert {data.name for data in points.data} == {"8gaussians", "2spirals", "checkerboard", "rings"} and len(
+        points.seeds
+    ) >= 3
 
 
 def test_cells_come_seed_by_seed_with_later_settings_last():
@@ -141,7 +142,12 @@ def test_cells_come_seed_by_seed_with_later_settings_last():
     assert [cell.seed for cell in cells] == [4] * 6 + [7] * 6
     introvae = next(cell for cell in cells if cell.name == "introvae-digits-s4")
     config = introvae.config()
-    assert (config.model, config.data.name, config.train.seed, config.train.duration) == ("introvae.toyfaces32", "digits", 4, "500")
+    assert (config.model, config.data.name, config.train.seed, config.train.duration) == (
+        "introvae.toyfaces32",
+        "digits",
+        4,
+        "500",
+    )
     assert config.objective.margin == 20  # this row's on this data
     assert introvae.metrics == ("rec100_test", "elbo100_test", "msssim100_train")
 
@@ -149,17 +155,25 @@ def test_cells_come_seed_by_seed_with_later_settings_last():
 def test_data_may_lie_elsewhere_and_stays_what_it_is(tmp_path):
     _, spec = get_suite("table2")
     named = {cell.data: cell for cell in spec.cells("table2")}
-    placed = {cell.data: cell for cell in spec.cells("table2", places={"celebahq-1024": str(tmp_path), "celeba-128": "./faces"})}
+    placed = {
+        cell.data: cell
+        for cell in spec.cells("table2", paths={"celebahq-1024": str(tmp_path), "celeba-128": "./faces"})
+    }
     assert placed["lsun-256"] == named["lsun-256"]
-    for data, place in (("celebahq-1024", str(tmp_path)), ("celeba-128", "./faces")):  # the second crops its own images: precrop 148
+    for data, place in (
+        ("celebahq-1024", str(tmp_path)),
+        ("celeba-128", "./faces"),
+    ):  # the second crops its own images: precrop 148
         assert placed[data].config().data == replace(named[data].config().data, name=place)
         assert fingerprint(placed[data]) == fingerprint(named[data])
     assert named["celeba-128"].config().data.precrop == 148
-    with pytest.raises(UsageError, match="no data set 'celeba'. Did you mean"):
-        spec.cells("table2", places={"celeba": "x"})
+    with pytest.raises(UsageError, match="no dataset 'celeba'. Did you mean"):
+        spec.cells("table2", paths={"celeba": "x"})
 
 
-@pytest.mark.parametrize(("label", "data"), [("../../x", "a b"), ("é: *?", "128, batch 64"), ("a\\b\n", "c/d"), (".", "~")])
+@pytest.mark.parametrize(
+    ("label", "data"), [("../../x", "a b"), ("é: *?", "128, batch 64"), ("a\\b\n", "c/d"), (".", "~")]
+)
 def test_any_label_gives_a_name_for_a_folder(label, data):
     name = replace(get_suite("quick")[1].cells("quick")[0], label=label, data=data, seed=3).name
     assert not set(name) - set(ALLOWED) and name.endswith("-s3") and name not in (".", "..")
@@ -180,7 +194,7 @@ def test_a_fingerprint_is_of_everything_that_decides():
 @pytest.mark.parametrize(
     ("old", "new", "cure"),
     [
-        ('title = "Pictures"', "title = ", "is no TOML"),
+        ('title = "Pictures"', "title = ", "is not TOML"),
         ('title = "Pictures"', "", "title"),
         ('title = "Pictures"', 'title = "Pictures"\nseed = [0]', "seed"),
         ('label = "vae"', 'labell = "vae"', "labell"),
@@ -191,6 +205,7 @@ def test_a_fingerprint_is_of_everything_that_decides():
         ('rows = ["vae"]', 'rows = ["vea"]', "names a row 'vea'. Did you mean"),
         ('rows = ["vae"]', 'of.vea = ["train.lr=1e-3"]', "names a row 'vea'. Did you mean"),
         ('value = "sse"', 'value = "ssse"', "has no value 'ssse'. Did you mean sse"),
+        ('value = "sse"', 'value = "sse"\nbetter = "lower"', "better"),
         ('model = "vae"', 'model = "vea"', "Did you mean vae"),
         ('preset = "toyfaces32"', 'preset = "toyfaces23"', "Did you mean toyfaces32"),
         ('"train.lr=1e30"', '"train.rl=1e30"', "Did you mean"),
@@ -209,7 +224,7 @@ def test_a_suite_that_makes_no_sense_is_one_line(old, new, cure, capsys):
 def test_a_suite_in_no_text_encoding_is_no_toml(capsys):
     Path("mine.toml").write_bytes(b'title = "\xff\xfe"')
     assert main(["bench", "mine.toml"]) == 2
-    assert "mine.toml is no TOML" in capsys.readouterr().err
+    assert "mine.toml is not TOML" in capsys.readouterr().err
 
 
 # ---- the command
@@ -221,7 +236,7 @@ def test_a_suite_in_no_text_encoding_is_no_toml(capsys):
         (["quik"], "Did you mean quick"),
         (["missing.toml"], "No suite is called 'missing.toml'"),
         (["quick", "--jobs", "0"], "give at least 1"),
-        (["quick", "--cells", "*celeba*"], "no cell of quick is called so"),
+        (["quick", "--cells", "*celeba*"], "no cell of quick matches"),
         (["quick", "--seeds", "0;1"], "--seeds 0,1,2"),
         (["quick", "--seeds", ""], "--seeds 0,1,2"),
         (["quick", "--seeds", "-1"], "train.seed"),
@@ -253,10 +268,12 @@ def test_a_game_that_never_begins_and_protocols_of_other_data_are_obstacles():
     _, spec = get_suite("losses")
     reasons = {cell.label: obstacle(cell, None) for cell in spec.cells("losses", budget="10k") if cell.data == "digits"}
     assert reasons["vae"] is None
-    assert "objective.warmup=15k takes all of train.duration=10k" in reasons["introvae paper"]
+    assert "a warm-up of 15k takes all of train.duration=10k" in reasons["introvae paper"]
     cell = get_suite("2d")[1].cells("2d")[0]
     assert obstacle(cell, None) is None
-    assert "rec50_test is for images, and 8gaussians holds points" in obstacle(replace(cell, metrics=("rec50_test",)), None)
+    assert "rec50_test is for images, and 8gaussians holds points" in obstacle(
+        replace(cell, metrics=("rec50_test",)), None
+    )
     assert "no held-out split for rec50_test" in obstacle(replace(cell, metrics=("rec50_test",)), None)
 
 
@@ -267,11 +284,20 @@ def test_the_papers_tables_name_all_that_is_missing(capsys, monkeypatch, tmp_pat
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     assert main(["bench", "table2", "--out", "out"]) == 2
     err = capsys.readouterr().err
-    for reason in ("needs a GPU", "Inception weights are not here", "--data celebahq-1024=FOLDER", "published: 21 days"):
+    for reason in (
+        "needs a GPU",
+        "Inception weights are not here",
+        "--data celebahq-1024=FOLDER",
+        "published: 21 days",
+    ):
         assert reason in err
     assert main(["bench", "table1", "--list"]) == 0
     text = capsys.readouterr().out
-    assert "introvae-1024-batch-8-s0" in text and "published: 21 days" in text and "cannot run here: it needs a GPU" in text
+    assert (
+        "introvae-1024-batch-8-s0" in text
+        and "published: 21 days" in text
+        and "cannot run here: it needs a GPU" in text
+    )
     assert all(suite in text for suite in list_suites())
 
 
@@ -288,10 +314,10 @@ def test_list_shows_the_cells_and_runs_nothing(capsys):
 
 def test_a_line_cut_short_spoils_no_other(tmp_path):
     results = Results(tmp_path, "mine")
-    results.append([{"kind": "cell", "cell": "a", "label": "a", "data": "d", "fingerprint": "1"}])
+    results.append([FinishedCell(cell="a", label="a", data="d", fingerprint="1")])
     with results.path.open("a") as file:
         file.write('{"kind": "cell", "ce')
-    results.append([{"kind": "cell", "cell": "b", "label": "b", "data": "d", "fingerprint": "2"}])
+    results.append([FinishedCell(cell="b", label="b", data="d", fingerprint="2")])
     assert results.fingerprints() == {"a": "1", "b": "2"}
     assert results.path.read_bytes().endswith(b"}\n")
     read = read_results(results.path)
@@ -301,8 +327,8 @@ def test_a_line_cut_short_spoils_no_other(tmp_path):
 def test_a_process_that_dies_is_a_failure(tmp_path):
     cell = get_suite("quick")[1].cells("quick")[0]
     (line,) = outcome(cell, tmp_path, -9)
-    assert line["kind"] == "failure" and line["cell"] == cell.name and "status -9" in line["reason"]
-    assert outcome(cell, tmp_path, 0)[0]["kind"] == "failure"  # it left nothing
+    assert isinstance(line, Failure) and line.cell == cell.name and "status -9" in line.reason
+    assert isinstance(outcome(cell, tmp_path, 0)[0], Failure)  # it left nothing
 
 
 # ---- cells
@@ -323,9 +349,14 @@ def test_a_failed_cell_is_told_and_the_rest_goes_on(benched):
     found = kinds(out / "results" / "mine.jsonl")
     assert found[:2] == [("suite", ""), ("failure", "vae-gone-s0")]
     assert sorted(found[2:]) == [
-        ("cell", "vae-digits-s0"), ("failure", "too-fast-digits-s0"), ("score", "vae-digits-s0"), ("score", "vae-digits-s0")
-    ]  # fmt: skip
-    reasons = {line["cell"]: line["reason"] for line in lines_of(out / "results" / "mine.jsonl") if line["kind"] == "failure"}
+        ("cell", "vae-digits-s0"),
+        ("failure", "too-fast-digits-s0"),
+        ("score", "vae-digits-s0"),
+        ("score", "vae-digits-s0"),
+    ]
+    reasons = {
+        line["cell"]: line["reason"] for line in lines_of(out / "results" / "mine.jsonl") if line["kind"] == "failure"
+    }
     assert "there is no file or folder" in reasons["vae-gone-s0"]
     assert "phase of step" in reasons["too-fast-digits-s0"] and "\n" not in reasons["too-fast-digits-s0"]
     text = (out / "RESULTS.md").read_text()
@@ -338,8 +369,19 @@ def test_a_finished_cell_leaves_its_numbers_curves_and_pictures(benched):
     scores = {line["protocol"]: line for line in lines if line["kind"] == "score"}
     assert scores.keys() == {"rec50_test", "msssim10_train"}
     score = scores["rec50_test"]
-    assert (score["suite"], score["cell"], score["label"], score["data"], score["seed"]) == ("mine", "vae-digits-s0", "vae", "digits", 0)
-    assert (score["split"], score["images_seen"], score["details"]["n_real"], score["run"]) == ("test", 160, 50, "vae-digits-s0")
+    assert (score["suite"], score["cell"], score["label"], score["data"], score["seed"]) == (
+        "mine",
+        "vae-digits-s0",
+        "vae",
+        "digits",
+        0,
+    )
+    assert (score["split"], score["images_seen"], score["details"]["n_real"], score["run"]) == (
+        "test",
+        160,
+        50,
+        "vae-digits-s0",
+    )
     cell = next(line for line in lines if line["kind"] == "cell")
     assert cell["images_seen"] == 160 and cell["parameters"] > 0 and cell["overrides"]["train.duration"] == "10it"
     assert cell["curves"]["nimg"] == [32, 64, 96, 128, 160]
@@ -348,7 +390,9 @@ def test_a_finished_cell_leaves_its_numbers_curves_and_pictures(benched):
     for picture in cell["pictures"].values():
         with Image.open(out / "results" / picture) as image:
             assert image.width > 8
-    assert {"run.json", "log.jsonl", "model"} <= {path.name for path in (out / "runs" / "mine" / "vae-digits-s0").iterdir()}
+    assert {"run.json", "log.jsonl", "model"} <= {
+        path.name for path in (out / "runs" / "mine" / "vae-digits-s0").iterdir()
+    }
     assert f"{score['values']['sse']:.4g}" in (out / "RESULTS.md").read_text()
     assert "data:image/png;base64" in (out / "report.html").read_text()
 
@@ -356,7 +400,10 @@ def test_a_finished_cell_leaves_its_numbers_curves_and_pictures(benched):
 def test_what_failed_is_still_missing(benched):
     _, file, out = benched
     name, spec = get_suite(file)
-    assert {cell.name for cell in missing(spec.cells(name), Results(out, name))} == {"vae-gone-s0", "too-fast-digits-s0"}
+    assert {cell.name for cell in missing(spec.cells(name), Results(out, name))} == {
+        "vae-gone-s0",
+        "too-fast-digits-s0",
+    }
     assert obstacle(spec.cells(name)[0], None) is None
 
 
@@ -381,12 +428,11 @@ def test_the_report_is_checked_and_written_again(benched, capsys):
     assert main(["bench", "--check", "--out", str(out)]) == 0
 
 
-def test_kill_minus_nine_repeats_nothing(tmp_path, capsys):
-    """A real bench, killed in its second cell with half a line written; the same command finishes, and once more runs nothing."""
+def test_kill_minus_nine_repeats_nothing(tmp_path, capsys, genzoo_process):
+    """A real bench, killed in its second cell within a line; the same command finishes it, and then runs nothing."""
     file, out = suite_file(POINTS), tmp_path / "out"
     command = ["bench", file, "--out", str(out)]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    killed = subprocess.Popen([sys.executable, "-m", "genzoo", *command], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = genzoo_process(command, env=environment())
     results, log = out / "results" / "mine.jsonl", out / "runs" / "mine" / "long-8gaussians-s0" / "log.jsonl"
     deadline = time.monotonic() + 120
     while not (log.exists() and log.stat().st_size) and killed.poll() is None and time.monotonic() < deadline:
@@ -428,7 +474,9 @@ def test_quick_runs_whole(capsys):
     assert main(["bench", "quick", "--seeds", "0", "--jobs", "2", "--out", "bench"]) == 0, capsys.readouterr()
     found = read_results(Path("bench/results/quick.jsonl"))
     assert len(found.cells) == 6 and not found.failures
-    assert found.missing and not any(cell.endswith("-s0") for cell in found.missing)  # what a whole suite would run besides
+    assert found.missing and not any(
+        cell.endswith("-s0") for cell in found.missing
+    )  # what a whole suite would run besides
     for data, value in (("digits", "sse"), ("8gaussians", "jsd")):
         column = next(column for column in found.columns(data) if column.value == value)
         assert all(found.stat(label, data, column).mean > 0 for label in ("vae", "introvae", "softintrovae"))

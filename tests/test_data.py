@@ -1,8 +1,7 @@
-"""The data room: sources, decoding, cache, splits and the errors that name the cure."""
+"""The data room: sources, decoding, cache, splits labels and the errors that name the fix."""
 
 import builtins
 import io
-import json
 import multiprocessing
 import os
 import pickle
@@ -17,11 +16,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from sample_data import cells, folder_of, noise, parquet_of, png, refusal, saved
 from torch.utils.data import DataLoader
 
-from genzoo.data import cache, heldout_split, images, imageset, list_datasets, load_image, open_dataset, points, toyfaces
-from genzoo.data.catalog import EMBEDDED, HUB
-from genzoo.data.images import to_uint8
+from genzoo.data import (
+    cache,
+    decoding,
+    heldout_split,
+    list_datasets,
+    load_image,
+    materialize,
+    open_dataset,
+)
+from genzoo.data.decoding import to_uint8
+from genzoo.data.embedded import points, toyfaces
+from genzoo.data.hub_table import HUB
 from genzoo.errors import UsageError
 from genzoo.spec import DataConfig
 
@@ -40,40 +49,15 @@ def cache_root(tmp_path, monkeypatch):
 def decodes(monkeypatch):
     """Counts the images decoded in this process."""
     counted = []
-    monkeypatch.setattr(images, "read", lambda raw, read=images.read: (counted.append(raw), read(raw))[1])
+    monkeypatch.setattr(decoding, "read", lambda raw, read=decoding.read: (counted.append(raw), read(raw))[1])
     return counted
-
-
-def noise(seed: int, height: int = 8, width: int = 8) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def folder_of(root: Path, count: int = 3, **size: int) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        Image.fromarray(noise(i, **size)).save(root / f"{i}.png")
-    return root
-
-
-def png(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, "PNG")
-    return file.getvalue()
 
 
 def corner(array: np.ndarray) -> tuple[int, ...]:
     return tuple(array[:, 0, 0].tolist())
 
 
-def refusal(name: object, split: str | None = None, **settings) -> str:
-    """The one line with which a dataset is refused."""
-    with pytest.raises(UsageError) as caught:
-        open_dataset(DataConfig(name=str(name), **settings), split).batch([0])
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-# --- decoding: each mode that Pillow opens ---------------------------------------------------------------------------------
+# --- decoding: each mode that Pillow opens --------------------------------------------------------------------------
 
 
 def test_native_size_is_pixel_exact():
@@ -87,14 +71,14 @@ def test_grey_is_the_luma_and_rgb_of_grey_repeats():
     assert corner(to_uint8(Image.new("L", (2, 2), 77), None, 3)) == (77, 77, 77)
 
 
-def test_alpha_is_composed_over_the_background():
+def test_alpha_is_composited_over_the_background():
     half = Image.new("RGBA", (4, 4), (255, 0, 0, 128))
     assert corner(to_uint8(half, None, 3, background="white")) == (255, 127, 127)
     assert corner(to_uint8(half, None, 3, background="#000000")) == (128, 0, 0)
     assert corner(to_uint8(Image.new("LA", (4, 4), (9, 0)), None, 1, background="white")) == (255,)
 
 
-def test_alpha_is_composed_before_resizing():
+def test_alpha_is_composited_before_resizing():
     """Else the invisible colour of transparent pixels (here black) bleeds into the edges."""
     layer = np.zeros((8, 8, 4), np.uint8)
     layer[:, 4:] = (255, 255, 255, 255)
@@ -107,7 +91,7 @@ def test_palette_with_a_transparent_entry():
     image.putpixel((1, 0), 1)
     file = io.BytesIO()
     image.save(file, "PNG", transparency=0)
-    pixels = to_uint8(images.read(file.getvalue()), None, 3, background="red")
+    pixels = to_uint8(decoding.read(file.getvalue()), None, 3, background="red")
     assert corner(pixels) == RED and tuple(pixels[:, 0, 1]) == GREEN
 
 
@@ -116,7 +100,7 @@ def test_16_bits_are_rescaled_not_clipped(kind):
     values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     file = io.BytesIO()
     Image.fromarray(values).save(file, kind)
-    assert np.array_equal(to_uint8(images.read(file.getvalue()), None, 1)[0], np.rint(values / 257))
+    assert np.array_equal(to_uint8(decoding.read(file.getvalue()), None, 1)[0], np.rint(values / 257))
 
 
 def test_32_bit_modes():
@@ -128,7 +112,8 @@ def test_32_bit_modes():
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "expected"), [("CMYK", (255, 0, 0, 0), (0, 255, 255)), ("1", 1, WHITE), ("HSV", (0, 255, 255), RED)]
+    ("mode", "colour", "expected"),
+    [("CMYK", (255, 0, 0, 0), (0, 255, 255)), ("1", 1, WHITE), ("HSV", (0, 255, 255), RED)],
 )
 def test_other_colour_spaces(mode, colour, expected):
     assert corner(to_uint8(Image.new(mode, (2, 2), colour), None, 3)) == expected
@@ -142,7 +127,7 @@ def test_exif_orientation_is_honoured():
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
     file = io.BytesIO()
     upright.save(file, "PNG", exif=exif)
-    pixels = to_uint8(images.read(file.getvalue()), None, 3)
+    pixels = to_uint8(decoding.read(file.getvalue()), None, 3)
     assert pixels.shape == (3, 4, 2) and tuple(pixels[:, 0, 1]) == RED
 
 
@@ -172,15 +157,15 @@ def test_resizing_is_antialiased():
     assert abs(small - 127.5).max() < 16
 
 
-# --- folders ---------------------------------------------------------------------------------------------------------------
+# --- folders --------------------------------------------------------------------------------------------------------
 
 
 def test_folder_is_read_in_natural_order(tmp_path):
     folder_of(tmp_path / "faces", 12)
     (tmp_path / "faces" / ".hidden.png").write_bytes(b"")
-    (tmp_path / "faces" / "notes.txt").write_text("no image")
+    (tmp_path / "faces" / "notes.txt").write_text("no image", encoding="utf-8")
     data = open_dataset(DataConfig(name=str(tmp_path / "faces")))
-    assert (data.size, len(data), data.shape, data.cached, data.labels()) == (12, 12, (3, 8, 8), True, None)
+    assert (data.size, len(data), data.shape, data.cached, data.labels()) == (12, 12, (3, 8, 8), True, {})
     batch = data.batch([10, 2])
     assert batch.dtype == torch.uint8
     assert np.array_equal(batch.numpy(), np.stack([noise(10), noise(2)]).transpose(0, 3, 1, 2))
@@ -192,7 +177,7 @@ def test_split_and_class_folders(tmp_path):
         for label in ("cat", "dog"):
             folder_of(tmp_path / split / label, count)
     config = DataConfig(name=str(tmp_path))
-    assert open_dataset(config).labels().tolist() == [0, 0, 0, 1, 1, 1]
+    assert open_dataset(config).labels()["label"].tolist() == [0, 0, 0, 1, 1, 1]
     assert heldout_split(config) == "test" and open_dataset(config, "test").size == 4
     assert "it has train, test" in refusal(tmp_path, "validation")
 
@@ -210,14 +195,14 @@ def test_parts_of_a_split(tmp_path):
     train, test = open_dataset(config), open_dataset(config, heldout_split(config))
     assert (train.size, test.size) == (3, 2) and torch.equal(test[0], torch.from_numpy(noise(3).transpose(2, 0, 1)))
     assert train.fingerprint != test.fingerprint
-    assert "none of them" in refusal(tmp_path, "train[5:]") and "is no split" in refusal(tmp_path, "train[3")
+    assert "none of them" in refusal(tmp_path, "train[5:]") and "is not a split" in refusal(tmp_path, "train[3")
 
 
 def test_what_is_no_folder_of_images(tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "x.txt").write_text("text")
+    (tmp_path / "x.txt").write_text("text", encoding="utf-8")
     assert "no images" in refusal(tmp_path / "empty")
-    assert "is no dataset" in refusal(tmp_path / "x.txt")
+    assert "is not a dataset" in refusal(tmp_path / "x.txt")
     assert "no file or folder" in refusal(tmp_path / "missing")
     assert "no file or folder" in refusal("./missing") and "no file or folder" in refusal("~/missing-genzoo")
 
@@ -230,7 +215,7 @@ def test_sizes_that_differ_need_a_size(tmp_path):
     assert open_dataset(DataConfig(name=str(tmp_path), size=(4, 4))).shape == (3, 4, 4)
 
 
-# --- corrupt files ---------------------------------------------------------------------------------------------------------
+# --- corrupt files --------------------------------------------------------------------------------------------------
 
 
 def truncated_jpeg() -> bytes:
@@ -239,7 +224,12 @@ def truncated_jpeg() -> bytes:
     return file.getvalue()[:1000]
 
 
-BROKEN = {"truncated": truncated_jpeg(), "empty": b"", "text": b"this is no image", "half_png": png(noise(0, 64, 64))[:2000]}
+BROKEN = {
+    "truncated": truncated_jpeg(),
+    "empty": b"",
+    "text": b"this is not an image",
+    "half_png": png(noise(0, 64, 64))[:2000],
+}
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -252,7 +242,7 @@ def test_corrupt_file_is_named_or_skipped(tmp_path, kind):
         data = open_dataset(DataConfig(name=str(tmp_path), skip_corrupt=True))
     assert data.size == 2 and len(data.skipped) == 1 and "1.png" in data.skipped[0]
     assert torch.equal(data[1], torch.from_numpy(noise(2).transpose(2, 0, 1)))
-    with pytest.warns(UserWarning, match="1 unreadable"):  # told again when the cache is opened
+    with pytest.warns(UserWarning, match="1 unreadable"):  # repeated when the cache is opened
         assert open_dataset(DataConfig(name=str(tmp_path), skip_corrupt=True)).skipped == data.skipped
 
 
@@ -271,23 +261,11 @@ def test_labels_follow_skipped_images(tmp_path):
     (tmp_path / "a" / "0.png").write_bytes(b"")
     for settings in ({"cache": True}, {"cache": False}):
         with pytest.warns(UserWarning):
-            assert open_dataset(DataConfig(name=str(tmp_path), skip_corrupt=True, **settings)).labels().tolist() == [0, 1, 1]
+            data = open_dataset(DataConfig(name=str(tmp_path), skip_corrupt=True, **settings))
+        assert data.labels()["label"].tolist() == [0, 1, 1] and data.classes("label") == ("a", "b")
 
 
-# --- parquet ---------------------------------------------------------------------------------------------------------------
-
-CLASSES = {"info": {"features": {"picture": {"_type": "Image"}, "kind": {"_type": "ClassLabel", "names": ["a", "b"]}}}}
-
-
-def parquet_of(path: Path, cells: list, rows: int = 2, column: str = "picture", marks: dict = CLASSES) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table({column: cells, "kind": pa.array(range(len(cells)), pa.int64())})
-    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(marks)}), path, row_group_size=rows)
-    return path
-
-
-def cells(*seeds: int) -> list[dict]:
-    return [{"bytes": png(noise(seed)), "path": None} for seed in seeds]
+# --- parquet --------------------------------------------------------------------------------------------------------
 
 
 def test_parquet_folder_with_shards(tmp_path, monkeypatch):
@@ -298,14 +276,14 @@ def test_parquet_folder_with_shards(tmp_path, monkeypatch):
     parquet_of(tmp_path / "data" / "test-00000-of-00001.parquet", cells(6))
     config = DataConfig(name=str(tmp_path), cache=False)
     data = open_dataset(config)
-    assert data.size == 5 and data.labels().tolist() == [0, 1, 2, 0, 1] and heldout_split(config) == "test"
+    assert data.size == 5 and data.labels()["label"].tolist() == [0, 1, 2, 0, 1] and heldout_split(config) == "test"
     order = [4, 0, 3, 2, 1]
     assert np.array_equal(data.batch(order).numpy(), np.stack([noise(i) for i in order]).transpose(0, 3, 1, 2))
     assert "it has train, test, extra" in refusal(tmp_path, "dev")
 
 
 def test_one_parquet_file_and_its_column(tmp_path):
-    file = parquet_of(tmp_path / "x.parquet", [png(noise(0)), png(noise(1))], column="bytes_only", marks={})
+    file = parquet_of(tmp_path / "x.parquet", [png(noise(0)), png(noise(1))], column="bytes_only", metadata={})
     assert open_dataset(DataConfig(name=str(file))).size == 2
     assert "no column 'nope'" in refusal(file, column="nope")
     assert "holds int64 values" in refusal(file, column="kind")
@@ -333,7 +311,7 @@ def test_parquet_of_numbers(tmp_path):
     pq.write_table(pa.table({"v": values.tolist(), "label": [3, 1, 2, 0]}), file)
     data = open_dataset(DataConfig(name=str(file)))
     assert data.shape == (3,) and torch.equal(data.batch([3, 0]), torch.from_numpy(values[[3, 0]]))
-    assert data.labels().tolist() == [3, 1, 2, 0]
+    assert data.labels()["label"].tolist() == [3, 1, 2, 0]
     values[2, 1] = np.nan
     pq.write_table(pa.table({"v": values.tolist()}), file)
     assert "item 2 " in refusal(file) and "NaN" in refusal(file)
@@ -346,19 +324,18 @@ def test_parquet_of_numbers(tmp_path):
     assert np.array_equal(open_dataset(DataConfig(name=str(file))).batch([0, 1]).numpy(), np.rint(pixels * 255))
 
 
-# --- arrays ----------------------------------------------------------------------------------------------------------------
-
-
-def saved(path: Path, array: np.ndarray) -> Path:
-    np.save(path, array)
-    return path
+# --- arrays ---------------------------------------------------------------------------------------------------------
 
 
 def test_npy_images(tmp_path):
     floats = np.random.default_rng(0).random((5, 3, 4, 4))
-    assert np.array_equal(open_dataset(DataConfig(name=str(saved(tmp_path / "f.npy", floats))))[2].numpy(), np.rint(floats[2] * 255))
+    assert np.array_equal(
+        open_dataset(DataConfig(name=str(saved(tmp_path / "f.npy", floats))))[2].numpy(), np.rint(floats[2] * 255)
+    )
     last = np.stack([noise(i) for i in range(3)])
-    assert np.array_equal(open_dataset(DataConfig(name=str(saved(tmp_path / "l.npy", last))))[2].numpy(), noise(2).transpose(2, 0, 1))
+    assert np.array_equal(
+        open_dataset(DataConfig(name=str(saved(tmp_path / "l.npy", last))))[2].numpy(), noise(2).transpose(2, 0, 1)
+    )
     grey = open_dataset(DataConfig(name=str(saved(tmp_path / "g.npy", last[..., 0])), channels=1, size=(4, 4), limit=2))
     assert grey.shape == (1, 4, 4) and grey.size == 2
 
@@ -389,14 +366,14 @@ def test_bad_arrays(tmp_path):
     assert "cannot be read" in refusal(tmp_path / "f.npy")
 
 
-# --- embedded --------------------------------------------------------------------------------------------------------------
+# --- embedded -------------------------------------------------------------------------------------------------------
 
 
 def test_digits():
     config = DataConfig(name="digits", channels=1)
     train, test = open_dataset(config), open_dataset(config, "test")
     assert (train.size, test.size, train.shape, heldout_split(config)) == (1500, 297, (1, 8, 8), "test")
-    assert np.bincount(train.labels()).min() > 100 and len(test.labels()) == 297
+    assert np.bincount(train.labels()["label"]).min() > 100 and len(test.labels()["label"]) == 297
     assert int(train.batch(range(1500)).max()) == 255
     rows = {row.numpy().tobytes() for row in train.batch(range(1500))}
     assert not rows & {row.numpy().tobytes() for row in test.batch(range(297))}
@@ -422,7 +399,7 @@ def test_points_are_endless_or_a_fixed_sample(name):
     assert sample[0].shape == (50, 2) and torch.equal(*sample)
 
 
-# --- cache -----------------------------------------------------------------------------------------------------------------
+# --- cache ----------------------------------------------------------------------------------------------------------
 
 
 def test_second_open_decodes_nothing(tmp_path, decodes, cache_root):
@@ -431,19 +408,30 @@ def test_second_open_decodes_nothing(tmp_path, decodes, cache_root):
     assert len(decodes) == 5  # the first one twice: its size decides the shape
     decodes.clear()
     again = open_dataset(config)
-    assert not decodes and again.fingerprint == first.fingerprint and torch.equal(again.batch([3, 1]), first.batch([3, 1]))
-    assert [path.name for path in cache_root.iterdir() if path.is_dir()] == [first.fingerprint]  # nothing half-made is left
+    assert (
+        not decodes and again.fingerprint == first.fingerprint and torch.equal(again.batch([3, 1]), first.batch([3, 1]))
+    )
+    assert [path.name for path in cache_root.iterdir() if path.is_dir()] == [
+        first.fingerprint
+    ]  # and nothing unfinished
 
 
 def test_fingerprint_follows_files_and_settings(tmp_path):
     config = DataConfig(name=str(folder_of(tmp_path / "x", 3)))
-    seen = {open_dataset(config).fingerprint}
-    for settings in ({"size": (4, 4)}, {"channels": 1}, {"background": "black"}, {"limit": 2}, {"precrop": 4}, {"fit": "pad"}):
-        seen.add(open_dataset(DataConfig(name=config.name, **settings)).fingerprint)
+    before = {open_dataset(config).fingerprint}
+    for settings in (
+        {"size": (4, 4)},
+        {"channels": 1},
+        {"background": "black"},
+        {"limit": 2},
+        {"precrop": 4},
+        {"fit": "pad"},
+    ):
+        before.add(open_dataset(DataConfig(name=config.name, **settings)).fingerprint)
     Image.fromarray(noise(50)).save(tmp_path / "x" / "1.png")
     os.utime(tmp_path / "x" / "1.png", ns=(1, 1))
     changed = open_dataset(config)
-    assert changed.fingerprint not in seen and len(seen) == 7
+    assert changed.fingerprint not in before and len(before) == 7
     assert torch.equal(changed[1], torch.from_numpy(noise(50).transpose(2, 0, 1)))
 
 
@@ -476,7 +464,7 @@ def test_too_large_for_the_disk(tmp_path, monkeypatch):
     config = DataConfig(name=str(folder_of(tmp_path / "x", 3)))
     with pytest.warns(UserWarning, match="more than half of the free disk.*stay in memory"):
         assert open_dataset(config).cached
-    monkeypatch.setattr(imageset, "RAM_BYTES", 100)
+    monkeypatch.setattr(materialize, "RAM_BYTES", 100)
     with pytest.warns(UserWarning, match="every batch decodes"):
         assert not open_dataset(config).cached
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 2 * 3 * 192}))
@@ -484,7 +472,7 @@ def test_too_large_for_the_disk(tmp_path, monkeypatch):
 
 
 def test_cache_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="cannot be written.*stay in memory"):
         data = open_dataset(DataConfig(name=str(folder_of(tmp_path / "x", 3))))
@@ -517,7 +505,7 @@ def test_interrupted_build_leaves_no_cache(tmp_path, cache_root):
 
 def test_processes_decode_alike_and_leave_the_random_state_alone(tmp_path, monkeypatch):
     name = str(folder_of(tmp_path / "x", 9))
-    monkeypatch.setattr(imageset, "CHUNK_ITEMS", 1)  # nine chunks: enough for a second process
+    monkeypatch.setattr(materialize, "CHUNK_ITEMS", 1)  # nine chunks: enough for a second process
     before = torch.get_rng_state()
     data = open_dataset(DataConfig(name=name))
     assert torch.equal(torch.get_rng_state(), before)
@@ -527,16 +515,18 @@ def test_processes_decode_alike_and_leave_the_random_state_alone(tmp_path, monke
 
 
 def _open_in_process(name, log, start, results):
-    read = images.read
+    read = decoding.read
 
     def logged(raw):
-        with open(log, "a") as file:
+        with open(log, "a", encoding="utf-8") as file:
             file.write("x")
         return read(raw)
 
-    images.read = logged
+    decoding.read = logged
     start.wait()
-    results.put(open_dataset(DataConfig(name=name)).batch(range(40)).numpy().sum().item())  # no torch arithmetic after a fork
+    results.put(
+        open_dataset(DataConfig(name=name)).batch(range(40)).numpy().sum().item()
+    )  # no torch arithmetic after a fork
 
 
 @pytest.mark.filterwarnings("ignore:another process is decoding")
@@ -550,40 +540,48 @@ def test_processes_that_build_the_same_cache(tmp_path, cache_root):
     for process in processes:
         process.join()
     assert sums == {open_dataset(DataConfig(name=name)).batch(range(40)).numpy().sum().item()}
-    assert len(log.read_text()) <= 40 + 3  # all images once, and each process the first for its size
+    assert len(log.read_text(encoding="utf-8")) <= 40 + 3  # all images once, and each process the first for its size
 
 
-# --- single images ---------------------------------------------------------------------------------------------------------
+# --- single images --------------------------------------------------------------------------------------------------
 
 
 def test_load_image(tmp_path):
     folder_of(tmp_path, 1, height=8, width=16)
     config = DataConfig()
-    assert load_image(tmp_path / "0.png", (3, 8, 16), config).equal(torch.from_numpy(noise(0, 8, 16).transpose(2, 0, 1)))
+    assert load_image(tmp_path / "0.png", (3, 8, 16), config).equal(
+        torch.from_numpy(noise(0, 8, 16).transpose(2, 0, 1))
+    )
     assert load_image(tmp_path / "0.png", (1, 4, 4), config).shape == (1, 4, 4)
     (tmp_path / "1.png").write_bytes(b"")
-    for path, shape, message in (("1.png", (3, 4, 4), "empty"), ("2.png", (3, 4, 4), "no file"), ("0.png", (2,), "vectors of 2")):
+    for path, shape, message in (
+        ("1.png", (3, 4, 4), "empty"),
+        ("2.png", (3, 4, 4), "no file"),
+        ("0.png", (2,), "vectors of 2"),
+    ):
         with pytest.raises(UsageError, match=message):
             load_image(tmp_path / path, shape, config)
 
 
-# --- names and the hub -----------------------------------------------------------------------------------------------------
+# --- names and the hub ----------------------------------------------------------------------------------------------
 
 
 def test_unknown_names_bring_suggestions():
     assert "Did you mean" in refusal("celebahq") and "celeba-hq" in refusal("celebahq")
     assert "toyfaces" in refusal("toyface")
-    assert "is no colour" in refusal("digits", background="whit")
+    assert "is not a colour" in refusal("digits", background="whit")
 
 
 def test_catalogue_rows_are_complete():
     rows = list_datasets()
-    assert [row.name for row in rows] == [*EMBEDDED, *HUB] and len({row.name for row in rows}) == len(rows)
+    assert [row.name for row in rows][-len(HUB) :] == [*HUB] and len({row.name for row in rows}) == len(rows)
     for row in rows:
         assert row.what and row.terms and row.note and row.kind in ("embedded", "points", "hub")
         assert (row.images is None) == (row.kind == "points")
     for row in HUB.values():
-        assert row.hub.count("/") == 1 and row.column and "train" in row.splits and row.seen in ("page", "code")
+        assert (
+            row.repository.count("/") == 1 and row.column and "train" in row.splits and row.evidence in ("page", "code")
+        )
     assert set(points.EXTENT) == {row.name for row in rows if row.kind == "points"}
     assert heldout_split(DataConfig(name="celeba-hq")) == "test" and heldout_split(DataConfig(name="ffhq")) is None
 
@@ -593,7 +591,9 @@ def test_listing_imports_nothing_heavy():
         "import sys; from genzoo.data import list_datasets; assert len(list_datasets()) > 10; "
         "print(sorted({'torch', 'datasets', 'sklearn', 'pyarrow', 'PIL', 'huggingface_hub'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -621,12 +621,12 @@ def hub(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["cifar10", "svhn", "someone/something"])
 def test_hub_without_network_fails_at_once(hub, name):
     line = refusal(name)
-    repository = HUB[name].hub if name in HUB else name
+    repository = HUB[name].repository if name in HUB else name
     assert f"hf download {repository} --repo-type dataset" in line and "cannot be reached" in line
     assert ("--include 'cropped_digits/*'" in line) == (name == "svhn")
 
 
-def test_hub_that_is_told_to_stay_offline(hub, monkeypatch):
+def test_hub_stays_offline_when_asked(hub, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -640,7 +640,9 @@ def test_probe_goes_through_the_proxy(monkeypatch):
 
     asked = []
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: (asked.append(address), socket.socket())[1])
+    monkeypatch.setattr(
+        socket, "create_connection", lambda address, timeout: (asked.append(address), socket.socket())[1]
+    )
     for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     assert is_reachable()
@@ -650,18 +652,26 @@ def test_probe_goes_through_the_proxy(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kind", "error", "cure"),
+    ("kind", "error", "fix"),
     [
-        ("DatasetNotFoundError", "Dataset 'a/b' is a gated dataset on the Hub. You must be authenticated to access it.", "hf auth login"),
+        (
+            "DatasetNotFoundError",
+            "Dataset 'a/b' is a gated dataset on the Hub. You must be authenticated to access it.",
+            "hf auth login",
+        ),
         ("DatasetNotFoundError", "Dataset 'a/b' doesn't exist on the Hub or cannot be accessed.", "check the name"),
-        ("ValueError", "Config name is missing.\nPlease pick one among the available configs: ['x', 'y']", "a/b:<configuration>"),
+        (
+            "ValueError",
+            "Config name is missing.\nPlease pick one among the available configs: ['x', 'y']",
+            "a/b:<configuration>",
+        ),
         ("RuntimeError", "Dataset scripts are no longer supported, but found b.py", "pass a folder"),
         ("OSError", "No space left on device", "No space left"),
         ("ConnectionError", "Couldn't reach 'a/b' on the Hub", "hf download a/b"),
         ("HTTPError", "502 Bad Gateway", "502 Bad Gateway. a/b is neither"),
     ],
 )
-def test_hub_errors_name_the_cure(hub, monkeypatch, kind, error, cure):
+def test_hub_errors_name_the_fix(hub, monkeypatch, kind, error, fix):
     from huggingface_hub import errors
 
     kinds = {"DatasetNotFoundError": hub.exceptions.DatasetNotFoundError, "HTTPError": errors.HTTPError}
@@ -671,39 +681,46 @@ def test_hub_errors_name_the_cure(hub, monkeypatch, kind, error, cure):
 
     monkeypatch.setattr("genzoo.data.hub.is_reachable", lambda: True)
     monkeypatch.setattr(hub, "get_dataset_split_names", fail)
-    assert cure in refusal("a/b")
+    assert fix in refusal("a/b")
 
 
 def test_cached_hub_set_is_used_without_network(hub, monkeypatch, tmp_path):
     (tmp_path / "hf" / "uoft-cs___cifar10").mkdir(parents=True)
     file = parquet_of(tmp_path / "x.parquet", cells(0, 1, 2))
-    seen = []
+    calls = []
 
     def load(repository, configuration, split):
-        seen.append((repository, configuration, split, hub.config.HF_HUB_OFFLINE))
+        calls.append((repository, configuration, split, hub.config.HF_HUB_OFFLINE))
         return hub.Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "arrow")).rename_column("picture", "img")
 
     monkeypatch.setattr(hub, "load_dataset", load)
     data = open_dataset(DataConfig(name="cifar10"), "test", progress=False)
-    assert seen == [("uoft-cs/cifar10", None, "test", True)] and not hub.config.HF_HUB_OFFLINE
+    assert calls == [("uoft-cs/cifar10", None, "test", True)] and not hub.config.HF_HUB_OFFLINE
     assert data.name == "cifar10/test" and torch.equal(data[1], torch.from_numpy(noise(1).transpose(2, 0, 1)))
 
 
 def test_hub_tables(hub):
-    from genzoo.data.hub import table_source
+    from genzoo.data.hub import open_table
 
     sixteen = np.full((4, 4), 65535 // 2, np.uint16)
-    features = hub.Features(image=hub.Image(), fine=hub.ClassLabel(names=["a", "b"]), coarse=hub.ClassLabel(names=["c", "d"]))
-    rows = {"image": [{"bytes": png(sixteen), "path": None}, {"bytes": b"bad", "path": None}], "fine": [0, 1], "coarse": [1, 0]}
-    source = table_source(hub.Dataset.from_dict(rows, features=features), "x", "id", None)
+    features = hub.Features(
+        image=hub.Image(), fine=hub.ClassLabel(names=["a", "b"]), coarse=hub.ClassLabel(names=["c", "d"])
+    )
+    rows = {
+        "image": [{"bytes": png(sixteen), "path": None}, {"bytes": b"bad", "path": None}],
+        "fine": [0, 1],
+        "coarse": [1, 0],
+    }
+    source = open_table(hub.Dataset.from_dict(rows, features=features), "x", "id", None)
     good, bad = source.fetch([0, 1])
-    assert to_uint8(images.read(good), None, 1).max() == 127 and bad == b"bad"
-    assert {name: values.tolist() for name, values in source.labels().items()} == {"fine": [0, 1], "coarse": [1, 0]}
-    vectors = table_source(hub.Dataset.from_dict({"v": [[0.5, 1.0], [2.0, 3.0]], "label": [7, 8]}), "x", "id", None)
-    assert vectors.batch([1]).tolist() == [[2.0, 3.0]] and vectors.labels().tolist() == [7, 8]
+    assert to_uint8(decoding.read(good), None, 1).max() == 127 and bad == b"bad"
+    labels = {name: (label.values.tolist(), label.classes) for name, label in source.labels().items()}
+    assert labels == {"fine": ([0, 1], ("a", "b")), "coarse": ([1, 0], ("c", "d"))}
+    vectors = open_table(hub.Dataset.from_dict({"v": [[0.5, 1.0], [2.0, 3.0]], "label": [7, 8]}), "x", "id", None)
+    assert vectors.batch([1]).tolist() == [[2.0, 3.0]] and vectors.labels()["label"].tolist() == [7, 8]
 
 
-# --- the shared real images ------------------------------------------------------------------------------------------------
+# --- the shared real images -----------------------------------------------------------------------------------------
 
 
 @needs_shared
@@ -713,7 +730,9 @@ def test_emoji_stand_on_white():
     assert heldout_split(DataConfig(name=name)) == "test"
     corners = data.batch(range(64))[:, :, 0, 0]
     assert (corners == 255).all(1).float().mean() > 0.8 and data.shape == (3, 64, 64)
-    black = open_dataset(DataConfig(name=name, size=(64, 64), limit=64, background="black")).batch(range(64))[:, :, 0, 0]
+    black = open_dataset(DataConfig(name=name, size=(64, 64), limit=64, background="black")).batch(range(64))[
+        :, :, 0, 0
+    ]
     assert (black == 0).all(1).float().mean() > 0.8
 
 
@@ -721,7 +740,13 @@ def test_emoji_stand_on_white():
 def test_cifar10():
     config = DataConfig(name=str(SHARED / "cifar10"), limit=2000)
     data = open_dataset(config)
-    assert data.shape == (3, 32, 32) and data.size == 2000 and len(data.labels()) == 2000 and set(data.labels()) == set(range(10))
+    assert (
+        data.shape == (3, 32, 32)
+        and data.size == 2000
+        and len(data.labels()["label"]) == 2000
+        and set(data.labels()["label"]) == set(range(10))
+        and data.classes("label")[:2] == ("airplane", "automobile")
+    )
     assert heldout_split(config) == "test"
     first = pq.read_table(SHARED / "cifar10" / "train.parquet").column("img")[1999].as_py()["bytes"]
     assert np.array_equal(data[1999].numpy(), np.asarray(Image.open(io.BytesIO(first))).transpose(2, 0, 1))
@@ -731,7 +756,9 @@ def test_split_folders_are_found_in_any_case(tmp_path):
     for folder, n in (("Train", 3), ("TEST", 2)):
         (tmp_path / folder).mkdir()
         for i in range(n):
-            Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / folder / f"{i}²{i}.png")  # a superscript is no number
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(
+                tmp_path / folder / f"{i}²{i}.png"
+            )  # a superscript is not a number
     config = DataConfig(name=str(tmp_path), size=(8, 8))
     assert (open_dataset(config).size, open_dataset(config, heldout_split(config)).size) == (3, 2)
 

@@ -16,23 +16,31 @@ from typing import get_args, get_type_hints
 import psutil
 import pytest
 import torch
-from conftest import ROOT, TINY
+from helpers import ROOT, TINY
 from safetensors.torch import load_file
 
 from genzoo import Trainer, list_models, resolve
 from genzoo.cli import main
 from genzoo.registry import get_spec
-from genzoo.training.checkpoint import Checkpoints
+from genzoo.runs.checkpoint import Checkpoints
 from genzoo.training.launch import launch_mistake
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 FEW = (*TINY, "train.duration=40", "train.snapshot_every=100%", "train.device=cpu")  # five steps
-LONG = (*TINY, "train.duration=256", "train.snapshot_every=4it", "train.log_every=2", "train.device=cpu", "objective.warmup=2it")
+LONG = (
+    *TINY,
+    "train.duration=256",
+    "train.snapshot_every=4it",
+    "train.log_every=2",
+    "train.device=cpu",
+    "objective.warmup=2it",
+)
 AUTO = (
     "arch.hidden=8,8", "train.batch=64", "train.duration=260it", "train.snapshot_every=100%", "train.device=cpu",
     "objective.margin=auto", "objective.warmup=200it",
 )  # fmt: skip
-TOLERANCE = 1e-5  # of a weight after five steps; a sum in another order is off by 1e-7 of a gradient, and Adam divides by its size
+# Of a weight after five steps: a sum in another order is off by 1e-7 of a gradient, and Adam divides by its size.
+TOLERANCE = 1e-5
 
 DRIVER = """
 import json
@@ -46,7 +54,8 @@ from genzoo import Trainer, resolve
 for out, (model, settings) in json.loads(Path("runs.json").read_text()).items():
     trainer = Trainer(resolve(model, settings=settings), out=out, progress=False)
     trainer.fit()
-    state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in trainer.model.state_dict().items()}
+    contiguous = {"memory_format": torch.contiguous_format}
+    state = {name: value.clone(**contiguous) for name, value in trainer.model.state_dict().items()}
     save_file(state, f"{out}-rank{trainer.rank}.safetensors")
 """
 
@@ -54,7 +63,11 @@ for out, (model, settings) in json.loads(Path("runs.json").read_text()).items():
 def forms() -> list[tuple[str, str | None]]:
     """Every model in every form that its configuration offers."""
     hints = {model: get_type_hints(get_spec(model).config) for model in list_models()}
-    return [(model, form) for model in hints for form in (get_args(hints[model]["form"]) if "form" in hints[model] else (None,))]
+    return [
+        (model, form)
+        for model in hints
+        for form in (get_args(hints[model]["form"]) if "form" in hints[model] else (None,))
+    ]
 
 
 def few(model: str, form: str | None, *more: str) -> list[str]:
@@ -80,10 +93,16 @@ def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory, own_cache) -> Path:
-    """The folder in which two processes have trained everything that the tests compare: runs, and each process's weights."""
+    """The folder in which two processes have trained everything that the tests compare: runs, and each process's
+    weights.
+    """
     folder = tmp_path_factory.mktemp("both")
     alone("introvae", few("introvae", "official", "train.duration=16"), folder / "one-then-two")
-    runs = {f"{model}-{form}-{k}": (model, few(model, form, f"train.accumulate={k}")) for model, form in forms() for k in (1, 2)}
+    runs = {
+        f"{model}-{form}-{k}": (model, few(model, form, f"train.accumulate={k}"))
+        for model, form in forms()
+        for k in (1, 2)
+    }
     runs["batchnorm"] = ("softintrovae", few("softintrovae", "official", "arch.norm=batch"))
     runs["one-then-two"] = ("introvae", few("introvae", "official"))
     runs["two-then-one"] = ("introvae", few("introvae", "official", "train.duration=16"))
@@ -106,7 +125,9 @@ def replicas(folder: Path, run: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("model", "form"), forms())
 def test_processes_and_micro_batches_equal_the_whole_batch(both, model, form):
-    """2 processes, 2 micro-batches, and 2 x 2, against the same batch in one piece; no BatchNorm, which sees its own part only."""
+    """2 processes, 2 micro-batches, and 2 x 2, against the same batch in one piece; no BatchNorm, which sees its own
+    part only.
+    """
     whole = alone(model, few(model, form), Path("whole"))
     assert distance(whole, alone(model, few(model, form, "train.accumulate=2"), Path("micro"))) < TOLERANCE
     for k in (1, 2):
@@ -114,7 +135,9 @@ def test_processes_and_micro_batches_equal_the_whole_batch(both, model, form):
 
 
 def test_batchnorm_is_the_same_in_all_processes(both):
-    """Each process normalises by its own part of the batch; the running statistics are averaged, so the replicas stay the same bits."""
+    """Each process normalises by its own part of the batch; the running statistics are averaged, so the replicas stay
+    the same bits.
+    """
     state = replicas(both, "batchnorm")
     means = [value for key, value in state.items() if key.endswith("running_mean")]
     assert means
@@ -143,8 +166,19 @@ def test_a_checkpoint_resumes_on_another_number_of_processes(both):
 
 
 def launch(launcher: list[str], folder: Path) -> subprocess.Popen:
-    command = [*launcher, "-m", "genzoo", "train", "introvae", *(part for text in LONG for part in ("--set", text)), "--out", "run"]
-    return subprocess.Popen(command, env=environment(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        *launcher,
+        "-m",
+        "genzoo",
+        "train",
+        "introvae",
+        *(part for text in LONG for part in ("--set", text)),
+        "--out",
+        "run",
+    ]
+    return subprocess.Popen(
+        command, env=environment(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_beyond(step: int, run: subprocess.Popen, folder: Path) -> None:
@@ -155,12 +189,17 @@ def wait_beyond(step: int, run: subprocess.Popen, folder: Path) -> None:
 
 
 def test_stopped_then_a_process_killed_then_finished(both, tmp_path):
-    """SIGTERM to the launcher saves; SIGKILL to one process ends the other; resumed each time, it ends bit-identical to a whole run."""
+    """SIGTERM to the launcher saves; SIGKILL to one process ends the other; resumed each time, it ends bit-identical to
+    a whole run.
+    """
     run = launch(TWO, tmp_path)
     wait_beyond(0, run, tmp_path)
     run.send_signal(signal.SIGTERM)
     out, _ = run.communicate(timeout=120)
-    assert "everything is saved. To resume:\n  torchrun --standalone --nproc_per_node 2 -m genzoo train introvae --set" in out
+    assert (
+        "everything is saved. To resume:\n  torchrun --standalone --nproc_per_node 2 -m genzoo train introvae --set"
+        in out
+    )
     stopped = Checkpoints(tmp_path / "run" / "checkpoints", keep=2).steps()[-1]
 
     run = launch(TWO, tmp_path)
@@ -171,15 +210,25 @@ def test_stopped_then_a_process_killed_then_finished(both, tmp_path):
     assert run.returncode != 0
     assert f"Resuming run at {stopped * 8} of 256 images." in out
     assert errors.count("genzoo: Process 1 of 2 lost another one, which died or stopped first (Connection ") == 1
-    assert "go on from there:\n  torchrun --standalone --nproc_per_node 2 -m genzoo train introvae --set" in errors
+    assert "continue from there:\n  torchrun --standalone --nproc_per_node 2 -m genzoo train introvae --set" in errors
     assert "[rank1]: Traceback" not in errors
 
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]  # works without a GPU
+    accelerate = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+    ]  # works without a GPU
     run = launch(accelerate, tmp_path)
     out, errors = run.communicate(timeout=240)
     assert run.returncode == 0, errors
     assert "on 2 x cpu" in out
-    ends = [load_file(folder / "model" / "diffusion_pytorch_model.safetensors") for folder in (tmp_path / "run", both / "whole")]
+    ends = [
+        load_file(folder / "model" / "diffusion_pytorch_model.safetensors")
+        for folder in (tmp_path / "run", both / "whole")
+    ]
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[1])
 
 
@@ -187,7 +236,10 @@ def test_accelerate_that_starts_one_process_instead_of_two_is_refused(tmp_path):
     run = launch([sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"], tmp_path)
     _, errors = run.communicate(timeout=120)
     assert run.returncode != 0
-    assert "asked for several processes and started one: start with `torchrun --standalone --nproc_per_node N -m genzoo ...`" in errors
+    assert (
+        "asked for several processes and started one: "
+        "start with `torchrun --standalone --nproc_per_node N -m genzoo ...`" in errors
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -228,7 +280,10 @@ def test_two_processes_score_as_one(tmp_path, digits_classifier, monkeypatch):
     env = environment() | {"GENZOO_CACHE": str(tmp_path / "cache-two")}
     done = subprocess.run([*TWO, "-m", "genzoo", *args, "two"], env=env, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = {out: [json.loads(line)["values"] for line in (tmp_path / out).read_text().splitlines()] for out in ("one", "two")}
+    found = {
+        out: [json.loads(line)["values"] for line in (tmp_path / out).read_text().splitlines()]
+        for out in ("one", "two")
+    }
     assert len(found["two"]) == 2
     for one, both in zip(found["one"], found["two"], strict=True):
         assert both == pytest.approx(one, rel=1e-5)

@@ -1,15 +1,16 @@
-"""Scores of tiny trained models and of folders of images: what a line says, which weights and statistics made it, what is refused."""
+"""Scores of tiny trained models and of folders of images: what a line records, and what is refused."""
 
 import json
 import math
 import shutil
 import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_run
+from helpers import tiny_run
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -18,38 +19,59 @@ import genzoo
 from genzoo import Trainer
 from genzoo.cli import main
 from genzoo.data import open_dataset
+from genzoo.data.batches import to_float
 from genzoo.errors import UsageError
+from genzoo.evaluation.evaluate import Job, evaluate, result_line
+from genzoo.evaluation.extractors import get_extractor
+from genzoo.evaluation.features import Features
+from genzoo.evaluation.inception import TORCHSCRIPT
+from genzoo.evaluation.protocols import examples, get_protocol
+from genzoo.evaluation.subject import ALARM, FolderSubject, ModelSubject, every, open_subject
 from genzoo.losses import sse
-from genzoo.metrics.evaluate import Job, evaluate, result_line
-from genzoo.metrics.extractors import get_extractor
-from genzoo.metrics.features import Features
 from genzoo.metrics.frechet import frechet_distance, statistics
-from genzoo.metrics.inception import TORCHSCRIPT
-from genzoo.metrics.protocols import EXAMPLES, Protocol, get_protocol
-from genzoo.metrics.subject import ALARM, FolderSubject, ModelSubject, open_subject
+from genzoo.metrics.inputs import BATCH
 from genzoo.metrics.vitals import batchnorm_gap
+from genzoo.models.autoencoder import Autoencoder
+from genzoo.models.generative import Generative
 from genzoo.nn.batchnorm import batch_statistics, batchnorms, disagreement, recalibrate
 from genzoo.spec import DataConfig
-from genzoo.training.loader import as_real
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 DIGITS = DataConfig(name="digits", size=(8, 8), channels=1)
-IMAGES = ("data.name=digits", "data.size=8,8", "data.limit=none", "arch.channels=4", "train.batch=32", "train.duration=40it")
-POINTS = ("data.name=8gaussians", "data.size=none", "data.limit=none", "arch.hidden=8,8", "train.duration=40it", "train.ema=0")
+IMAGES = (
+    "data.name=digits",
+    "data.size=8,8",
+    "data.limit=none",
+    "arch.channels=4",
+    "train.batch=32",
+    "train.duration=40it",
+)
+POINTS = (
+    "data.name=8gaussians",
+    "data.size=none",
+    "data.limit=none",
+    "arch.hidden=8,8",
+    "train.duration=40it",
+    "train.ema=0",
+)
 FAST = ("train.log_every=1", "train.snapshot_every=100%")
 
 
 @pytest.fixture(scope="module")
 def digits(digits_classifier, tmp_path_factory) -> Path:
     """A run on 8x8 images, and a classifier of them in the cache."""
-    return Trainer(tiny_run("introvae", *IMAGES, *FAST), out=tmp_path_factory.mktemp("runs") / "digits", progress=False).fit()
+    return Trainer(
+        tiny_run("introvae", *IMAGES, *FAST), out=tmp_path_factory.mktemp("runs") / "digits", progress=False
+    ).fit()
 
 
 @pytest.fixture(scope="module")
 def points(own_cache, tmp_path_factory) -> Path:
-    return Trainer(tiny_run("vae", *POINTS, *FAST), out=tmp_path_factory.mktemp("runs") / "points", progress=False).fit()
+    return Trainer(
+        tiny_run("vae", *POINTS, *FAST), out=tmp_path_factory.mktemp("runs") / "points", progress=False
+    ).fit()
 
 
 @pytest.fixture
@@ -107,7 +129,9 @@ def test_batch_statistics_normalise_each_batch_and_leave_no_trace():
     with batch_statistics(net):
         own = net(x)
         assert not net[0].training  # BatchNorm alone, so that dropout stays off
-    assert torch.allclose(own.mean(0), torch.zeros(2), atol=1e-5) and torch.allclose(own.var(0, correction=0), torch.ones(2), atol=1e-3)
+    assert torch.allclose(own.mean(0), torch.zeros(2), atol=1e-5) and torch.allclose(
+        own.var(0, correction=0), torch.ones(2), atol=1e-3
+    )
     assert (own - plain).abs().max() > 0.1
     assert same(state(net), before) and not any(layer.training for layer in batchnorms(net))
     with pytest.raises(RuntimeError), batch_statistics(net):
@@ -149,7 +173,7 @@ def test_every_metric_of_images_yields_what_is_listed(digits, name):
     assert found.values.keys() == asked.protocol.values.keys()
     assert all(math.isfinite(value) for value in found.values.values())
     assert found.spreads.keys() <= found.values.keys()
-    assert result_line(asked)["details"].keys() >= {"n_real", "n_fake", "weights", "batchnorm", "definition"}
+    assert result_line(asked).details.keys() >= {"n_real", "n_fake", "weights", "batchnorm", "definition"}
 
 
 @pytest.mark.parametrize("name", ["density2d", "speed"])
@@ -161,8 +185,9 @@ def test_every_metric_of_points_yields_what_is_listed(points, name):
 
 
 def test_all_metrics_but_lpips_are_run_here():
-    run = {get_protocol(name).metric for name in (*OF_IMAGES, "density2d")}
-    assert {get_protocol(name).metric for name in EXAMPLES} - run == {"lpips"}  # its weights are not here: see test_metrics.py
+    run = {get_protocol(name).metric.word for name in (*OF_IMAGES, "density2d")}
+    every = {get_protocol(name).metric.word for name in examples()}
+    assert every - run == {"lpips"}  # its weights are not here: see test_metrics.py
 
 
 def test_density2d_is_repeated_and_has_its_floor(points):
@@ -195,11 +220,18 @@ def test_the_distance_is_that_of_the_features(digits):
     extractor = get_extractor("classifier:digits")
     real = extractor(open_dataset(DIGITS, "test", progress=False).batch(range(297)) / 255)
     fake = torch.cat([extractor(x) for x in asked.subject.samples(297, seed=0)])
-    assert evaluate(asked).values["frechet"] == pytest.approx(frechet_distance(*(statistics(f, "here") for f in (real, fake))), rel=1e-3)
+    assert evaluate(asked).values["frechet"] == pytest.approx(
+        frechet_distance(*(statistics(f, "here") for f in (real, fake))), rel=1e-3
+    )
 
 
 def test_a_seed_decides_everything(digits, points):
-    for run, name in ((digits, "msssim20_train"), (digits, "kd_classifier_digits_60_test"), (digits, "rec50_test"), (points, "density2d")):
+    for run, name in (
+        (digits, "msssim20_train"),
+        (digits, "kd_classifier_digits_60_test"),
+        (digits, "rec50_test"),
+        (points, "density2d"),
+    ):
         assert values(run, name) == values(run, name)
         assert values(run, name) != values(run, name, seed=1)
 
@@ -214,14 +246,14 @@ def test_protocols_of_one_command_share_features(digits):
 
 
 def test_features_in_train_mode_are_another_number_and_never_mix(digits):
-    """What Soft-IntroVAE's published FID does to a score: an extractor with BatchNorm, run in train mode."""
+    """What a published FID does to a score: an extractor with BatchNorm, run in train mode."""
     right = job(digits, "fd_classifier_digits_260_test")
-    wrong = replace(right, protocol=replace(right.protocol, features="train", batchnorm="batch"))
+    wrong = replace(right, protocol=replace(right.protocol, extractor_mode="train", batchnorm="batch"))
     a, b = evaluate(right).values["frechet"], evaluate(wrong).values["frechet"]
     assert abs(a - b) > 0.1 * a
     extractor, x = get_extractor("classifier:digits"), torch.rand(300, 1, 8, 8)
     sets = [Features(extractor(x, mode=mode), extractor.mark(mode)) for mode in ("eval", "train")]
-    with pytest.raises(UsageError, match="Statistics of two extractors never mix"):
+    with pytest.raises(UsageError, match="Statistics of two extractors cannot be compared"):
         frechet_distance(*(statistics(features.values, features.extractor) for features in sets))
 
 
@@ -229,8 +261,11 @@ def test_features_in_train_mode_are_another_number_and_never_mix(digits):
 
 
 def test_a_line_has_all_that_decides_a_number(digits):
-    line = json.loads(json.dumps(result_line(job(digits, "fd_classifier_digits_260_test"))))
-    assert {key: line[key] for key in ("kind", "run", "model", "data", "split", "resolution", "seed", "images_seen", "protocol")} == {
+    line = json.loads(json.dumps(result_line(job(digits, "fd_classifier_digits_260_test")).to_json()))
+    assert {
+        key: line[key]
+        for key in ("kind", "run", "model", "data", "split", "resolution", "seed", "images_seen", "protocol")
+    } == {
         "kind": "score",
         "run": "digits",
         "model": "introvae.toyfaces32",
@@ -242,7 +277,10 @@ def test_a_line_has_all_that_decides_a_number(digits):
         "protocol": "fd_classifier_digits_260_test",
     }
     assert line["overrides"]["arch.channels"] == [4] and line["overrides"]["train.duration"] == "40it"
-    assert {key: line["details"][key] for key in ("n_real", "n_fake", "weights", "batchnorm", "eval_seed", "extractor", "resize")} == {
+    assert {
+        key: line["details"][key]
+        for key in ("n_real", "n_fake", "weights", "batchnorm", "eval_seed", "extractor", "resize")
+    } == {
         "n_real": 260,
         "n_fake": 260,
         "weights": "ema",
@@ -258,31 +296,39 @@ def test_a_line_has_all_that_decides_a_number(digits):
 
 
 def test_a_line_of_points(points):
-    line = json.loads(json.dumps(result_line(job(points, "density2d"))))
-    assert (line["data"], line["split"], line["resolution"], line["details"]["weights"]) == ("8gaussians", "train", None, "raw")
+    line = json.loads(json.dumps(result_line(job(points, "density2d")).to_json()))
+    assert (line["data"], line["split"], line["resolution"], line["details"]["weights"]) == (
+        "8gaussians",
+        "train",
+        None,
+        "raw",
+    )
     assert line["details"]["n_real"] == [5_000, 50_000, 12_800] and line["details"]["n_fake"] == [5_000, 50_000]
 
 
 def test_raw_and_averaged_weights_are_told_apart(digits):
     averaged, raw = (result_line(job(digits, name)) for name in ("rec50_test", "rec50_test_raw"))
-    assert averaged["values"] != raw["values"]
-    assert (averaged["details"]["weights"], raw["details"]["weights"]) == ("ema", "raw")
+    assert averaged.values != raw.values
+    assert (averaged.details["weights"], raw.details["weights"]) == ("ema", "raw")
 
 
 def test_a_model_without_its_run_is_scored_as_saved(digits, tmp_path):
     shutil.copytree(digits / "model", tmp_path / "shared")
     line = result_line(job(tmp_path / "shared", "rec50_test", data=DIGITS))
-    assert line["values"] == values(digits, "rec50_test")
-    assert (line["run"], line["model"], line["details"]["weights"]) == ("shared", "shared", "as saved")
-    assert line["seed"] is None and line["images_seen"] is None and line["overrides"] == {}
+    assert line.values == values(digits, "rec50_test")
+    assert (line.run, line.model, line.details["weights"]) == ("shared", "shared", "as saved")
+    assert line.seed is None and line.images_seen is None and line.overrides == {}
     with pytest.raises(UsageError, match="leave `_raw` out"):
         job(tmp_path / "shared", "rec50_test_raw", data=DIGITS)
 
 
 def test_the_best_snapshot_is_not_the_newest(digits):
     """best/ has no weights but the averaged ones, and nothing says after how many images it was taken."""
-    assert (open_subject(str(digits / "model"), CPU).name, open_subject(str(digits / "best"), CPU).name) == ("digits", "digits/best")
-    assert result_line(job(digits / "best", "rec50_test"))["images_seen"] is None
+    assert (open_subject(str(digits / "model"), CPU).name, open_subject(str(digits / "best"), CPU).name) == (
+        "digits",
+        "digits/best",
+    )
+    assert result_line(job(digits / "best", "rec50_test")).images_seen is None
     with pytest.raises(UsageError, match="leave `_raw` out"):
         job(digits / "best", "rec50_test_raw")
 
@@ -309,7 +355,9 @@ def test_a_policy_leaves_the_model_as_it_was(digits, ending):
 
 @pytest.mark.parametrize(("name", "value"), [("rec297_test", "sse"), ("msssim200_train", "ms_ssim")])
 def test_policies_tell_and_mend_a_spoilt_model(spoilt, name, value):
-    running, batch, mended = (values(spoilt, f"{name}{ending}")[value] for ending in ("", "_bnbatch", "_bnrecalibrated"))
+    running, batch, mended = (
+        values(spoilt, f"{name}{ending}")[value] for ending in ("", "_bnbatch", "_bnrecalibrated")
+    )
     assert abs(running - batch) > 2 * abs(mended - batch)  # measured: 18 times (sse) and 16 times (ms_ssim)
 
 
@@ -322,7 +370,7 @@ def test_the_alarm_rings_for_spoilt_statistics_only(spoilt, tmp_path):
     subject = open_subject(str(spoilt), CPU)
     alarm = subject.batchnorm_alarm(DIGITS)
     assert "_bnbatch and _bnrecalibrated" in alarm and "\n" not in alarm
-    images = as_real(open_dataset(DIGITS, progress=False).batch(range(1500)), CPU)
+    images = to_float(open_dataset(DIGITS, progress=False).batch(range(1500)), CPU)
     model, z = subject.model, torch.randn(100, 4)
     model.encoder.head.bias.data[:4] += 5  # a posterior that has not met the prior yet
     recalibrate(model.decoder, lambda: model.decoder(model.encode(images).latent_dist.sample()))
@@ -336,7 +384,7 @@ def test_a_model_without_batchnorm_has_no_policies(points):
     assert values(points, "density2d") == evaluate(replace(job(points, "density2d"), protocol=DENSITY_BNBATCH)).values
 
 
-DENSITY_BNBATCH = Protocol("density2d", "density2d", batchnorm="batch")
+DENSITY_BNBATCH = replace(get_protocol("density2d"), batchnorm="batch")
 
 
 # ---- folders of images
@@ -346,9 +394,11 @@ def test_a_folder_of_images_is_scored_like_a_model(folder, digits):
     subject = open_subject(str(folder), CPU, like=DIGITS)
     assert isinstance(subject, FolderSubject) and isinstance(open_subject(str(digits), CPU), ModelSubject)
     line = result_line(job(folder, "kd_classifier_digits_60_test", data=DIGITS))
-    assert (line["run"], line["seed"], line["images_seen"], line["details"]["weights"]) == ("pictures", None, None, "none")
-    assert line["details"]["n_fake"] == 60
-    assert line["values"]["kernel"] < 0.1 * values(digits, "kd_classifier_digits_60_test")["kernel"]  # real digits, and a toy model's
+    assert (line.run, line.seed, line.images_seen, line.details["weights"]) == ("pictures", None, None, "none")
+    assert line.details["n_fake"] == 60
+    assert (
+        line.values["kernel"] < 0.1 * values(digits, "kd_classifier_digits_60_test")["kernel"]
+    )  # real digits, and a toy model's
     assert values(folder, "msssim30_train", data=DIGITS).keys() == {"ms_ssim", "ms_ssim_real"}
 
 
@@ -361,9 +411,9 @@ def test_what_a_folder_cannot_be_asked(folder):
     with pytest.raises(UsageError, match="holds 60 images and the protocol takes 61"):
         values(folder, "kd_classifier_digits_61_test", data=DIGITS)
     for name in ("rec50_test", "elbo50_test", "density2d"):
-        with pytest.raises(UsageError, match="needs a model, and pictures is a folder"):
+        with pytest.raises(UsageError, match="needs a model, and pictures is a folder of images: take fid, fd, "):
             values(folder, name, data=DIGITS)
-    with pytest.raises(UsageError, match="no run folder"):
+    with pytest.raises(UsageError, match="not a run folder"):
         values(folder, "speed", data=DIGITS)
 
 
@@ -407,17 +457,23 @@ def test_data_without_a_held_out_split(digits, folder):
 
 
 def test_a_point_set_without_a_square(points, tmp_path):
-    with pytest.raises(UsageError, match="density2d knows the squares of 8gaussians"):
+    with pytest.raises(UsageError, match="density2d is defined on 8gaussians"):
         values(points, "density2d", data=DIGITS)
 
 
 def test_a_run_too_short_to_time(digits, tmp_path):
-    for name, log in (("one", '{"step": 1, "nimg": 32, "seconds": 1.0, "loss/encoder": 1.0}\n'), ("none", ""), ("torn", '{"step"')):
+    for name, log in (
+        ("one", '{"step": 1, "nimg": 32, "seconds": 1.0, "loss/encoder": 1.0}\n'),
+        ("none", ""),
+        ("torn", '{"step"'),
+    ):
         run = shutil.copytree(digits, tmp_path / name)
         (run / "log.jsonl").write_text(log)
         with pytest.raises(UsageError, match="too short to time"):
             values(run, "speed")
-    (run / "log.jsonl").write_text("".join(f'{{"step": {i}, "nimg": {i}, "seconds": 0.0, "loss/encoder": 1.0}}\n' for i in range(5)))
+    (run / "log.jsonl").write_text(
+        "".join(f'{{"step": {i}, "nimg": {i}, "seconds": 0.0, "loss/encoder": 1.0}}\n' for i in range(5))
+    )
     with pytest.raises(UsageError, match="too short to time"):
         values(run, "speed")
 
@@ -432,6 +488,63 @@ def test_no_model_and_no_images(tmp_path):
         assert "\n" not in str(raised.value)
 
 
+class InMemory:
+    """A model without its folder."""
+
+    name, device, weights = "model", CPU, "raw"
+    run = folder = images_seen = None
+
+    def __init__(self, model: Generative):
+        self.model = model.eval()
+
+    def samples(self, n, seed, mine=every):
+        yield from self.model.sample(n, labels=self.labels(n)).split(BATCH)
+
+    def labels(self, n):
+        return torch.arange(n) % len(self.model.classes) if self.model.conditional else None
+
+    def policy(self, protocol, data):
+        return nullcontext(self)
+
+
+class PointAutoencoder(Autoencoder):
+    code = "point"
+
+
+class LabelledDecoder(Generative):
+    conditional = True
+
+
+@pytest.mark.parametrize(
+    ("model", "refused"),
+    [
+        (Generative, {"rec": "has none", "lpips": "has none", "elbo": "has none"}),
+        (PointAutoencoder, {"elbo": "the encoder of model outputs points"}),
+        (LabelledDecoder, {"rec": "has none", "lpips": "has none", "elbo": "has none"}),
+    ],
+)
+def test_a_model_is_scored_as_far_as_it_has_an_encoder(model, refused, digits_classifier):
+    arch = {"channels": (4,), "z_dim": 4}
+    subject = InMemory(model(shape=(1, 8, 8), arch=arch, classes=("odd", "even") if model.conditional else ()))
+    for name in ("rec20_test", "lpips20_test", "elbo20_test", "msssim20_train", "kd_classifier_digits_20_test"):
+        asked = Job(subject, get_protocol(name), DIGITS, progress=False)
+        word = asked.protocol.metric.word
+        if word in refused:
+            with pytest.raises(
+                UsageError, match=rf"^{name} needs .*{refused[word]}: take .*fid, fd, .*msssim"
+            ) as raised:
+                evaluate(asked)
+            assert "\n" not in str(raised.value)
+        elif word != "lpips":
+            assert evaluate(asked).values.keys() == asked.protocol.values.keys()
+
+
+def test_a_generator_of_points_has_no_elbo():
+    subject = InMemory(Generative(shape=(2,), arch={"decoder": "mlp", "hidden": (8,), "z_dim": 2}))
+    found = evaluate(Job(subject, get_protocol("density2d"), DataConfig(name="8gaussians"), progress=False))
+    assert found.values.keys() == {"kl_raw", "jsd_raw", "kl", "jsd"}
+
+
 # ---- the command
 
 
@@ -442,7 +555,7 @@ def lines_of(path: Path) -> list[dict]:
 def test_eval_explains_its_protocols(capsys):
     assert main(["eval", "--list"]) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in EXAMPLES)
+    assert all(name in text for name in examples())
     assert get_protocol("fid50k_train").definition in text
 
 
@@ -456,7 +569,9 @@ def test_eval_prints_a_table_and_appends_lines(digits, tmp_path, capsys):
     assert [line["details"]["weights"] for line in lines[:3]] == ["ema", "raw", "ema"]
     assert [line["values"] for line in lines[:3]] == [line["values"] for line in lines[3:]]
     text = capsys.readouterr().out
-    assert "rec50_test_raw" in text and f"{lines[0]['values']['sse']:.5g}" in text and "eval.jsonl: 3 lines added" in text
+    assert (
+        "rec50_test_raw" in text and f"{lines[0]['values']['sse']:.5g}" in text and "eval.jsonl: 3 lines added" in text
+    )
 
 
 def test_eval_chooses_protocols_that_need_nothing(points, digits, tmp_path):
@@ -464,7 +579,7 @@ def test_eval_chooses_protocols_that_need_nothing(points, digits, tmp_path):
     assert [line["protocol"] for line in lines_of(Path("new/points.jsonl"))] == ["density2d"]
     assert main(["eval", str(digits), "--out", "digits.jsonl", "--seed", "3"]) == 0
     lines = lines_of(Path("digits.jsonl"))
-    assert [get_protocol(line["protocol"]).metric for line in lines] == ["reconstruction", "latent", "diversity"]
+    assert [get_protocol(line["protocol"]).metric.word for line in lines] == ["rec", "elbo", "msssim"]
     assert {line["details"]["eval_seed"] for line in lines} == {3}
 
 
@@ -487,7 +602,18 @@ def test_eval_scores_a_folder(folder, capsys):
 
 
 def test_eval_reads_other_data_as_told(digits, folder):
-    command = ["eval", str(digits), "--data", str(folder), "--set", "data.split=train[:50]", "--metrics", "rec50_test", "--out", "o.jsonl"]
+    command = [
+        "eval",
+        str(digits),
+        "--data",
+        str(folder),
+        "--set",
+        "data.split=train[:50]",
+        "--metrics",
+        "rec50_test",
+        "--out",
+        "o.jsonl",
+    ]
     assert main(command) == 0
     (line,) = lines_of(Path("o.jsonl"))
     assert (line["data"], line["split"], line["details"]["n_real"]) == ("pictures", "train[50:]", 10)
@@ -508,7 +634,7 @@ def no_weights(monkeypatch, tmp_path):
         (["RUN", "--metrics", "rec50_test,nonsense"], "nonsense"),
         (["RUN", "--metrics", " , "], "--metrics is empty"),
         (["RUN", "--metrics", "fid50_test"], TORCHSCRIPT.name),
-        (["RUN", "--metrics", "fid50_test", "--extractor-weights", "nowhere"], f"there is no {TORCHSCRIPT.name} at nowhere"),
+        (["RUN", "--metrics", "fid50_test", "--extractor-weights", "nowhere"], f"no {TORCHSCRIPT.name} at nowhere"),
         (["RUN", "--metrics", "fd_timm_test_resnet_50_test"], "no weights of timm:test_resnet"),
         (["RUN", "--metrics", "fd_timm_resnet81_50_test"], "timm has no model"),
         (["RUN", "--metrics", "fd_classifier_digitz_50_test"], "classifier:digitz"),
@@ -518,10 +644,10 @@ def no_weights(monkeypatch, tmp_path):
         (["RUN", "--data", "./missing"], "no file or folder"),
         (["RUN", "--set", "data.splt=test"], "Did you mean split"),
         (["FOLDER"], "needs --metrics"),
-        (["FOLDER", "--metrics", "msssim10_train"], "say with --data"),
+        (["FOLDER", "--metrics", "msssim10_train"], "give --data"),
         (["FOLDER", "--metrics", "msssim10_train", "--data", "digits", "--set", "data.fit=pad"], "--set is for models"),
         (["FOLDER", "--metrics", "rec10_test", "--data", "digits"], "needs a model"),
-        (["FOLDER", "--metrics", "kd_classifier_digits_61_test", "--data", "digits"], "add images, or name a smaller protocol"),
+        (["FOLDER", "--metrics", "kd_classifier_digits_61_test", "--data", "digits"], "name a smaller protocol"),
         (["FOLDER", "--metrics", "msssim10_train", "--data", "digits", "--res", "huge"], "write 256"),
         (["missing"], "does not exist"),
     ],

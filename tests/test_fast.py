@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genzoo import resolve
-from genzoo.training.fast import fast_settings
+from genzoo.training.precision import fast_settings
 
 
 @pytest.mark.parametrize("amx", [False, True])

@@ -1,21 +1,39 @@
-"""A compiled step is the step: the same weights and buffers as without, for every form, through warm-up and micro-batches."""
+"""A compiled step is the step: the same weights and buffers as without, for every form, through warm-up and
+micro-batches.
+"""
 
 import copy
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_run
-from test_objectives import FORMS, STEPS, TOLERANCE, N, adams, backward, data, distance, draw, networks, objective_of
+from helpers import tiny_run
+from steps import (
+    FORMS,
+    SHAPES,
+    STEPS,
+    TOLERANCE,
+    Z,
+    adams,
+    at,
+    data,
+    distance,
+    micro_batches,
+    move,
+    networks,
+    objective_of,
+)
 from torch import fx, nn
 
 from genzoo import Trainer
 from genzoo.errors import UsageError
-from genzoo.objective import Objective, Progress, Update, lockstep
-from genzoo.training.graph import CompiledStep, Phase
+from genzoo.models.vae.objective import VAEObjective
+from genzoo.models.vae.presets import VAEConfig
+from genzoo.objective import Objective, Phase, Progress, Spaces, Step, Update, phases
+from genzoo.training.graph import CompiledPhases
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Compiler = Callable[[fx.GraphModule], Callable[..., Any]]
@@ -26,22 +44,8 @@ def as_it_is(graph: fx.GraphModule) -> fx.GraphModule:
     return graph
 
 
-def compiled(objective: Objective, nets: nn.ModuleDict, micro: int, compiler: Compiler) -> CompiledStep:
-    """The step of an objective, with an Adam for each network."""
-    optimizers = adams(nets)
-
-    def gradients(batches: Sequence[Any], at: Progress) -> Iterator[Phase]:
-        for phase in lockstep([objective.step(nets, batch, at) for batch in batches]):
-            updates = [backward(nets, update, micro) for update in phase]
-            yield updates[-1].trains, dict(updates[-1].logs)
-
-    def move(trains: Sequence[str]) -> dict[str, torch.Tensor]:
-        for name in trains:
-            optimizers[name].step()
-            optimizers[name].zero_grad()
-        return {}
-
-    return CompiledStep(nets, gradients, move, compiler)
+def eager(objective: Objective, nets: nn.ModuleDict) -> Callable[..., Iterator[Phase]]:
+    return partial(phases, objective, nets)
 
 
 def both(
@@ -49,66 +53,92 @@ def both(
 ) -> tuple[nn.ModuleDict, nn.ModuleDict, list[bool]]:
     """Trains two copies, eager and compiled; returns them, and per step whether an older trace was used."""
     objective = objective_of(form, kind, **more)
-    eager, fast = networks(form, kind), networks(form, kind)
-    slow_step, step = compiled(objective, eager, micro, as_it_is), compiled(objective, fast, micro, compiler)
-    size, used = N // micro, []
-    for i in range(STEPS):
-        at, x = Progress(step=i, batch=N, total_nimg=STEPS * N), data(i, kind)
-        batches = [draw(objective, i, x, k * size, (k + 1) * size) for k in range(micro)]
-        for trains, _ in slow_step.gradients(batches, at):
-            slow_step.move(trains)
-        before = step._segments
-        step(batches, at)
-        used.append(step._segments is before)
-    return eager, fast, used
+    slow, fast = networks(form, kind), networks(form, kind)
+    compiled = CompiledPhases(fast, eager(objective, fast), compiler)
+    optimizers, reused = (adams(slow), adams(fast)), []
+    for step in range(STEPS):
+        batches, known = micro_batches(objective, step, data(step, kind), micro), len(compiled.traces)
+        for run, moved in zip((eager(objective, slow), compiled), optimizers, strict=True):
+            for phase in run(batches, at(step)):
+                move(phase, moved)
+        reused.append(len(compiled.traces) == known)
+    return slow, fast, reused
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_traced_step_is_the_step(form):
-    """On conv networks with BatchNorm: what a trace could lose are the running averages, and the order of the two players."""
-    eager, fast, used = both(form, "conv")
-    assert used == [False, True, True, True, True]
-    assert distance(fast, eager) < TOLERANCE
+    """On conv networks with BatchNorm: what a trace could lose are the running averages, and the order of the two
+    players.
+    """
+    slow, fast, reused = both(form, "conv")
+    assert reused == [False, True, True, True, True]
+    assert distance(fast, slow) < TOLERANCE
 
 
 @pytest.mark.parametrize(("form", "micro"), [("introvae-official", 2), ("softintrovae-official", 2)])
 def test_micro_batches_are_traced_side_by_side(form, micro):
-    eager, fast, _ = both(form, "mlp", micro=micro)
-    assert distance(fast, eager) < TOLERANCE
+    slow, fast, _ = both(form, "mlp", micro=micro)
+    assert distance(fast, slow) < TOLERANCE
 
 
-@pytest.mark.parametrize("more", [{"warmup": "2it"}, {"warmup": "2it", "recompute": True}], ids=["kept graph", "recompute"])
-def test_the_end_of_warmup_is_traced_anew(more):
-    eager, fast, used = both("softintrovae-official", "conv", **more)
-    assert used == [False, True, False, True, True]
-    assert distance(fast, eager) < TOLERANCE
+@pytest.mark.parametrize(
+    "more", [{"warmup": "2it"}, {"warmup": "2it", "recompute": True}], ids=["kept graph", "recompute"]
+)
+def test_the_end_of_warmup_is_another_trace(more):
+    slow, fast, reused = both("softintrovae-official", "conv", **more)
+    assert reused == [False, True, False, True, True]
+    assert distance(fast, slow) < TOLERANCE
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_code_computes_the_same():
     """Inductor's code, in float64, on the networks that it is for."""
-    eager, fast, used = both("softintrovae-official", "mlp", torch.compile)
-    assert used == [False, True, True, True, True]
-    assert distance(fast, eager) < TOLERANCE
+    slow, fast, reused = both("softintrovae-official", "mlp", torch.compile)
+    assert reused == [False, True, True, True, True]
+    assert distance(fast, slow) < TOLERANCE
 
 
 def test_functionalised_batchnorm_keeps_its_running_averages():
     """AOTAutograd, the part of the compiler that turns writing in place into values, sees that BatchNorm writes."""
-    eager, fast, _ = both("introvae-paper", "conv", partial(torch.compile, backend="aot_eager"))
-    assert distance(fast, eager) < TOLERANCE
+    slow, fast, _ = both("introvae-paper", "conv", partial(torch.compile, backend="aot_eager"))
+    assert distance(fast, slow) < TOLERANCE
 
 
 def test_an_objective_that_reads_the_step_is_refused():
-    objective, nets = objective_of("vae", "mlp"), networks("vae", "mlp")
-    plain = objective.step
+    nets = networks("vae", "mlp")
 
-    def counting(nets: nn.Module, batch: Any, at: Progress) -> Iterator[Update]:
-        for update in plain(nets, batch, at):
-            yield Update(update.trains, update.loss * (1 + at.step))
+    class Counting(VAEObjective):
+        def step(self, nets: nn.Module, batch: Any, at: Progress) -> Step:
+            for update in super().step(nets, batch, at):
+                yield Update(update.trains, update.loss * (1 + at.step))
 
-    objective.step = counting
+    objective = Counting(VAEConfig(), Spaces(SHAPES["mlp"], (Z,)))
+    compiled = CompiledPhases(nets, eager(objective, nets), as_it_is)
     with pytest.raises(UsageError, match=r"reads at\.step"):
-        compiled(objective, nets, 1, as_it_is)([draw(objective, 0, data(0, "mlp"))], Progress(step=0, batch=N, total_nimg=N))
+        list(compiled(micro_batches(objective, 0, data(0, "mlp")), at(0)))
+
+
+def test_there_is_one_trace_per_set_of_answers():
+    """A network that is updated at every third step only: two traces, used in turns."""
+    slow, fast = networks("vae", "mlp"), networks("vae", "mlp")
+
+    class Alternating(VAEObjective):
+        def step(self, nets: nn.Module, batch: Any, at: Progress) -> Step:
+            if at.every(3):
+                yield Update(("encoder",), sum(part.square().mean() for part in nets.encoder(batch.x)))
+            yield from super().step(nets, batch, at)
+
+    objective = Alternating(VAEConfig(), Spaces(SHAPES["mlp"], (Z,)))
+    compiled = CompiledPhases(fast, eager(objective, fast), as_it_is)
+    optimizers, numbers = (adams(slow), adams(fast)), []
+    for step in range(7):
+        batches = micro_batches(objective, step, data(step, "mlp"))
+        for run, moved in zip((eager(objective, slow), compiled), optimizers, strict=True):
+            for phase in run(batches, at(step)):
+                move(phase, moved)
+        numbers.append(len(compiled.traces))
+    assert numbers == [1, 1, 2, 2, 2, 2, 2]
+    assert distance(fast, slow) < TOLERANCE
 
 
 def test_a_compiler_that_is_missing_is_named(monkeypatch):
@@ -119,7 +149,7 @@ def test_a_compiler_that_is_missing_is_named(monkeypatch):
 
 def test_a_trainer_takes_it_as_an_option(monkeypatch):
     """Learning rates drop and weights are clipped outside of the graphs; the run is the run without, to rounding."""
-    monkeypatch.setattr(CompiledStep.__init__, "__defaults__", (as_it_is,))
+    monkeypatch.setattr(CompiledPhases.__init__, "__defaults__", (as_it_is,))
     settings = ("train.duration=48", "train.lr_drops=4it", "train.clip=0.5", "arch.norm=group")
     models = []
     for compile in ("false", "true"):
@@ -131,11 +161,13 @@ def test_a_trainer_takes_it_as_an_option(monkeypatch):
 
 def test_a_compiled_run_resumes_to_the_same_bits(monkeypatch):
     """The first step after a start is traced and then run from the trace, as every other."""
-    monkeypatch.setattr(CompiledStep.__init__, "__defaults__", (as_it_is,))
+    monkeypatch.setattr(CompiledPhases.__init__, "__defaults__", (as_it_is,))
     states = []
     for name, durations in (("straight", (96,)), ("halves", (48, 96))):
         for duration in durations:
-            trainer = Trainer(tiny_run("introvae", "train.compile=true", f"train.duration={duration}"), out=name, progress=False)
+            trainer = Trainer(
+                tiny_run("introvae", "train.compile=true", f"train.duration={duration}"), out=name, progress=False
+            )
             trainer.fit()
         states.append(trainer.model.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))

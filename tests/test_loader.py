@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 import torch
 
+from genzoo.data import batches as loader
 from genzoo.data import open_dataset
+from genzoo.data.batches import (
+    RESIDENT_SHARE,
+    Batches,
+    Resident,
+    as_real,
+    fits,
+    load,
+    make_resident,
+    to_float,
+    useful_workers,
+)
+from genzoo.items import Items
 from genzoo.spec import DataConfig
-from genzoo.training import loader
-from genzoo.training.loader import RESIDENT_SHARE, Batches, Resident, as_real, fits, load, make_resident, useful_workers
 
 CPU = torch.device("cpu")
 
@@ -17,10 +28,13 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_every_pixel_value_is_divided_exactly(layout):
     pixels = torch.arange(256, dtype=torch.uint8).repeat(3).view(2, 3, 16, 8).contiguous(memory_format=layout)
-    real = as_real(pixels, CPU)
+    real = to_float(pixels, CPU)
     assert real.dtype == torch.float32 and real.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(real, pixels.float() / 255)
-    assert torch.equal(as_real(points := torch.randn(5, 2), CPU), points)
+    assert torch.equal(to_float(points := torch.randn(5, 2), CPU), points)
+    items = as_real(Items(pixels, torch.tensor([3, 1])), CPU)
+    assert torch.equal(items.x, real) and items.labels.tolist() == [3, 1]
+    assert as_real(Items(pixels), CPU).labels is None
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -29,7 +43,9 @@ def test_mirrored_images_are_mirrored_and_the_dataset_stays_as_it_is(cached, cha
     data = open_dataset(DataConfig(name="digits", size=(8, 12), channels=channels, limit=40, cache=cached))
     before = data.batch(range(40))
     assert before.is_contiguous(memory_format=torch.channels_last)
-    plain, mirrored = (Batches(data, seed=0, batch=40, start=8, stop=40, mirror=mirror)[0] for mirror in (False, True))
+    plain, mirrored = (
+        Batches(data, seed=0, batch=40, start=8, stop=40, mirror=mirror)[0][0].x for mirror in (False, True)
+    )
     flipped = (mirrored == plain.flip(-1)).flatten(1).all(1)
     assert 0 < flipped.sum() < 32
     assert torch.equal(mirrored[~flipped], plain[~flipped])
@@ -37,7 +53,10 @@ def test_mirrored_images_are_mirrored_and_the_dataset_stays_as_it_is(cached, cha
 
 
 def test_workers_are_for_images_that_are_not_cached(monkeypatch):
-    cached, uncached = (open_dataset(DataConfig(name="digits", size=(8, 8), channels=1, limit=40, cache=cache)) for cache in (True, False))
+    cached, uncached = (
+        open_dataset(DataConfig(name="digits", size=(8, 8), channels=1, limit=40, cache=cache))
+        for cache in (True, False)
+    )
     monkeypatch.setattr(loader.sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
     assert (useful_workers(cached), useful_workers(uncached)) == (0, 15)
@@ -52,7 +71,7 @@ def test_workers_are_for_images_that_are_not_cached(monkeypatch):
 def test_workers_change_no_batch():
     data = open_dataset(DataConfig(name="digits", size=(8, 8), channels=1, limit=20, cache=False))
     batches = Batches(data, seed=0, batch=8, start=0, stop=8, mirror=True)
-    alone, together = (torch.stack(list(load(batches, 1, 6, workers))) for workers in (0, 2))
+    alone, together = (torch.stack([parts[0].x for parts in load(batches, 1, 6, workers)]) for workers in (0, 2))
     assert torch.equal(alone, together)
     order = np.concatenate([batches.indices(step) for step in range(5)])  # two epochs in five steps of 8
     assert sorted(order[:20]) == sorted(order[20:]) == list(range(20))
@@ -75,17 +94,21 @@ def test_a_resident_dataset_gives_the_loaders_batches_bit_for_bit(kind, chunk, m
     resident = Resident(data, CPU)
     plain = {"seed": 3, "batch": 16, "start": 4, "stop": 12, "mirror": kind != "vectors"}
     changes = [{}, {"mirror": False}, {"left_out": (0, 7, 40)}, {"seed_of": lambda seed, step: seed + (step in (2, 3))}]
-    seen = []
+    shown = []
     for change in changes:
         batches = Batches(data, **plain | change)
-        for loaded, gathered in zip(load(batches, 1, 7, 0), resident.load(batches, 1, 7), strict=True):  # two epochs end within
-            seen.append(loaded)
-            assert gathered.dtype == loaded.dtype and gathered.stride() == loaded.stride()
-            assert torch.equal(gathered, loaded) and torch.equal(as_real(gathered, CPU), as_real(loaded, CPU))
-    usual, unmirrored, without, redrawn = (torch.stack(seen[start : start + 6]) for start in range(0, 24, 6))
+        pairs = zip(load(batches, 1, 7, 0), resident.load(batches, 1, 7), strict=True)  # two epochs end within
+        for (loaded,), (gathered,) in pairs:
+            shown.append(loaded.x)
+            assert gathered.x.dtype == loaded.x.dtype and gathered.x.stride() == loaded.x.stride()
+            assert torch.equal(gathered.x, loaded.x) and gathered.labels is loaded.labels is None
+            assert torch.equal(to_float(gathered.x, CPU), to_float(loaded.x, CPU))
+    usual, unmirrored, without, redrawn = (torch.stack(shown[start : start + 6]) for start in range(0, 24, 6))
     assert torch.equal(usual, unmirrored) == (kind == "vectors")
     assert not torch.equal(usual, without)
-    assert [torch.equal(a, b) for a, b in zip(usual, redrawn, strict=True)] == [step not in (2, 3) for step in range(1, 7)]
+    assert [torch.equal(a, b) for a, b in zip(usual, redrawn, strict=True)] == [
+        step not in (2, 3) for step in range(1, 7)
+    ]
 
 
 def test_a_resident_dataset_takes_its_share_of_the_memory_and_no_more():
@@ -94,5 +117,77 @@ def test_a_resident_dataset_takes_its_share_of_the_memory_and_no_more():
 
 
 def test_on_a_cpu_no_dataset_is_copied():
-    told = []
-    assert make_resident(digits(), CPU, told.append) is None and not told
+    reports = []
+    assert make_resident(digits(), CPU, reports.append) is None and not reports
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_labels_travel_with_their_items(parts):
+    data = digits()
+    numbers = torch.from_numpy(data.labels()["label"])
+    settings = {"labels": "label", "parts": parts, "left_out": (0, 7, 40)}
+    batches = Batches(data, seed=3, batch=16, start=4, stop=12, mirror=True, **settings)
+    ways = (
+        load(batches, 0, 5, workers=0),
+        load(batches, 0, 5, workers=2),
+        Resident(data, CPU).load(batches, 0, 5),
+        (batches[step] for step in range(5)),
+    )
+    for step, loaded in enumerate(zip(*ways, strict=True)):
+        for way in loaded:
+            assert type(way) is tuple and len(way) == parts
+            for part, (items, first) in enumerate(zip(way, loaded[0], strict=True)):
+                expected = numbers[torch.from_numpy(batches.indices(step, part)[4:12])]
+                assert items.labels.dtype == torch.int64 and torch.equal(items.labels, expected)
+                assert torch.equal(items.x, first.x) and items.x.stride() == first.x.stride()
+
+
+def test_labels_change_no_pixel():
+    settings = {"seed": 3, "batch": 16, "start": 4, "stop": 12, "mirror": True}
+    plain, labelled = Batches(digits(), **settings), Batches(digits(), **settings, labels="label")
+    for step in range(4):
+        assert torch.equal(plain[step][0].x, labelled[step][0].x)
+
+
+def test_the_parts_of_a_step_are_cut_from_one_epoch():
+    """Three batches of 8 a step read the permutations as one batch of 24 does."""
+    data = digits()
+    one = Batches(data, seed=3, batch=24, start=0, stop=24, mirror=False)
+    three = Batches(data, seed=3, batch=8, start=0, stop=8, mirror=False, parts=3)
+    for step in range(5):  # three epochs of 41 begin within
+        assert np.array_equal(one.indices(step), np.concatenate([three.indices(step, part) for part in range(3)]))
+        assert torch.equal(one[step][0].x, torch.cat([items.x for items in three[step]]))
+
+
+@pytest.mark.parametrize("kind", ["points", "images"])
+def test_the_parts_of_a_step_are_drawn_independently(kind):
+    """The first of them as in a step with one part."""
+    data = open_dataset(DataConfig(name="rings")) if kind == "points" else digits()
+    settings = {"seed": 3, "batch": 16, "start": 0, "stop": 16, "mirror": True}
+    one, two = (Batches(data, **settings, parts=parts, seed_of=lambda seed, step: seed + 1) for parts in (1, 2))
+    first, second = two[0]
+    assert torch.equal(one[0][0].x, first.x) and not torch.equal(first.x, second.x)
+    assert torch.equal(one.mirrored(0), two.mirrored(0)) and not torch.equal(two.mirrored(0, 0), two.mirrored(0, 1))
+    if kind == "images":
+        assert not np.array_equal(two.indices(0, 0), two.indices(0, 1))
+        without = Batches(data, **settings, parts=2, left_out=range(20))
+        replaced = [without.indices(0, part)[two_part < 20] for part, two_part in enumerate(plain_indices(data))]
+        assert not np.array_equal(replaced[0][:4], replaced[1][:4]) and min(map(min, replaced)) >= 20
+
+
+def plain_indices(data):
+    batches = Batches(data, seed=3, batch=16, start=0, stop=16, mirror=True, parts=2)
+    return [batches.indices(0, part) for part in range(2)]
+
+
+def test_vectors_are_not_mirrored(tmp_path):
+    data = vectors(tmp_path)
+    plain, mirrored = (Batches(data, seed=0, batch=8, start=0, stop=8, mirror=mirror)[0][0] for mirror in (False, True))
+    assert torch.equal(plain.x, mirrored.x)
+
+
+def test_the_order_of_batches_is_frozen():
+    """A change here makes resumed runs differ from those that were not interrupted, and runs from published ones."""
+    batches = Batches(digits(), seed=3, batch=8, start=0, stop=8, mirror=True)
+    assert batches.indices(5).tolist() == [9, 37, 28, 21, 22, 25, 39, 2]
+    assert batches.mirrored(5).tolist() == [False, True, False, True, True, False, True, True]

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from genzoo.errors import UsageError
-from genzoo.metrics import reconstruction
 from genzoo.metrics.diversity import WEIGHTS, describe, diversity, ms_ssim
 from genzoo.metrics.frechet import Statistics, frechet_distance, statistics
 from genzoo.metrics.kernel import kernel_distance
+from genzoo.metrics.lpips import lpips, lpips_network
 from genzoo.metrics.prdc import prdc
-from genzoo.metrics.reconstruction import lpips, psnr, ssim
+from genzoo.metrics.reconstruction import psnr, ssim
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -59,7 +59,9 @@ def test_frechet_distance_is_that_of_clean_fid_and_torch_fidelity(dims: int, n: 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if n < 2 * dims else "error")
         ours = frechet_distance(statistics(x), statistics(y))
-    theirs = fid_statistics_to_metric(fid_features_to_statistics(x), fid_features_to_statistics(y), verbose=False)[KEY_METRIC_FID]
+    theirs = fid_statistics_to_metric(fid_features_to_statistics(x), fid_features_to_statistics(y), verbose=False)[
+        KEY_METRIC_FID
+    ]
     assert ours == pytest.approx(fid_from_feats(x.numpy(), y.numpy()), rel=1e-9)
     assert ours == pytest.approx(theirs, rel=1e-9)
 
@@ -75,7 +77,9 @@ def test_frechet_distance_below_full_rank_is_exact():
     exact = ((a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace() - 2 * nuclear).item()
     assert frechet_distance(a, b) == pytest.approx(exact, rel=1e-12)
     assert frechet_distance(b, a) == frechet_distance(a, b)
-    assert frechet_distance(a, b) == pytest.approx(fid_from_feats(x.numpy(), y.numpy()), rel=1e-6)  # a general square root rounds more
+    assert frechet_distance(a, b) == pytest.approx(
+        fid_from_feats(x.numpy(), y.numpy()), rel=1e-6
+    )  # a general square root rounds more
 
 
 def test_frechet_distance_of_equal_sets_is_nothing_and_that_of_known_gaussians_is_known():
@@ -92,14 +96,21 @@ def test_statistics_are_those_of_numpy_however_the_features_arrive():
     x = torch.randn(9000, 5) + 1000  # more than a chunk, and far from zero: float32 sums would lose the covariance
     ours, streamed = statistics(x, "e"), statistics(iter(x.split(700)), "e")
     for found in (ours, streamed):
-        assert (found.n, found.extractor, found.mean.dtype, found.cov.dtype) == (9000, "e", torch.float64, torch.float64)
+        assert (found.n, found.extractor, found.mean.dtype, found.cov.dtype) == (
+            9000,
+            "e",
+            torch.float64,
+            torch.float64,
+        )
         np.testing.assert_allclose(found.mean.numpy(), x.double().numpy().mean(axis=0), rtol=1e-12)
         np.testing.assert_allclose(found.cov.numpy(), np.cov(x.double().numpy(), rowvar=False), rtol=1e-9, atol=1e-9)
 
 
 def test_frechet_distance_warns_of_too_few_items_once():
     x, y = two_sets(99, 300, 50)
-    with pytest.warns(UserWarning, match=r"of 99 items in 50 dimensions: .*rank-poor; use at least 100 images") as caught:
+    with pytest.warns(
+        UserWarning, match=r"of 99 items in 50 dimensions: .*the covariance estimate is poor; use at least 100 images"
+    ) as caught:
         frechet_distance(statistics(x), statistics(y))
     assert len(caught) == 1
 
@@ -124,7 +135,9 @@ def test_kernel_distance_of_whole_sets_is_that_of_clean_fid_and_torch_fidelity()
 
     x, y = two_sets(120, 120, 16)
     mean, spread = kernel_distance(x, y, subset_size=120)
-    assert mean == pytest.approx(cleanfid.fid.kernel_distance(x.numpy(), y.numpy(), num_subsets=2, max_subset_size=120), rel=1e-10)
+    assert mean == pytest.approx(
+        cleanfid.fid.kernel_distance(x.numpy(), y.numpy(), num_subsets=2, max_subset_size=120), rel=1e-10
+    )
     theirs = kid_features_to_metric(x, y, kid_subsets=2, kid_subset_size=120, verbose=False)
     assert mean == pytest.approx(theirs[KEY_METRIC_KID_MEAN], rel=1e-10)
     assert spread == 0
@@ -142,10 +155,16 @@ def test_kernel_distance_of_subsets_agrees_with_clean_fid_and_torch_fidelity_wit
     np.random.seed(2)  # clean-fid draws from numpy's global generator
     error = 5 * spread * math.sqrt(2 / 200)
     assert mean == pytest.approx(theirs[KEY_METRIC_KID_MEAN], abs=error)
-    assert mean == pytest.approx(cleanfid.fid.kernel_distance(x.numpy(), y.numpy(), num_subsets=200, max_subset_size=50), abs=error)
+    assert mean == pytest.approx(
+        cleanfid.fid.kernel_distance(x.numpy(), y.numpy(), num_subsets=200, max_subset_size=50), abs=error
+    )
     assert spread == pytest.approx(theirs[KEY_METRIC_KID_STD], rel=1 / 3)
-    assert kernel_distance(x, y, subsets=5, subset_size=50, seed=1) == kernel_distance(x, y, subsets=5, subset_size=50, seed=1)
-    assert kernel_distance(x, y, subsets=5, subset_size=50, seed=1) != kernel_distance(x, y, subsets=5, subset_size=50, seed=2)
+    assert kernel_distance(x, y, subsets=5, subset_size=50, seed=1) == kernel_distance(
+        x, y, subsets=5, subset_size=50, seed=1
+    )
+    assert kernel_distance(x, y, subsets=5, subset_size=50, seed=1) != kernel_distance(
+        x, y, subsets=5, subset_size=50, seed=2
+    )
 
 
 def test_kernel_distance_is_unbiased():
@@ -167,7 +186,9 @@ def test_prdc_is_that_of_its_authors(k: int, dtype: torch.dtype):
     x, y = (z.to(dtype) for z in two_sets(300, 250, 8))
     ours, theirs = prdc(x, y, k=k), compute_prdc(x.numpy(), y.numpy(), nearest_k=k)
     assert 0.2 < ours["coverage"] < 1  # otherwise nothing is compared
-    assert {name: ours[name] for name in ("precision", "recall", "coverage")} == {n: theirs[n] for n in ("precision", "recall", "coverage")}
+    assert {name: ours[name] for name in ("precision", "recall", "coverage")} == {
+        n: theirs[n] for n in ("precision", "recall", "coverage")
+    }
     assert ours["density"] == pytest.approx(theirs["density"], rel=1e-14)
 
 
@@ -191,14 +212,14 @@ def test_prdc_does_not_depend_on_its_chunks():
 
 
 def wide_window(channels: int) -> Tensor:
-    """pytorch-msssim's own window is float32: [channels, 1, 1, 11] float64 takes that rounding out of the comparison."""
+    """pytorch-msssim's own window is float32; in float64, [channels, 1, 1, 11], it adds no rounding."""
     window = torch.exp(-0.5 * ((torch.arange(11, dtype=torch.float64) - 5) / 1.5) ** 2)
     return (window / window.sum()).expand(channels, 1, 1, 11)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ssim_is_that_of_pytorch_msssim_and_torchmetrics(channels: int):
-    """Absolute 1e-12. torchmetrics mirrors the borders where we, like Wang et al., stay inside: its map is cropped by 5 pixels."""
+    """Absolute 1e-12. torchmetrics mirrors the borders and Wang et al. do not: its map is cropped by 5 pixels."""
     from pytorch_msssim import ssim as their_ssim
     from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -221,21 +242,28 @@ def test_ms_ssim_of_one_channel_is_that_of_pytorch_msssim():
 
 
 def test_ms_ssim_is_put_together_from_the_terms_of_torchmetrics():
-    """Absolute 1e-12, with torchmetrics' per-image terms (channels averaged) at each scale, borders cropped at the coarsest, too."""
+    """Absolute 1e-12, with torchmetrics' per-image terms (channels averaged) at each scale, cropped at the coarsest."""
     from torch.nn.functional import avg_pool2d
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure, structural_similarity_index_measure
+    from torchmetrics.functional.image import (
+        multiscale_structural_similarity_index_measure,
+        structural_similarity_index_measure,
+    )
 
     a, b = image_pairs(3, 176, 176)
     x, y, value = a, b, torch.ones(3, dtype=torch.float64)
     for weight in WEIGHTS[:-1]:
-        _, contrast = structural_similarity_index_measure(x, y, data_range=1.0, reduction=None, return_contrast_sensitivity=True)
+        _, contrast = structural_similarity_index_measure(
+            x, y, data_range=1.0, reduction=None, return_contrast_sensitivity=True
+        )
         value = value * contrast.relu() ** weight
         x, y = avg_pool2d(x, 2), avg_pool2d(y, 2)
     _, maps = structural_similarity_index_measure(x, y, data_range=1.0, return_full_image=True)
     value = value * maps[..., 5:-5, 5:-5].mean(dim=(1, 2, 3)).relu() ** WEIGHTS[-1]
     torch.testing.assert_close(ms_ssim(a, b), value, rtol=0, atol=1e-12)
     theirs = multiscale_structural_similarity_index_measure(a, b, data_range=1.0, reduction=None)
-    torch.testing.assert_close(ms_ssim(a, b), theirs, rtol=0, atol=0.03, check_dtype=False)  # it mirrors the coarsest borders
+    torch.testing.assert_close(
+        ms_ssim(a, b), theirs, rtol=0, atol=0.03, check_dtype=False
+    )  # it mirrors the coarsest borders
 
 
 def plain_ms_ssim(a: np.ndarray, b: np.ndarray, weights: tuple[float, ...]) -> float:
@@ -292,9 +320,13 @@ def test_diversity_of_one_image_repeated_of_noise_and_between():
     first, second = np.triu_indices(5, 1)
     every = ms_ssim(images[first], images[second])
     mean, spread = diversity(images, pairs=4000, seed=3)
-    assert mean == pytest.approx(every.mean().item(), abs=5 * every.std().item() / math.sqrt(4000))  # every pair equally likely
+    assert mean == pytest.approx(
+        every.mean().item(), abs=5 * every.std().item() / math.sqrt(4000)
+    )  # every pair equally likely
     assert spread == pytest.approx(every.std(correction=0).item(), rel=0.1)
-    assert diversity(images, pairs=7, seed=3) == diversity(images, pairs=7, seed=3) != diversity(images, pairs=7, seed=4)
+    assert (
+        diversity(images, pairs=7, seed=3) == diversity(images, pairs=7, seed=3) != diversity(images, pairs=7, seed=4)
+    )
 
 
 def test_diversity_never_pairs_an_image_with_itself():
@@ -314,7 +346,9 @@ def test_psnr_is_that_of_torchmetrics():
     theirs = peak_signal_noise_ratio(a, b, data_range=1.0, reduction="none", dim=(1, 2, 3))
     torch.testing.assert_close(psnr(a, b), theirs, rtol=1e-6, atol=0, check_dtype=False)
     np.testing.assert_allclose(
-        psnr(a, b).numpy(), [-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(a.numpy(), b.numpy(), strict=True)], rtol=1e-12
+        psnr(a, b).numpy(),
+        [-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(a.numpy(), b.numpy(), strict=True)],
+        rtol=1e-12,
     )
     assert psnr(a, a).isinf().all()
 
@@ -329,11 +363,11 @@ def hub(tmp_path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    reconstruction._lpips_network.cache_clear()
+    lpips_network.cache_clear()
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     yield folder
-    reconstruction._lpips_network.cache_clear()
+    lpips_network.cache_clear()
 
 
 def test_lpips_names_the_missing_weights_and_refuses_wrong_ones(hub):
@@ -393,7 +427,7 @@ def test_feature_pairs_and_settings_that_do_not_fit_are_refused():
         with pytest.raises(UsageError, match=r"have 4 dimensions and fake ones 3"):
             metric(x, x[:, :3])
     for k in (0, 10):
-        with pytest.raises(UsageError, match=rf"k must lie in 1\.\.9 for 20 real and 10 fake items, got {k}"):
+        with pytest.raises(UsageError, match=rf"k must be in 1\.\.9 for 20 real and 10 fake items, got {k}"):
             prdc(x, x[:10], k=k)
     with pytest.raises(UsageError, match=r"got 0 of 1000"):
         kernel_distance(x, x, subsets=0)

@@ -1,4 +1,6 @@
-"""Each disease is started on purpose on the smallest run that shows it, and is the first that is named; healthy runs stay silent."""
+"""Each disease is started on purpose on the smallest run that shows it, and is the first that is named; healthy runs
+stay silent.
+"""
 
 import json
 from pathlib import Path
@@ -6,24 +8,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_run
+from helpers import same, tiny_run, weights
 from PIL import Image
-from test_trainer import same, weights
 
 import genzoo
 from genzoo import Trainer
 from genzoo.cli import main
-from genzoo.data.base import ArraySet
+from genzoo.data import open_dataset
+from genzoo.data.sets import ArraySet
+from genzoo.models.introvae.objective import IntroVAEObjective
+from genzoo.models.introvae.presets import IntroVAEConfig
+from genzoo.objective import Spaces
+from genzoo.runs.folder import RunFolder
+from genzoo.signs import View
 from genzoo.training import monitor
 from genzoo.training.monitor import Monitor, Watch, diagnose, patience, read_findings
-from genzoo.training.run import RunFolder
-from genzoo.training.signs import View, batchnorm_mismatch
+from genzoo.training.rules import batchnorm_mismatch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = [
-    "data.size=8x8", "arch.channels=8", "arch.z_dim=4", "train.batch=16", "train.lr=1e-3", "train.ema=0.9", "train.duration=80it",
-    "train.snapshot_every=25%", "train.log_every=5",
+    "data.size=8x8", "arch.channels=8", "arch.z_dim=4", "train.batch=16", "train.lr=1e-3", "train.ema=0.9",
+    "train.duration=80it", "train.snapshot_every=25%", "train.log_every=5",
 ]  # fmt: skip
 WARMUP = "objective.warmup=5it"
 HEALTHY = {
@@ -39,12 +45,20 @@ def impatient(monkeypatch):
     monkeypatch.setattr(monitor, "SHORTEST", 12)
 
 
-def trained(model, *settings, inject=None, out="run", data="digits"):
-    trainer = Trainer(genzoo.resolve(model, data=data, settings=[*TINY, *HEALTHY[model], *settings]), out=out, progress=False)
+def trained(model, *settings, inject=None, change=None, out="run", data="digits"):
+    """Trains and returns the findings; `inject` changes the trainer before, `change` the images, float [n, C, H, W]."""
+    config = genzoo.resolve(model, data=data, settings=[*TINY, *HEALTHY[model], *settings])
+    dataset = changed(open_dataset(config.data), change) if change else None
+    trainer = Trainer(config, out=out, progress=False, dataset=dataset)
     if inject:
         inject(trainer)
     trainer.fit()
     return diagnose(Path(out))[0]
+
+
+def changed(dataset, change):
+    images = dataset.batch(range(dataset.size)).numpy().astype(np.float32) / 255
+    return ArraySet("changed", "changed", np.moveaxis(change(images), 1, -1))
 
 
 @pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
@@ -75,19 +89,29 @@ def test_healthy_points_stay_silent(model, monkeypatch):
     [
         ("introvae", ["objective.margin=0.1"], "margin too small", "> m = 0.1, the hinge is not active"),
         ("introvae", ["objective.margin=5000"], "margin too large", "never comes near m = 5000"),
-        ("softintrovae", ["objective.beta_neg=0.01", "objective.beta_rec=0.3"], "beta_neg too small", "the exponential is flat"),
+        (
+            "softintrovae",
+            ["objective.beta_neg=0.01", "objective.beta_rec=0.3"],
+            "beta_neg too small",
+            "the exponential is flat",
+        ),
         ("softintrovae", ["objective.beta_neg=2000"], "beta_neg too large", "no adversarial signal"),
-        ("introvae", ["train.lr=0.05", "train.snapshot_every=10it"], "learning rate too high", "the weights have grown"),
-        ("vae", ["objective.beta=100"], "posterior collapse", "tell nothing of the data"),
+        (
+            "introvae",
+            ["train.lr=0.05", "train.snapshot_every=10it"],
+            "learning rate too high",
+            "the weights have grown",
+        ),
+        ("vae", ["objective.beta=100"], "posterior collapse", "carry nothing about the data"),
         ("vae", ["data.limit=4", "train.duration=120it", "train.lr=3e-3"], "overfit", "x that of training data"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_first_finding_is_the_disease(model, settings, disease, figures, capsys):
     findings = trained(model, *settings)
-    assert findings[0].disease == disease
+    assert findings[0].problem == disease
     assert figures in findings[0].text
-    assert "objective." in findings[0].cure or "train." in findings[0].cure or "data." in findings[0].cure
+    assert "objective." in findings[0].fix or "train." in findings[0].fix or "data." in findings[0].fix
     assert f"monitor: step {findings[0].began}: {disease}: " in capsys.readouterr().out
 
 
@@ -98,7 +122,7 @@ def test_batchnorm_whose_averages_stay_behind():
                 if hasattr(module, "running_mean"):
                     module.momentum = 0.0
 
-    assert trained("introvae", inject=stuck)[0].disease == "BatchNorm mismatch"
+    assert trained("introvae", inject=stuck)[0].problem == "BatchNorm mismatch"
 
 
 @pytest.mark.parametrize(
@@ -106,18 +130,22 @@ def test_batchnorm_whose_averages_stay_behind():
     [
         (lambda x: x * 255, "wrong value range", "values from 0 to 255"),
         (lambda x: x * 2 - 1, "wrong value range", "values from -1 to 1"),
-        (lambda x: np.broadcast_to(x[:1], x.shape).copy(), "constant data", "all 16 items of the first batch are the same"),
-        (lambda x: np.where(np.arange(len(x))[:, None, None, None] % 2, x, 0.5).astype(np.float32), "constant data", "have one colour"),
+        (
+            lambda x: np.broadcast_to(x[:1], x.shape).copy(),
+            "constant data",
+            "all 16 items of the first batch are the same",
+        ),
+        (
+            lambda x: np.where(np.arange(len(x))[:, None, None, None] % 2, x, 0.5).astype(np.float32),
+            "constant data",
+            "have one colour",
+        ),
     ],
     ids=["0 to 255", "-1 to 1", "one image", "flat images"],
 )
 def test_bad_data_is_named_before_the_first_step(change, disease, figures):
-    def inject(trainer):
-        images = trainer.dataset.batch(range(trainer.dataset.size)).numpy().astype(np.float32) / 255
-        trainer.dataset = ArraySet("changed", "changed", np.moveaxis(change(images), 1, -1), lambda: None)
-
-    first = trained("introvae", "train.duration=4it", inject=inject)[0]
-    assert (first.disease, first.began) == (disease, 0)
+    first = trained("introvae", "train.duration=4it", change=change)[0]
+    assert (first.problem, first.began) == (disease, 0)
     assert figures in first.text
 
 
@@ -125,7 +153,11 @@ def test_vectors_of_bytes_are_named():
     np.save("bytes.npy", np.random.default_rng(0).integers(0, 256, (64, 12)).astype(np.float32))
     settings = ["arch.encoder=mlp", "arch.decoder=mlp", "arch.hidden=8,8", "train.duration=4it", "train.batch=8"]
     Trainer(genzoo.resolve("vae", data="bytes.npy", settings=settings), out="run", progress=False).fit()
-    assert diagnose(Path("run"))[0][0].disease == "wrong value range"
+    assert diagnose(Path("run"))[0][0].problem == "wrong value range"
+
+
+def introvae(margin):
+    return IntroVAEObjective(IntroVAEConfig(margin=margin), Spaces((2,), (2,)))
 
 
 def line(step, kl_fake, kl_real=5.0, **more):
@@ -133,12 +165,12 @@ def line(step, kl_fake, kl_real=5.0, **more):
 
 
 def test_a_disease_begins_after_patience_and_ends_after_as_long():
-    watching = Monitor(total_steps=1000, guides={"kl": 10.0})
+    watching = Monitor(1000, introvae(10.0))
     assert watching.patience == patience(1000) == 20
     kls = [20.0 if 100 <= step < 300 else 8.0 for step in range(0, 600, 5)]
     events = [event for i, kl in enumerate(kls) for event in watching.observe(line(5 * i, kl))]
     begins, ends = events
-    assert begins["disease"] == ends["disease"] == "margin too small"
+    assert begins["problem"] == ends["problem"] == "margin too small"
     assert 120 <= begins["step"] <= 140
     assert 320 <= ends["step"] <= 340
     (found,) = read_findings(events)
@@ -147,52 +179,57 @@ def test_a_disease_begins_after_patience_and_ends_after_as_long():
 
 def test_a_short_spike_and_the_first_steps_say_nothing():
     for bad in (range(0, 40), range(200, 210)):
-        watching = Monitor(total_steps=1000, guides={"kl": 10.0})
+        watching = Monitor(1000, introvae(10.0))
         assert not [e for step in range(0, 600, 5) for e in watching.observe(line(step, 11.0 if step in bad else 8.0))]
 
 
 def test_a_disease_that_brings_another_is_named_alone():
-    watching = Monitor(total_steps=1000, guides={"kl": 4.0})
+    watching = Monitor(1000, introvae(4.0))
     events = [event for step in range(0, 600, 5) for event in watching.observe(line(step, 4.5, kl_real=30.0))]
-    assert [event["disease"] for event in events] == ["margin too small"]
+    assert [event["problem"] for event in events] == ["margin too small"]
 
 
 @pytest.mark.parametrize(("active", "named"), [(0.3, []), (0.02, ["margin too small"])])
 def test_a_hinge_that_pushes_many_images_is_active_though_their_mean_is_above_it(active, named):
-    watching = Monitor(total_steps=1000, guides={"kl": 10.0})
+    watching = Monitor(1000, introvae(10.0))
     lines = (line(step, 10.5, **{"hinge/active": active}) for step in range(0, 600, 5))
-    assert [event["disease"] for one in lines for event in watching.observe(one)] == named
+    assert [event["problem"] for one in lines for event in watching.observe(one)] == named
 
 
 def test_the_cure_says_which_setting_moves_by_itself():
     def cure(**more):
-        watching = Monitor(total_steps=1000, guides={"kl": 10.0})
-        return [event["cure"] for step in range(0, 600, 5) for event in watching.observe(line(step, 11.0, **more))]
+        watching = Monitor(1000, introvae(10.0))
+        return [event["fix"] for step in range(0, 600, 5) for event in watching.observe(line(step, 11.0, **more))]
 
     by_hand = "raise objective.margin above KL(real)"
     assert cure() == [by_hand]
-    assert cure(**{"control/margin": 10.0}) == [f"objective.margin is auto and moves by itself, wait; if it does not end, {by_hand}"]
+    assert cure(**{"control/margin": 10.0}) == [
+        f"objective.margin is auto and changes by itself, wait; if it does not end, {by_hand}"
+    ]
     assert cure(**{"control/beta_neg": 10.0}) == [by_hand]
 
 
 def test_an_encoder_that_overshoots_a_good_margin_is_not_told_to_raise_it():
-    watching = Monitor(total_steps=1000, guides={"kl": 30.0})
+    watching = Monitor(1000, introvae(30.0))
     events = [event for step in range(0, 600, 5) for event in watching.observe(line(step, 80.0, kl_real=1.4))]
-    assert [event["disease"] for event in events] == ["encoder runs away"]
+    assert [event["problem"] for event in events] == ["encoder runs away"]
 
 
 def test_an_order_that_is_reversed_for_long():
-    watching = Monitor(total_steps=1000, guides={})
+    watching = Monitor(1000, introvae(10.0))
     events = [event for step in range(0, 600, 5) for event in watching.observe(line(step, 4.5, kl_real=30.0))]
-    assert [event["disease"] for event in events] == ["order reversed"]
+    assert [event["problem"] for event in events] == ["order reversed"]
 
 
 def test_averaged_weights_that_lag_and_a_decoder_of_one_image():
     for name, value, disease in (("average", 3.0, "average lags"), ("spread", 0.01, "decoder collapse")):
-        watching = Monitor(total_steps=1000, guides={})
-        lines = [line(step, 5.0) if step % 50 else {"step": step, "nimg": step, f"vitals/{name}": value} for step in range(0, 600, 5)]
+        watching = Monitor(1000, introvae(10.0))
+        lines = [
+            line(step, 5.0) if step % 50 else {"step": step, "nimg": step, f"vitals/{name}": value}
+            for step in range(0, 600, 5)
+        ]
         events = [event for one in lines for event in watching.observe(one)]
-        assert [event["disease"] for event in events] == [disease]
+        assert [event["problem"] for event in events] == [disease]
 
 
 def test_a_resumed_run_tells_the_same_events_once():
@@ -200,7 +237,9 @@ def test_a_resumed_run_tells_the_same_events_once():
     trained("introvae", *settings, out="whole")
     trained("introvae", *settings, "train.duration=60it", out="parts")
     trained("introvae", *settings, out="parts")
-    whole, parts = ([json.loads(text) for text in Path(run, "events.jsonl").read_text().splitlines()] for run in ("whole", "parts"))
+    whole, parts = (
+        [json.loads(text) for text in Path(run, "events.jsonl").read_text().splitlines()] for run in ("whole", "parts")
+    )
     strip = [[event for event in events if event["kind"] != "run"] for events in (whole, parts)]
     assert strip[0] == strip[1] != []
     assert same(weights(Path("whole")), weights(Path("parts")))
@@ -211,12 +250,12 @@ def test_a_run_that_is_made_longer_tells_no_disease_twice():
     folder.create()
     lines = [line(step, kl_fake=50.0) for step in range(0, 3000, 10)]
     for total, upto in ((2000, 200), (40_000, 300)):
-        watch = Watch(folder, total, {"kl": 10.0})
+        watch = Watch(folder, total, introvae(10.0))
         watch.begin(None)
         for new in lines[len(folder.log.read()) : upto]:
             folder.log.append(new)
             watch.observe(new)
-    assert [finding.disease for finding in read_findings(folder.events.read())] == ["margin too small"]
+    assert [finding.problem for finding in read_findings(folder.events.read())] == ["margin too small"]
 
 
 def test_the_doctor_reads_a_run_that_had_no_monitor(capsys):
@@ -257,10 +296,14 @@ def test_measuring_vitals_changes_no_weight():
     """The same run, with and without snapshots on the way."""
     trained("introvae", "train.duration=8it", "train.snapshot_every=3it", out="many")
     trained("introvae", "train.duration=8it", "train.snapshot_every=8it", out="one")
-    assert all(torch.equal(a, b) for a, b in zip(weights(Path("many")).values(), weights(Path("one")).values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(Path("many")).values(), weights(Path("one")).values(), strict=True)
+    )
 
 
-@pytest.mark.parametrize(("sizes", "named"), [((2.2, 1.6), False), ((1.6, 1.6), True), ((1.4, 2.0), True), ((0.9, 0.8), False)])
+@pytest.mark.parametrize(
+    ("sizes", "named"), [((2.2, 1.6), False), ((1.6, 1.6), True), ((1.4, 2.0), True), ((0.9, 0.8), False)]
+)
 def test_a_disagreement_of_batchnorm_that_heals_by_itself_is_none(sizes, named):
     view = View({}, {}, tuple({"vitals/batchnorm": size} for size in sizes))
     assert (batchnorm_mismatch(view) is not None) == named

@@ -1,16 +1,26 @@
-"""Networks: every resolution from one class, both residual forms against the published formulas, and what they refuse."""
+"""Networks: every resolution from one class, residual forms against the published formulas, what they refuse."""
 
 import pytest
 import torch
+from distributions import installed
 from torch import nn
 from torch.nn import functional
 
+import genzoo
+from genzoo import resolve
 from genzoo.errors import UsageError
-from genzoo.nn import ConvDecoder, ConvEncoder, ResidualBlock, build_decoder, build_encoder
+from genzoo.nn import (
+    ENCODERS,
+    ConvDecoder,
+    ConvEncoder,
+    ResidualBlock,
+    build_decoder,
+    build_encoder,
+    latent_shape,
+)
 from genzoo.nn.checkpointing import cut_where_small
 from genzoo.objective import frozen
-from genzoo.resolve import fit_channels
-from genzoo.spec import ArchConfig
+from genzoo.spec import ArchConfig, fit_channels
 
 WIDE = (64, 128, 256, 512, 512)
 
@@ -69,9 +79,9 @@ def test_the_decoder_has_no_output_activation():
     assert x.min() < 0 and x.max() > 1
 
 
-@pytest.mark.parametrize(("shape", "cure"), [((3, 50, 64), "--res 48x64"), ((1, 30, 30), "--res 32x32")])
-def test_an_indivisible_size_is_refused_with_sizes_that_work(shape, cure):
-    with pytest.raises(UsageError, match=cure):
+@pytest.mark.parametrize(("shape", "fix"), [((3, 50, 64), "--res 48x64"), ((1, 30, 30), "--res 32x32")])
+def test_an_indivisible_size_is_refused_with_sizes_that_work(shape, fix):
+    with pytest.raises(UsageError, match=fix):
         ConvEncoder(shape, 4, (4, 8, 8))
 
 
@@ -112,7 +122,9 @@ def test_checkpointing_keeps_the_small_tensors_alone(norm_place):
     shape, channels, n = (3, 64, 64), (8, 8, 8), 4
     encoder, decoder = (make(shape, 2, channels, "batch", norm_place) for make in (ConvEncoder, ConvDecoder))
     x, z = torch.rand(n, *shape), torch.rand(n, 2)
-    pixels = 4 * n * 8 * (32**2 + 16**2 + 8**2)  # bytes: after each pooling, or before each upsampling (there 8, 16 and 32 pixels wide too)
+    pixels = (
+        4 * n * 8 * (32**2 + 16**2 + 8**2)
+    )  # bytes: after each pooling, or before each upsampling (there 8, 16 and 32 pixels wide too)
     for net, batch in ((encoder, x), (decoder, z)):
         plain = saved_bytes(net, batch)
         net.gradient_checkpointing = True
@@ -122,9 +134,13 @@ def test_checkpointing_keeps_the_small_tensors_alone(norm_place):
 
 
 def test_parts_are_the_stack():
-    """Every layer once, in order; a cut before each upsampling block of the decoder and after each pooling of the encoder."""
+    """Every layer once, in order; a cut before each upsampling block of the decoder and after each pooling of the
+    encoder.
+    """
     encoder, decoder = ConvEncoder((3, 16, 16), 2, (4, 8)), ConvDecoder((3, 16, 16), 2, (4, 8))
-    names = [[[type(layer).__name__ for layer in part] for part in cut_where_small(net.main)] for net in (encoder, decoder)]
+    names = [
+        [[type(layer).__name__ for layer in part] for part in cut_where_small(net.main)] for net in (encoder, decoder)
+    ]
     block = "ResidualBlock"
     assert names[0] == [["Conv2d", "BatchNorm2d", "LeakyReLU", "AvgPool2d"], [block, "AvgPool2d"], [block]]
     assert names[1] == [[block], [block], [block, "Conv2d"]]
@@ -163,14 +179,19 @@ def test_without_gradients_nothing_is_kept_or_cut():
         assert all(torch.equal(a, b) for a, b in zip(net(x), expected, strict=True))
 
 
-@pytest.mark.parametrize("pixels", [(2, 2), (8, 6)], ids=["plain", "transposed"])
+@pytest.mark.parametrize("pixels", [(1, 1), (8, 6)], ids=["plain", "transposed"])
 def test_a_block_that_upsamples_is_upsampling_and_the_block(pixels, monkeypatch):
-    """The fused convolution is the same map, gradients included, and is taken where there are pixels enough."""
-    x, block = torch.rand(3, 5, *pixels, dtype=torch.float64, requires_grad=True), ResidualBlock(5, 7, upsamples=True).double()
+    """The fused convolution is the same map, gradients included, and is used where there are enough pixels."""
+    x, block = (
+        torch.rand(3, 5, *pixels, dtype=torch.float64, requires_grad=True),
+        ResidualBlock(5, 7, upsamples=True).double(),
+    )
     plain = ResidualBlock(5, 7).double()
     plain.load_state_dict(block.state_dict())
     transposed, real = [], functional.conv_transpose2d
-    monkeypatch.setattr(functional, "conv_transpose2d", lambda *args, **kwargs: transposed.append(1) or real(*args, **kwargs))
+    monkeypatch.setattr(
+        functional, "conv_transpose2d", lambda *args, **kwargs: transposed.append(1) or real(*args, **kwargs)
+    )
     found = block(x)
     expected = plain(functional.interpolate(x, scale_factor=2.0))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
@@ -182,3 +203,92 @@ def test_a_block_that_upsamples_is_upsampling_and_the_block(pixels, monkeypatch)
     ):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
     assert len(transposed) == (pixels == (8, 6))
+
+
+@pytest.mark.parametrize(("shape", "grid"), [((3, 16, 16), (4, 4)), ((1, 24, 16), (6, 4))])
+def test_latents_may_lie_on_the_smallest_grid(shape, grid):
+    arch = ArchConfig(channels=(4, 8), z_dim=5, latent="grid")
+    assert latent_shape(shape, arch) == (5, *grid)
+    mu, logvar = build_encoder(shape, arch)(torch.rand(2, *shape))
+    assert mu.shape == logvar.shape == (2, 5, *grid)
+    assert build_decoder(shape, arch)(mu).shape == (2, *shape)
+
+
+@pytest.mark.parametrize("encoder", ["conv", "mlp", "timm:test_resnet"])
+def test_an_encoder_of_one_output_returns_a_point_code(encoder):
+    arch = ArchConfig(encoder=encoder, channels=(4, 8), hidden=(8,), z_dim=5)
+    code = build_encoder((3, 32, 32), arch, outputs=1)(torch.rand(2, 3, 32, 32))
+    assert code.shape == (2, 5)
+
+
+@pytest.mark.parametrize("encoder", ["mlp", "timm:test_resnet"])
+def test_networks_without_a_grid_refuse_it(encoder):
+    with pytest.raises(UsageError, match="arch.latent=flat"):
+        build_encoder((3, 32, 32), ArchConfig(encoder=encoder, latent="grid"))
+    with pytest.raises(UsageError, match="arch.latent=flat"):
+        build_decoder((3, 32, 32), ArchConfig(decoder="mlp", latent="grid"))
+
+
+@pytest.mark.parametrize(
+    ("build", "section"), [(build_encoder, {"encoder": "covn"}), (build_decoder, {"decoder": "covn"})]
+)
+def test_unknown_networks_bring_suggestions(build, section):
+    with pytest.raises(UsageError, match="Unknown .* 'covn' in arch.*Did you mean conv"):
+        build((3, 16, 16), ArchConfig(**section))
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="encoder named 'conv' already"):
+        ENCODERS.register("conv")(lambda shape, arch, outputs: nn.Identity())
+
+
+BACKBONE = """
+import math
+from torch import nn
+from genzoo.nn import DECODERS, ENCODERS, latent_shape
+
+class Linear(nn.Module):
+    def __init__(self, out, *sizes):
+        super().__init__()
+        self.map, self.out = nn.Linear(*sizes), out
+
+    def forward(self, x):
+        out = self.map(x.flatten(1))
+        return out.chunk(2, dim=1) if self.out == 2 else out.unflatten(1, self.out) if self.out != 1 else out
+
+@ENCODERS.register("affine")
+def encoder(shape, arch, outputs):
+    return Linear(outputs, math.prod(shape), outputs * arch.z_dim)
+
+@DECODERS.register("affine")
+def decoder(shape, arch):
+    return Linear(shape, arch.z_dim, math.prod(shape))
+"""
+
+
+def test_a_distribution_brings_a_backbone(monkeypatch, tmp_path):
+    points = {"affine": "elsewhere_nets", "missing": "no_such_module"}
+    settings = ["arch.encoder=affine", "arch.decoder=affine", "arch.z_dim=3", "data.size=16x16", "train.duration=8"]
+    with installed(monkeypatch, tmp_path / "site", "genzoo.backbones", points, elsewhere_nets=BACKBONE):
+        assert {"affine", "conv", "mlp", "timm"} <= set(ENCODERS.names())
+        model = genzoo.create_model("vae", shape=(3, 8, 8), encoder="affine", decoder="affine", z_dim=3)
+        assert model.encode(torch.rand(2, 3, 8, 8)).latent_dist.mean.shape == (2, 3)
+        assert model.sample(4).shape == (4, 3, 8, 8)
+        genzoo.Trainer(resolve("vae", settings=[*settings, "train.batch=4", "data.limit=16"]), out="run").fit()
+        assert genzoo.load("run").sample(1).shape == (1, 3, 16, 16)
+        with pytest.raises(UsageError, match="'missing' of distribution elsewhere 1.0 cannot be loaded"):
+            build_encoder((3, 8, 8), ArchConfig(encoder="missing"))
+        with pytest.raises(UsageError, match="Did you mean affine"):
+            build_encoder((3, 8, 8), ArchConfig(encoder="afine"))
+
+
+@pytest.mark.parametrize("latent", ["flat", "grid"])
+def test_a_decoder_is_exported_with_a_dynamic_batch(latent):
+    """32 pixels, three halvings: layers of both forms, one chosen by the rule and one not."""
+    arch = ArchConfig(channels=(4, 8, 256), z_dim=3, latent=latent)
+    decoder, shape = build_decoder((3, 32, 32), arch).eval(), latent_shape((3, 32, 32), arch)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(decoder, (torch.rand(2, *shape),), dynamic_shapes=({0: batch},))
+    for n in (1, 5):
+        z = torch.rand(n, *shape)
+        torch.testing.assert_close(program.module()(z), decoder(z))

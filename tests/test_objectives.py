@@ -1,121 +1,45 @@
-"""Every objective's training step is its paper's or its published code's: float64, on tiny real networks, against tests/reference.py."""
+"""Every objective's training step is its paper's or its published code's: float64, on tiny real networks, against
+tests/reference.py.
+"""
 
 import copy
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import reference
 import torch
 from reference import Players, players
+from steps import (
+    FORMS,
+    LR,
+    SCALE,
+    SHAPES,
+    STEPS,
+    TOLERANCE,
+    TWO_PLAYERS,
+    N,
+    Z,
+    adams,
+    at,
+    data,
+    distance,
+    draw,
+    micro_batches,
+    move,
+    networks,
+    objective_of,
+    run_step,
+    train,
+)
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from genzoo.losses import kl_to_prior, reparameterize, sse
-from genzoo.models.introvae.objective import IntroVAEObjective
-from genzoo.models.introvae.presets import IntroVAEConfig
-from genzoo.models.softintrovae.objective import SoftIntroVAEObjective
-from genzoo.models.softintrovae.presets import SoftIntroVAEConfig
-from genzoo.models.vae.objective import VAEObjective
-from genzoo.models.vae.presets import VAEConfig
-from genzoo.nn import build_decoder, build_encoder
-from genzoo.noise import Noise
-from genzoo.objective import Objective, Progress, Update, frozen, lockstep
-from genzoo.spec import ArchConfig
+from genzoo.objective import Objective, frozen, phases
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-N, Z, STEPS, LR = 6, 3, 5, 5e-3
-TOLERANCE = 1e-12  # absolute, on weights and buffers after STEPS of Adam; measured: 1e-14, as the transcriptions round in other places
-SHAPES = {"conv": (3, 8, 4), "mlp": (2,)}
-SCALE = {"conv": 1 / (3 * 8 * 4), "mlp": 0.5}  # Soft-IntroVAE's s
-MARGIN = {  # in the midst of these networks' KLs, so that some hinges are active and some are not
-    ("introvae-paper", "conv"): 4.0,
-    ("introvae-paper", "mlp"): 0.14,
-    ("introvae-official", "conv"): 7.0,
-    ("introvae-official", "mlp"): 0.12,
-}
-PLACE = {"vae": "before", "introvae": "after", "softintrovae": "before"}  # of the residual blocks' second norm
-
-CLASSES = {
-    "vae": (VAEObjective, VAEConfig),
-    "introvae": (IntroVAEObjective, IntroVAEConfig),
-    "softintrovae": (SoftIntroVAEObjective, SoftIntroVAEConfig),
-}
-BETAS = {"beta_kl": 0.7, "beta_rec": 1.3, "beta_neg": 2.0, "gamma_r": 0.4}  # gamma_r large enough to be seen
-FORMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "vae": ("vae", {"beta": 0.7, "beta_rec": 0.4}),
-    "introvae-paper": ("introvae", {"form": "paper", "alpha": 0.25, "beta": 0.3, "warmup": "0"}),
-    "introvae-official": ("introvae", {"form": "official", "alpha": 0.25, "alpha_decoder": 0.6, "beta": 0.3, "warmup": "0"}),
-    "softintrovae-paper": ("softintrovae", {"form": "paper", **BETAS}),
-    "softintrovae-official": ("softintrovae", {"form": "official", **BETAS}),
-}
-TWO_PLAYERS = [form for form in FORMS if form != "vae"]
-
-
-def objective_of(form: str, kind: str = "conv", **more: Any) -> Objective:
-    model, config = FORMS[form]
-    make, config_class = CLASSES[model]
-    margin = {"margin": MARGIN[form, kind]} if model == "introvae" else {}
-    return make(config_class(**(margin | config | more)), SHAPES[kind], Z)
-
-
-def networks(form: str, kind: str = "conv", norm: str = "batch") -> nn.ModuleDict:
-    """A tiny encoder and decoder; their last layers are enlarged so that KLs of several nats occur, and differ between images."""
-    sizes = {"z_dim": Z, "channels": (4, 8), "hidden": (16, 16)}
-    shape, arch = SHAPES[kind], ArchConfig(encoder=kind, decoder=kind, norm=norm, norm_place=PLACE[FORMS[form][0]], **sizes)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        nets = nn.ModuleDict({"encoder": build_encoder(shape, arch), "decoder": build_decoder(shape, arch)})
-        for net in nets.values():
-            list(net.parameters())[-2].mul_(4)  # the last layer's weight
-    return nets.double()
-
-
-def data(step: int, kind: str = "conv") -> Tensor:
-    """A new batch for every step: images in [0, 1] or points in [-2, 2]."""
-    x = torch.rand(N, *SHAPES[kind], generator=torch.Generator().manual_seed(step), dtype=torch.float64)
-    return x if kind == "conv" else 4 * x - 2
-
-
-def draw(objective: Objective, step: int, x: Tensor, start: int = 0, stop: int = N) -> Any:
-    return objective.draw(x[start:stop], Noise(seed=7, step=step, batch=N, start=start, stop=stop, like=x))
-
-
-def adams(nets: nn.ModuleDict) -> dict[str, torch.optim.Adam]:
-    return {name: torch.optim.Adam(net.parameters(), lr=LR) for name, net in nets.items()}
-
-
-def phases(objective: Objective, nets: nn.ModuleDict, optimizers: dict[str, torch.optim.Adam], step: int, x: Tensor, micro: int = 1):
-    """One iteration, driven as genzoo.objective says; yields each phase's updates, of all its parts, between their backward and the steps."""
-    at, size = Progress(step=step, batch=N, total_nimg=STEPS * N), N // micro
-    steps = [objective.step(nets, draw(objective, step, x, i * size, (i + 1) * size), at) for i in range(micro)]
-    updates: list[Update] = []
-    for phase in lockstep(steps):
-        updates += [backward(nets, update, micro) for update in phase]
-        if updates[-1].waits:
-            continue
-        yield updates
-        for name in updates[0].trains:
-            optimizers[name].step()
-            optimizers[name].zero_grad()
-        updates = []
-
-
-def backward(nets: nn.ModuleDict, update: Update, micro: int) -> Update:
-    parameters = [p for name in update.trains for p in nets[name].parameters()]
-    (update.loss / micro).backward(inputs=parameters, retain_graph=update.keep_graph)
-    return update
-
-
-def train(objective: Objective, nets: nn.ModuleDict, kind: str = "conv", steps: int = STEPS, micro: int = 1) -> list[dict[str, float]]:
-    """Trains in place and returns the logged curves of each step."""
-    optimizers, curves = adams(nets), []
-    for step in range(steps):
-        curves.append({})
-        for updates in phases(objective, nets, optimizers, step, data(step, kind), micro):
-            curves[-1] |= {name: value.item() for update in updates[::micro] for name, value in update.logs.items()}
-    return curves
 
 
 def transcription(form: str, objective: Objective, kind: str, p: Players, step: int) -> dict[str, float]:
@@ -139,17 +63,15 @@ def transcription(form: str, objective: Objective, kind: str, p: Players, step: 
     return reference.softintrovae_official(p, b.x, b.eps, b.z_p, b.eps_e, b.eps_d, **weights, twice=c.recompute)
 
 
-def distance(ours: nn.Module, theirs: nn.Module, buffers: bool = True) -> float:
-    """Largest absolute difference of any weight or, with `buffers`, BatchNorm buffer."""
-    a, b = ((net.state_dict() if buffers else dict(net.named_parameters())) for net in (ours, theirs))
-    assert a.keys() == b.keys()
-    return max((a[name] - b[name]).abs().max().item() for name in a)
-
-
 CASES = [
     ("vae", "conv", {}),
     ("vae", "mlp", {}),
-    *((form, "conv", {"recompute": again, "warmup": warmup}) for form in TWO_PLAYERS for again in (False, True) for warmup in ("0", "2it")),
+    *(
+        (form, "conv", {"recompute": again, "warmup": warmup})
+        for form in TWO_PLAYERS
+        for again in (False, True)
+        for warmup in ("0", "2it")
+    ),
     *((form, "mlp", {"recompute": again}) for form in TWO_PLAYERS for again in (False, True)),
     ("introvae-paper", "conv", {"alpha_decoder": 0.6}),
     ("introvae-official", "conv", {"alpha_decoder": None}),
@@ -158,7 +80,8 @@ CASES = [
 
 @pytest.mark.parametrize(("form", "kind", "more"), CASES, ids=lambda value: str(value))
 def test_step_is_the_papers(form: str, kind: str, more: dict[str, Any]):
-    """After 5 Adam steps all weights and BatchNorm buffers are the transcription's, and so were all logged curves on the way.
+    """After 5 Adam steps all weights and BatchNorm buffers are the transcription's, and so were all logged curves on
+    the way.
 
     With recompute the transcription decodes twice, and its decoder's running statistics count that.
     """
@@ -182,7 +105,9 @@ def test_step_is_the_papers(form: str, kind: str, more: dict[str, Any]):
 
 @pytest.mark.parametrize("form", ["softintrovae-paper", "softintrovae-official"])
 def test_no_gamma_r_saves_decodings_and_nothing_else(form: str):
-    """With gamma_r = 0 the published step's weights come out, while the decoder's BatchNorm has seen one batch less per generated image."""
+    """With gamma_r = 0 the published step's weights come out, while the decoder's BatchNorm has seen one batch less per
+    generated image.
+    """
     objective = objective_of(form, gamma_r=0)
     nets = networks(form)
     p = players(*copy.deepcopy(nets).values(), lr=LR)
@@ -193,7 +118,10 @@ def test_no_gamma_r_saves_decodings_and_nothing_else(form: str):
 
     assert distance(nets.encoder, p.enc) < TOLERANCE
     assert distance(nets.decoder, p.dec, buffers=False) < TOLERANCE
-    counts = [[int(v) for name, v in net.named_buffers() if name.endswith("num_batches_tracked")] for net in (nets.decoder, p.dec)]
+    counts = [
+        [int(v) for name, v in net.named_buffers() if name.endswith("num_batches_tracked")]
+        for net in (nets.decoder, p.dec)
+    ]
     saved = STEPS * {"softintrovae-paper": 1, "softintrovae-official": 2}[form]
     assert {theirs - ours for ours, theirs in zip(*counts, strict=True)} == {saved}
 
@@ -201,47 +129,64 @@ def test_no_gamma_r_saves_decodings_and_nothing_else(form: str):
 @pytest.mark.parametrize("again", [False, True], ids=["kept-graph", "recompute"])
 @pytest.mark.parametrize("form", TWO_PLAYERS)
 def test_each_phase_reaches_its_own_network_only(form: str, again: bool):
-    """The encoder's phase comes first and leaves every decoder gradient None, the decoder's leaves every encoder gradient None.
+    """The encoder's phase comes first and leaves every decoder gradient None, the decoder's leaves every encoder
+    gradient None.
 
     The first graph is kept only where the second phase walks it again.
     """
-    nets, order = networks(form), []
-    optimizers = adams(nets)
+    nets, order, kept = networks(form), [], []
+    objective, optimizers = objective_of(form, recompute=again), adams(nets)
+
+    def backward(loss: Tensor, inputs: Sequence[nn.Parameter], keep_graph: bool) -> None:
+        kept.append(keep_graph)
+        loss.backward(inputs=inputs, retain_graph=keep_graph)
+
     for step in range(2):
-        for updates in phases(objective_of(form, recompute=again), nets, optimizers, step, data(step)):
-            (trains,) = {update.trains for update in updates}
-            order += trains
-            (trained,), (other,) = trains, {"encoder", "decoder"}.difference(trains)
+        for phase in phases(objective, nets, micro_batches(objective, step, data(step)), at(step), backward=backward):
+            order += phase.trains
+            (trained,), (other,) = phase.trains, {"encoder", "decoder"}.difference(phase.trains)
             assert all(p.grad is not None for p in nets[trained].parameters())
             assert all(p.grad is None for p in nets[other].parameters())
             assert all(p.requires_grad for p in nets.parameters())
-            assert updates[0].keep_graph == (trained == "encoder" and not again)
+            assert kept[0] == (trained == "encoder" and not again)
+            kept.clear()
+            move(phase, optimizers)
     assert order == ["encoder", "decoder"] * 2
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_updates_can_be_logged(form: str):
-    """Every phase, warm-up included, logs detached finite scalars named panel/curve, among them its loss, which can be differentiated."""
-    nets = networks(form)
+    """Every phase, warm-up included, logs detached finite scalars named panel/curve, among them its loss, which can be
+    differentiated.
+    """
+    nets, losses = networks(form), list[Tensor]()
     optimizers, objective = adams(nets), objective_of(form, **({} if form == "vae" else {"warmup": "1it"}))
+
+    def backward(loss: Tensor, inputs: Sequence[nn.Parameter], keep_graph: bool) -> None:
+        assert loss.ndim == 0 and loss.requires_grad and loss.isfinite()
+        losses.append(loss.detach())
+        loss.backward(inputs=inputs, retain_graph=keep_graph)
+
     number = []
     for step in range(2):
         number.append(0)
-        for updates in phases(objective, nets, optimizers, step, data(step)):
+        for phase in phases(objective, nets, micro_batches(objective, step, data(step)), at(step), backward=backward):
             number[-1] += 1
-            assert all(update.loss.ndim == 0 and update.loss.requires_grad and update.loss.isfinite() for update in updates)
-            logs = {name: value for update in updates for name, value in update.logs.items()}
-            (loss,) = (value for name, value in logs.items() if name.startswith("loss/"))
-            assert loss == sum(update.loss for update in updates)
-            for name, value in logs.items():
+            (logged,) = (value for name, value in phase.logs.items() if name.startswith("loss/"))
+            assert logged == sum(losses)
+            losses.clear()
+            for name, value in phase.logs.items():
                 assert re.fullmatch(r"[a-z]+/[a-z]+", name)
                 assert value.ndim == 0 and not value.requires_grad and value.isfinite()
+            move(phase, optimizers)
     assert number == ([1, 1] if form == "vae" else [1, 2])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_noise_of_a_step(form: str):
-    """All random tensors of a step differ from each other and from the next step's; micro-batches see slices of the whole batch's."""
+    """All random tensors of a step differ from each other and from the next step's; micro-batches see slices of the
+    whole batch's.
+    """
     objective, x = objective_of(form), data(0)
     batches = [draw(objective, 0, x), draw(objective, 1, x)]
     halves = [draw(objective, 0, x, 0, N // 2), draw(objective, 0, x, N // 2, N)]
@@ -263,7 +208,12 @@ def test_noise_of_a_step(form: str):
 @pytest.mark.parametrize(
     ("form", "kind", "more"),
     [("vae", kind, {}) for kind in SHAPES]
-    + [(form, kind, more) for form in TWO_PLAYERS for kind in SHAPES for more in ({}, {"recompute": True, "warmup": "1it"})],
+    + [
+        (form, kind, more)
+        for form in TWO_PLAYERS
+        for kind in SHAPES
+        for more in ({}, {"recompute": True, "warmup": "1it"})
+    ],
     ids=lambda value: str(value),
 )
 def test_micro_batches_equal_the_batch(form: str, kind: str, more: dict[str, Any]):
@@ -277,29 +227,36 @@ def test_micro_batches_equal_the_batch(form: str, kind: str, more: dict[str, Any
 HALVES = ((0, N // 2), (N // 2, N))
 
 
-def encoder_gradient(nets: nn.ModuleDict, objective: Objective, processes: list[list[tuple[int, int]]], exchange: bool) -> Tensor:
-    """Gradient of the first phase, averaged over processes of one or more micro-batches; they `exchange` what the objective asks for."""
+def encoder_gradient(
+    nets: nn.ModuleDict, objective: Objective, processes: list[list[tuple[int, int]]], exchange: bool
+) -> Tensor:
+    """Gradient of the first phase, averaged over processes of one or more micro-batches; they `exchange` what the
+    objective asks for.
+    """
 
-    def first_phase(micro: list[tuple[int, int]], mean: Any) -> list[Update]:
-        at, x = Progress(step=0, batch=N, total_nimg=N), data(0)
-        return list(next(lockstep([objective.step(nets, draw(objective, 0, x, *part), at) for part in micro], mean)))
+    def first_phase(parts: list[tuple[int, int]], mean: Callable[[Tensor], Tensor]) -> Tensor:
+        batches = [[draw(objective, 0, data(0), *part)] for part in parts]
+        next(phases(objective, nets, batches, at(0), mean=mean))
+        gradient = torch.cat([p.grad.flatten() for p in nets.encoder.parameters()])
+        nets.zero_grad()
+        return gradient
 
     asked: list[list[Tensor]] = [[] for _ in processes]
     for micro, values in zip(processes, asked, strict=True):
         first_phase(micro, lambda value, values=values: values.append(value) or value)
     averages = [torch.stack(values).mean() for values in zip(*asked, strict=True)]
-    total = 0
+    gradients = []
     for micro in processes:
         replies = iter(averages)
-        for update in first_phase(micro, (lambda value, replies=replies: next(replies)) if exchange else lambda value: value):
-            grads = torch.autograd.grad(update.loss, list(nets.encoder.parameters()))
-            total = total + torch.cat([g.flatten() for g in grads]) / len(micro) / len(processes)
-    return total
+        mean = (lambda value, replies=replies: next(replies)) if exchange else lambda value: value
+        gradients.append(first_phase(micro, mean))
+    return torch.stack(gradients).mean(dim=0)
 
 
 @pytest.mark.parametrize("active", [True, False], ids=["active", "inactive"])
 def test_official_hinge_is_on_the_mean_of_the_global_batch(active: bool):
-    """Where the two halves of a batch lie on different sides of the margin, micro-batches and processes agree with the whole batch.
+    """Where the two halves of a batch lie on different sides of the margin, micro-batches and processes agree with the
+    whole batch.
 
     A hinge on each half's own mean does not: it is half on, whatever the whole batch says.
     """
@@ -329,7 +286,9 @@ def test_official_hinge_is_on_the_mean_of_the_global_batch(active: bool):
 @pytest.mark.parametrize("again", [False, True], ids=["kept-graph", "recompute"])
 @pytest.mark.parametrize("form", TWO_PLAYERS)
 def test_checkpointing_changes_no_weight_and_no_statistic(form: str, again: bool, norm: str):
-    """Five Adam steps with one of warm-up: every weight and BatchNorm buffer, and all curves, where graphs are walked twice or frozen."""
+    """Five Adam steps with one of warm-up: every weight and BatchNorm buffer, and all curves, where graphs are walked
+    twice or frozen.
+    """
     plain, ours = networks(form, norm=norm), networks(form, norm=norm)
     for net in ours.values():
         net.gradient_checkpointing = True
@@ -346,7 +305,9 @@ def test_checkpointing_as_torch_has_it_counts_images_twice():
     plain, theirs = networks(form), networks(form)
     for net in theirs.values():
         net.gradient_checkpointing = True
-        net._gradient_checkpointing_func = lambda part, x: torch.utils.checkpoint.checkpoint(part, x, use_reentrant=False)
+        net._gradient_checkpointing_func = lambda part, x: torch.utils.checkpoint.checkpoint(
+            part, x, use_reentrant=False
+        )
     for nets in (plain, theirs):
         train(objective_of(form), nets, steps=1)
     assert distance(plain, theirs, buffers=False) < TOLERANCE
@@ -364,7 +325,13 @@ def mistaken_run(form: str, mistake: str | None, steps: int) -> nn.ModuleDict:
         if form == "introvae-paper":
             reference.introvae_mistaken(p, b.x, b.eps, b.z_p, m=c.margin, alpha=c.alpha, beta=c.beta, mistake=mistake)
         else:
-            weights = {"s": SCALE["conv"], "b_kl": c.beta_kl, "b_rec": c.beta_rec, "b_neg": c.beta_neg, "gamma_r": c.gamma_r}
+            weights = {
+                "s": SCALE["conv"],
+                "b_kl": c.beta_kl,
+                "b_rec": c.beta_rec,
+                "b_neg": c.beta_neg,
+                "gamma_r": c.gamma_r,
+            }
             reference.softintrovae_mistaken(p, b.x, b.eps, b.z_p, b.eps_e, b.eps_d, **weights, mistake=mistake)
     return nets
 
@@ -381,7 +348,9 @@ def relative(ours: nn.Module, theirs: nn.Module, start: nn.Module) -> float:
 
 @pytest.mark.parametrize(("form", "mistake"), MISTAKES)
 def test_known_mistake_is_not_ours(form: str, mistake: str | None):
-    """Three Adam steps of our objective and of the same step with one mistake end apart; without the mistake (None) they do not."""
+    """Three Adam steps of our objective and of the same step with one mistake end apart; without the mistake (None)
+    they do not.
+    """
     ours, start = (networks(form) for _ in range(2))
     train(objective_of(form), ours, steps=3)
     theirs = mistaken_run(form, mistake, steps=3)
@@ -392,15 +361,16 @@ def test_known_mistake_is_not_ours(form: str, mistake: str | None):
 
 
 def test_one_adam_that_freezes_by_requires_grad_is_not_ours():
-    """Our encoder rests during the decoder's step. With one Adam and zeroed gradients it moves on by momentum, and the result is another.
+    """Our encoder rests during the decoder's step. With one Adam and zeroed gradients it moves on by momentum, and the
+    result is another.
 
     With gradients set to None, the default of today's torch, one Adam is the same as two: the zeros are the mistake.
     """
     objective, ours, start = objective_of("introvae-paper"), networks("introvae-paper"), networks("introvae-paper")
     optimizers = adams(ours)
     for step in range(3):
-        for updates in phases(objective, ours, optimizers, step, data(step)):
-            if updates[0].trains == ("decoder",):
+        for phase in run_step(objective, ours, optimizers, step, data(step)):
+            if phase.trains == ("decoder",):
                 before = copy.deepcopy(ours.encoder)  # between backward and the optimiser's step
         assert distance(ours.encoder, before) == 0
 
@@ -411,7 +381,11 @@ def test_one_adam_that_freezes_by_requires_grad_is_not_ours():
         for step in range(3):
             b = draw(objective, step, data(step))
             weights = {"m": c.margin, "alpha": c.alpha, "beta": c.beta}
-            moved.append(reference.introvae_one_adam(*theirs.values(), adam, b.x, b.eps, b.z_p, **weights, set_to_none=set_to_none))
+            moved.append(
+                reference.introvae_one_adam(
+                    *theirs.values(), adam, b.x, b.eps, b.z_p, **weights, set_to_none=set_to_none
+                )
+            )
         if set_to_none:
             assert max(moved) == 0
             assert distance(ours, theirs) < TOLERANCE
@@ -422,9 +396,13 @@ def test_one_adam_that_freezes_by_requires_grad_is_not_ours():
 
 @pytest.mark.parametrize("name", ["encoder", "decoder"])
 def test_frozen_passes_gradients_to_the_input(name: str):
-    """The input of a frozen network gets the gradient that it gets without freezing, the weights get none, and flags are put back."""
+    """The input of a frozen network gets the gradient that it gets without freezing, the weights get none, and flags
+    are put back.
+    """
     net = networks("introvae-paper")[name]
-    inputs = [(data(0) if name == "encoder" else torch.ones(N, Z, dtype=torch.float64)).requires_grad_() for _ in range(2)]
+    inputs = [
+        (data(0) if name == "encoder" else torch.ones(N, Z, dtype=torch.float64)).requires_grad_() for _ in range(2)
+    ]
 
     def value(x: Tensor) -> Tensor:
         out = net(x)
@@ -458,7 +436,9 @@ def normal(*shape: int) -> Tensor:
 def test_kl_to_prior():
     """torch.distributions' KL summed over latent dimensions; zero at the prior; 1/2 |mu|^2 at unit variance."""
     mu, logvar = normal(5, 4), normal(5, 4).flip(0)
-    expected = kl_divergence(Normal(mu, logvar.exp().sqrt()), Normal(torch.zeros_like(mu), torch.ones_like(mu))).sum(dim=1)
+    expected = kl_divergence(Normal(mu, logvar.exp().sqrt()), Normal(torch.zeros_like(mu), torch.ones_like(mu))).sum(
+        dim=1
+    )
     torch.testing.assert_close(kl_to_prior(mu, logvar), expected, rtol=1e-12, atol=1e-12)
     zeros = torch.zeros(2, 3)
     assert kl_to_prior(zeros, zeros).tolist() == [0, 0]
@@ -469,17 +449,23 @@ def test_kl_to_prior():
 def test_sse(shape: tuple[int, ...]):
     """The sum over everything but images, per image, without 1/2; as target and as reconstruction alike."""
     x, y = normal(4, *shape), normal(4, *shape).flip(0)
-    expected = torch.stack([sum((a - b) ** 2 for a, b in zip(i.flatten(), j.flatten(), strict=True)) for i, j in zip(x, y, strict=True)])
+    expected = torch.stack(
+        [sum((a - b) ** 2 for a, b in zip(i.flatten(), j.flatten(), strict=True)) for i, j in zip(x, y, strict=True)]
+    )
     torch.testing.assert_close(sse(x, y), expected, rtol=1e-12, atol=0)
     assert sse(torch.zeros(2, *shape), torch.ones(2, *shape)).tolist() == [torch.Size(shape).numel()] * 2
 
 
 def test_reparameterize():
-    """The latent lies at the noise's quantile of N(mu, exp(logvar)), and gradients reach both parameters, not through the noise."""
+    """The latent lies at the noise's quantile of N(mu, exp(logvar)), and gradients reach both parameters, not through
+    the noise.
+    """
     mu, logvar, eps = normal(5, 4).requires_grad_(), normal(5, 4).flip(0).requires_grad_(), normal(4, 5).T
     z = reparameterize(mu, logvar, eps)
     standard = Normal(torch.zeros((), dtype=torch.float64), 1)
-    torch.testing.assert_close(z.detach(), Normal(mu, logvar.exp().sqrt()).icdf(standard.cdf(eps)).detach(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        z.detach(), Normal(mu, logvar.exp().sqrt()).icdf(standard.cdf(eps)).detach(), rtol=1e-9, atol=1e-9
+    )
     z.sum().backward()
     assert torch.equal(mu.grad, torch.ones_like(mu))
     torch.testing.assert_close(logvar.grad, 0.5 * logvar.detach().exp().sqrt() * eps, rtol=1e-12, atol=1e-12)
@@ -488,7 +474,9 @@ def test_reparameterize():
 @pytest.mark.parametrize("hinge", ["image", "batch"])
 @pytest.mark.parametrize("branch", [True, False])
 def test_introvae_ablations_are_what_they_say(hinge, branch):
-    """Both losses of one step, written out for the hinge on either KL, with and without the reconstructions counting as generated."""
+    """Both losses of one step, written out for the hinge on either KL, with and without the reconstructions counting as
+    generated.
+    """
     form, m = "introvae-paper", 0.14
     objective, nets = objective_of(form, "mlp", hinge=hinge, reconstruction_branch=branch), networks(form, "mlp")
     batch = draw(objective, 0, data(0, "mlp"))
@@ -500,13 +488,19 @@ def test_introvae_ablations_are_what_they_say(hinge, branch):
     hinges = [(m - kl).relu().mean() if hinge == "image" else (m - kl.mean()).relu() for kl in kls]
     expected_e = kl_to_prior(mu, logvar).mean() + 0.25 * sum(hinges) + 0.3 * l_ae
     expected_d = 0.25 * sum(kl.mean() for kl in kls) + 0.3 * l_ae
-    steps = [objective.step(nets, batch, Progress(step=0, batch=N, total_nimg=N))]
-    losses = [update.loss for phase in lockstep(steps) for update in phase]  # no optimiser steps in between
+    losses = list[Tensor]()
+
+    def backward(loss: Tensor, inputs: Sequence[nn.Parameter], keep_graph: bool) -> None:
+        losses.append(loss.detach())
+
+    list(phases(objective, nets, [[batch]], at(0), backward=backward))  # no optimizer steps in between
     torch.testing.assert_close(losses, [expected_e, expected_d], rtol=1e-12, atol=0)
 
 
 def test_a_weight_that_rounding_hides_costs_no_decoding():
-    """The published gamma_r = 1e-8 is below the resolution of float32: two decodings less there, and nothing else in float64."""
+    """The published gamma_r = 1e-8 is below the resolution of float32: two decodings less there, and nothing else in
+    float64.
+    """
     form = "softintrovae-official"
     counts = {}
     for dtype in (torch.float32, torch.float64):
@@ -514,7 +508,6 @@ def test_a_weight_that_rounding_hides_costs_no_decoding():
         calls = []
         nets.decoder.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         batch = draw(objective, 0, data(0, "mlp").to(dtype))
-        for phase in lockstep([objective.step(nets, batch, Progress(step=0, batch=N, total_nimg=N))]):
-            list(phase)
+        list(phases(objective, nets, [[batch]], at(0)))
         counts[dtype] = len(calls)
     assert counts[torch.float64] == counts[torch.float32] + 2

@@ -1,13 +1,16 @@
-"""`--dry-run`: its estimate of memory against what tensors a real step makes, against what was measured, and its advice."""
+"""`--dry-run`: its estimate of memory against what tensors a real step makes, against what was measured, and its
+advice.
+"""
 
 import importlib.util
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, tiny_run
+from helpers import ROOT, tiny_run
 
 from genzoo import Trainer, resolve
+from genzoo.items import Items
 from genzoo.training.memory import LiveBytes
 from genzoo.training.plan import LIBRARIES, estimate, plan
 
@@ -36,21 +39,28 @@ def test_live_bytes_are_those_of_storages_alive():
 
 def made(trainer: Trainer) -> int:
     """The most bytes that the tensors of a real second step take at once."""
-    batch = np.arange(trainer.config.train.batch)
+    batch = trainer.dataset.batch(np.arange(trainer.config.train.batch))
     trainer.step = 10
-    trainer.train_step(trainer.dataset.batch(batch), trainer.progress)
+    trainer.train_step([Items(batch)], trainer.progress)
     live = LiveBytes()
     live.count(trainer.model.state_dict().values())
-    live.count(value for optimizer in trainer.optimizers.values() for state in optimizer.state.values() for value in state.values())
+    live.count(
+        value
+        for optimizer in trainer.optimizers.values()
+        for state in optimizer.state.values()
+        for value in state.values()
+    )
     live.count(trainer.ema.state_dict().values() if trainer.ema else ())
     before = live.now
     with live:
-        trainer.train_step(trainer.dataset.batch(batch) + 0, trainer.progress)  # + 0: made within the count
+        trainer.train_step([Items(batch + 0)], trainer.progress)  # + 0: made within the count
     return live.peak - before
 
 
 @pytest.mark.parametrize("model", ["introvae", "softintrovae", "vae"])
-@pytest.mark.parametrize("options", [(), OPTIONS[:1], OPTIONS[1:2], OPTIONS], ids=["plain", "recompute", "checkpointing", "all"])
+@pytest.mark.parametrize(
+    "options", [(), OPTIONS[:1], OPTIONS[1:2], OPTIONS], ids=["plain", "recompute", "checkpointing", "all"]
+)
 def test_the_estimate_counts_what_a_step_makes(model, options):
     options = [option for option in options if model != "vae" or "recompute" not in option]
     run = tiny_run(model, "data.size=64x64", *options)
@@ -89,10 +99,14 @@ def test_a_run_too_large_for_this_machine_is_told_what_to_set():
 
 def test_points_and_trunks_have_an_estimate_too():
     points = tiny_run("introvae", "data.name=8gaussians", "arch.encoder=mlp", "arch.decoder=mlp")
-    assert 0 < estimate(points).step < estimate(tiny_run("introvae", "arch.encoder=timm:resnet18", "data.size=32x32")).step
+    assert (
+        0 < estimate(points).step < estimate(tiny_run("introvae", "arch.encoder=timm:resnet18", "data.size=32x32")).step
+    )
 
 
 def benchmark():
+    if not (ROOT / "benchmarks").is_dir():
+        pytest.skip("an sdist has no benchmarks")
     spec = importlib.util.spec_from_file_location("memory_benchmark", ROOT / "benchmarks" / "memory" / "run.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

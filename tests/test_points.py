@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genzoo.data.points import EXTENT, draw
+from genzoo.data.embedded.points import EXTENT, draw
 from genzoo.errors import UsageError
 
 N = 20_000
@@ -17,7 +17,9 @@ def _points(name: str, n: int = N, seed: int = 0) -> Tensor:
 
 
 def _published(name: str, n: int) -> Tensor:
-    """The published samplers of the sets that are one formula (Soft-IntroVAE's `sample_2d_data`), in float64, transcribed."""
+    """The published samplers of the sets that are one formula (Soft-IntroVAE's `sample_2d_data`), in float64,
+    transcribed.
+    """
     g = torch.Generator().manual_seed(99)
 
     def rand(*shape: int) -> Tensor:
@@ -71,8 +73,16 @@ def test_extents_are_the_published_ones():
 @pytest.mark.parametrize(
     ("name", "centres", "sigma"),
     [
-        ("8gaussians", [(2 * math.cos(k * math.pi / 4) / 1.414, 2 * math.sin(k * math.pi / 4) / 1.414) for k in range(8)], 0.02 / 1.414),
-        ("25gaussians", [(2 * i / 2.828 * 2, 2 * j / 2.828 * 2) for i in range(-2, 3) for j in range(-2, 3)], 0.05 / 2.828 * 2),
+        (
+            "8gaussians",
+            [(2 * math.cos(k * math.pi / 4) / 1.414, 2 * math.sin(k * math.pi / 4) / 1.414) for k in range(8)],
+            0.02 / 1.414,
+        ),
+        (
+            "25gaussians",
+            [(2 * i / 2.828 * 2, 2 * j / 2.828 * 2) for i in range(-2, 3) for j in range(-2, 3)],
+            0.05 / 2.828 * 2,
+        ),
     ],
 )
 def test_modes(name, centres, sigma):
@@ -105,7 +115,9 @@ def test_rings_have_four_radii():
 def test_spirals_have_two_equal_arms():
     points = _points("2spirals", 1001)
     torch.manual_seed(0)
-    nearest = torch.cdist(points, _published("2spirals", 8000).float()).min(1).indices  # the second half is the second arm
+    nearest = (
+        torch.cdist(points, _published("2spirals", 8000).float()).min(1).indices
+    )  # the second half is the second arm
     assert abs((nearest < 4000).sum().item() - 500.5) < 25
 
 
@@ -123,7 +135,8 @@ def test_same_histogram_as_the_published_formula(name):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"), [("8Gaussians", "8gaussians"), ("spirals", "2spirals"), ("ring", "rings"), ("moons", "checkerboard")]
+    ("wrong", "right"),
+    [("8Gaussians", "8gaussians"), ("spirals", "2spirals"), ("ring", "rings"), ("moons", "checkerboard")],
 )
 def test_an_unknown_name_brings_suggestions(wrong, right):
     with pytest.raises(UsageError, match=right):

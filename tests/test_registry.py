@@ -4,23 +4,25 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.metadata import EntryPoint
+from importlib import metadata
 
 import pytest
-from conftest import ROOT
+from distributions import installed
+from helpers import ROOT, environment
 
 import genzoo
-from genzoo import registry, resolve
+from genzoo import plugins, registry, resolve
 from genzoo.cli import main
+from genzoo.configure import differences, from_json, to_json
 from genzoo.errors import UsageError
 from genzoo.registry import get_spec
-from genzoo.resolve import differences, fit_channels, from_json, to_json
+from genzoo.spec import fit_channels
 
 PRESETS = [name for name in genzoo.list_models(presets=True) if "." in name]
 
 
 def test_the_built_in_models_are_listed():
-    assert {"introvae", "softintrovae", "vae"} <= set(genzoo.list_models())
+    assert {"introvae", "vae"} <= set(genzoo.list_models())
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -37,7 +39,12 @@ FACTS = [  # FACTS: the published tables, row by row
     ("introvae.celeba128", {"margin": 110, "alpha": 0.25, "beta": 0.5}, 256, 64),
     ("introvae.celebahq256", {"margin": 120, "alpha": 0.25, "beta": 0.05}, 512, 32),
     ("introvae.celebahq1024", {"margin": 90, "alpha": 0.25, "beta": 0.0025}, 512, 8),
-    ("introvae.celebahq1024-official", {"margin": 500, "alpha": 0.5, "alpha_decoder": 0.5, "beta": 0.01, "warmup": "4ep"}, 512, 12),
+    (
+        "introvae.celebahq1024-official",
+        {"margin": 500, "alpha": 0.5, "alpha_decoder": 0.5, "beta": 0.01, "warmup": "4ep"},
+        512,
+        12,
+    ),
     ("softintrovae.cifar10", {"beta_kl": 1, "beta_rec": 1, "beta_neg": 256}, 128, 32),
     ("softintrovae.svhn", {"beta_kl": 1, "beta_rec": 1, "beta_neg": 256}, 128, 32),
     ("softintrovae.mnist", {"beta_kl": 1, "beta_rec": 1, "beta_neg": 256}, 32, 128),
@@ -71,18 +78,37 @@ def test_other_data_is_not_cropped_like_the_presets_own():
     assert resolve("introvae.celeba128", data="some/folder").data.precrop is None
 
 
+@pytest.mark.parametrize(("section", "fix"), [("trian", "Did you mean train"), ("setting", "Choose from|Did you mean")])
+def test_a_misspelt_section_is_refused(section, fix):
+    with pytest.raises(UsageError, match=fix):
+        resolve("vae", **{section: {"lr": 1e-4}})
+
+
+def test_sections_are_given_by_field():
+    run = resolve("vae", arch={"z_dim": 3}, objective={"beta": 2.0}, data={"name": "digits"}, train={"batch": 7})
+    assert (run.arch.z_dim, run.objective.beta, run.data.name, run.train.batch) == (3, 2.0, "digits", 7)
+    assert run.data.channels == 1
+    with pytest.raises(UsageError, match="Did you mean batch"):
+        resolve("vae", train={"bacth": 7})
+
+
 def test_grey_belongs_to_the_data_not_to_the_resolution():
-    assert resolve("softintrovae", res=(28, 28)).data.channels == 3
-    assert resolve("softintrovae", res=(28, 28), data="digits").data.channels == 1
+    assert resolve("introvae", res=(28, 28)).data.channels == 3
+    assert resolve("introvae", res=(28, 28), data="digits").data.channels == 1
+    assert resolve("introvae.celebahq256", data="digits").data.channels == 1
+
+
+def test_a_grey_preset_of_softintrovae_is_grey():
     assert resolve("softintrovae.mnist").data.channels == 1
+    assert resolve("softintrovae", res=(28, 28)).data.channels == 3
 
 
 def test_data_picks_the_recipe_made_for_it():
-    assert resolve("softintrovae", data="rings").model == "softintrovae.rings"
+    assert resolve("introvae", data="rings").model == "introvae.rings"
 
 
 @pytest.mark.parametrize(
-    ("name", "res", "told"),
+    ("name", "res", "note"),
     [
         ("introvae.celebahq1024", None, "recipe introvae.celebahq1024 on the embedded toyfaces: give --data"),
         ("introvae", (1024, 1024), "recipe introvae.celebahq1024 on the embedded toyfaces: give --data"),
@@ -91,9 +117,9 @@ def test_data_picks_the_recipe_made_for_it():
         ("introvae", None, None),
     ],
 )
-def test_a_recipe_without_its_own_data_says_so(name, res, told):
+def test_a_recipe_without_its_own_data_says_so(name, res, note):
     notes = resolve(name, res=res).notes
-    assert (told is None and not notes) or any(note.endswith(told) for note in notes)
+    assert (note is None and not notes) or any(text.endswith(note) for text in notes)
 
 
 def test_a_longer_run_is_the_same_unless_something_is_a_share_of_it():
@@ -102,6 +128,12 @@ def test_a_longer_run_is_the_same_unless_something_is_a_share_of_it():
     for share in ("objective.warmup=20%", "train.lr_drops=50%", "train.lr_drops=10k,80%"):
         a, b = (resolve("introvae", settings=[f"train.duration={n}k", share]) for n in (32, 64))
         assert differences(a, b) == ["train.duration: 32k -> 64k"]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "exponential"])
+def test_a_schedule_that_ends_with_the_run_makes_a_longer_run_another(schedule):
+    a, b = (resolve("vae", settings=[f"train.lr_schedule={schedule}", f"train.duration={n}k"]) for n in (32, 64))
+    assert differences(a, b) == ["train.duration: 32k -> 64k"]
 
 
 def test_a_resolution_without_recipe_says_so():
@@ -148,7 +180,7 @@ def test_settings_are_typed_by_their_field(setting, section, field, value):
 
 
 @pytest.mark.parametrize(
-    ("setting", "cure"),
+    ("setting", "fix"),
     [
         ("train.lr=fast", "float, default 0.0002"),
         ("train.lr=-1", "greater than 0"),
@@ -160,15 +192,17 @@ def test_settings_are_typed_by_their_field(setting, section, field, value):
         ("train.duration=5q", "2000it"),
     ],
 )
-def test_bad_settings_are_refused_with_the_cure(setting, cure):
-    with pytest.raises(UsageError, match=cure) as caught:
+def test_bad_settings_are_refused_with_the_fix(setting, fix):
+    with pytest.raises(UsageError, match=fix) as caught:
         resolve("introvae", settings=[setting])
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "cure"), [("introvea", "Did you mean introvae"), ("introvae.celebahq25", "celebahq256")])
-def test_unknown_names_bring_suggestions(name, cure):
-    with pytest.raises(UsageError, match=cure):
+@pytest.mark.parametrize(
+    ("name", "fix"), [("introvea", "Did you mean introvae"), ("introvae.celebahq25", "celebahq256")]
+)
+def test_unknown_names_bring_suggestions(name, fix):
+    with pytest.raises(UsageError, match=fix):
         resolve(name)
 
 
@@ -184,26 +218,35 @@ def test_a_registered_model_can_be_created(monkeypatch):
     assert genzoo.create_model("myvae", shape=(1, 8, 8), channels=(4,), z_dim=2).config.preset == "myvae.toyfaces32"
 
 
-def test_two_distributions_of_one_name_hurt_only_who_uses_it(monkeypatch):
-    point = EntryPoint("vae", "nowhere:SPEC", registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    assert "vae" in genzoo.list_models()
-    with pytest.raises(UsageError, match="uninstall one"):
-        get_spec("vae")
+def test_two_distributions_of_one_name_hurt_only_who_uses_it(monkeypatch, tmp_path):
+    with installed(monkeypatch, tmp_path / "site", registry.GROUP, {"vae": "nowhere:SPEC"}):
+        assert "vae" in genzoo.list_models()
+        with pytest.raises(UsageError, match=r"genzoo and distribution elsewhere 1.0: uninstall one"):
+            get_spec("vae")
+    assert get_spec("vae").name == "vae"
 
 
-def test_a_broken_plugin_is_named_and_hides_no_other(monkeypatch, capsys):
-    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("broken", "no_such_module:SPEC", registry.GROUP)])
-    assert "broken" in genzoo.list_models()
-    with pytest.raises(UsageError, match="cannot be loaded.*no_such_module"):
-        get_spec("broken")
-    for what in ("models", "presets"):
-        assert main(["list", what]) == 0
-        out, err = capsys.readouterr()
-        assert "softintrovae" in out and "no_such_module" in err and len(err.splitlines()) == 1
+def test_entry_points_are_read_once(monkeypatch):
+    plugins.refresh()
+    scans, scan = [], metadata.entry_points
+    monkeypatch.setattr(plugins, "entry_points", lambda **which: (scans.append(which), scan(**which))[1])
+    for _ in range(3):
+        genzoo.list_models(presets=True)
+    assert scans == [{"group": registry.GROUP}]
 
 
-def test_a_third_party_distribution_trains_through_the_cli(tmp_path):
+def test_a_broken_plugin_is_named_and_hides_no_other(monkeypatch, tmp_path, capsys):
+    with installed(monkeypatch, tmp_path / "site", registry.GROUP, {"broken": "no_such_module:SPEC"}):
+        assert "broken" in genzoo.list_models()
+        with pytest.raises(UsageError, match="'broken' of distribution elsewhere 1.0 cannot be loaded.*no_such_module"):
+            get_spec("broken")
+        for what in ("models", "presets"):
+            assert main(["list", what]) == 0
+            out, err = capsys.readouterr()
+            assert "introvae" in out and "no_such_module" in err and len(err.splitlines()) == 1
+
+
+def test_a_third_party_distribution_trains_through_the_cli(tmp_path, genzoo_command):
     """Installs tests/plugin, a real distribution, into a folder of its own and trains its model in another process."""
     site = tmp_path / "site"
     install = [
@@ -219,10 +262,10 @@ def test_a_third_party_distribution_trains_through_the_cli(tmp_path):
         str(ROOT / "tests" / "plugin"),
     ]
     subprocess.run(install, check=True)
-    env = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
+    env = environment(PYTHONPATH=f"{site}{os.pathsep}{ROOT}")
 
-    def run(*args):
-        return subprocess.run([sys.executable, "-m", "genzoo", *args], env=env, cwd=tmp_path, capture_output=True, text=True)
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        return genzoo_command(args, env=env)
 
     assert "wae" in run("list", "models").stdout
     help_text = run("train", "wae", "--help").stdout

@@ -1,4 +1,4 @@
-"""The report says what the results files say: aggregation, ties, published values, failures; and one page that needs nothing else."""
+"""The report: aggregation, ties, published values and failures, in markdown and as one page without other files."""
 
 import base64
 import json
@@ -13,14 +13,21 @@ import pytest
 from PIL import Image
 
 from genzoo.bench import charts
+from genzoo.bench.lines import Column
 from genzoo.bench.report import check_report, write_report
-from genzoo.bench.results import Column, Stat, read_results
+from genzoo.bench.results import Stat, read_results
 from genzoo.bench.tables import best_rows, number, results_table, with_spread
 from genzoo.errors import UsageError
 
 KL = {"protocol": "density2d", "value": "kl_raw", "title": "KL, raw", "better": "lower"}
 MODES = {"protocol": "quality", "value": "modes", "title": "modes", "better": "higher"}
-DETAILS = {"definition": "Histograms of 5,000 points.", "n_real": 5000, "extractor_hash": "ab12", "weights": "raw", "batchnorm": "ema"}
+DETAILS = {
+    "definition": "Histograms of 5,000 points.",
+    "n_real": 5000,
+    "extractor_hash": "ab12",
+    "weights": "raw",
+    "batchnorm": "ema",
+}
 HOSTILE = "<script>alert('a')</script>|\"x\" & **y**"
 
 Line = dict[str, Any]
@@ -28,18 +35,50 @@ Folder = Callable[..., Path]
 
 
 def suite(*cells: str, columns: Iterable[Line] = (KL, MODES), published: Iterable[Line] = (), **changes: Any) -> Line:
-    line = {"kind": "suite", "suite": "2d", "title": "Densities", "about": "On `points`.\n\n- a rule", "columns": list(columns)}
+    line = {
+        "kind": "suite",
+        "suite": "2d",
+        "title": "Densities",
+        "about": "On `points`.\n\n- a rule",
+        "columns": list(columns),
+    }
     return line | {"published": list(published), "expected_cells": list(cells)} | changes
 
 
 def score(label: str, seed: int, value: float | None, data: str = "rings", **changes: Any) -> Line:
-    line = {"kind": "score", "suite": "2d", "cell": f"{label}-{data}-s{seed}", "label": label, "model": f"{label}.{data}", "data": data}
-    line |= {"seed": seed, "protocol": "density2d", "values": {"kl_raw": value}, "details": DETAILS, "commit": "c0ffee", "device": "cpu"}
-    return line | {"versions": {"torch": "2.15"}, "seconds": 2.0, "overrides": {}, "resolution": None, "unknown key": 1} | changes
+    line = {
+        "kind": "score",
+        "suite": "2d",
+        "cell": f"{label}-{data}-s{seed}",
+        "label": label,
+        "model": f"{label}.{data}",
+        "data": data,
+    }
+    line |= {
+        "seed": seed,
+        "protocol": "density2d",
+        "values": {"kl_raw": value},
+        "details": DETAILS,
+        "commit": "c0ffee",
+        "device": "cpu",
+    }
+    return (
+        line
+        | {"versions": {"torch": "2.15"}, "seconds": 2.0, "overrides": {}, "resolution": None, "unknown key": 1}
+        | changes
+    )
 
 
 def cell(label: str, seed: int, data: str = "rings", **changes: Any) -> Line:
-    line = {"kind": "cell", "suite": "2d", "cell": f"{label}-{data}-s{seed}", "label": label, "data": data, "seed": seed, "seconds": 12.34}
+    line = {
+        "kind": "cell",
+        "suite": "2d",
+        "cell": f"{label}-{data}-s{seed}",
+        "label": label,
+        "data": data,
+        "seed": seed,
+        "seconds": 12.34,
+    }
     return line | {"model": f"{label}.{data}", "overrides": {}, "images_seen": 5120} | changes
 
 
@@ -135,7 +174,14 @@ def test_a_mean_is_written_to_the_second_digit_of_its_deviation(mean: float, std
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (123456.0, "123456"), (9.9996, "10.00"), (0.0012345, "0.001234"), (1e-9, "1.000e-09"), (float("nan"), "nan")],
+    [
+        (0.0, "0"),
+        (123456.0, "123456"),
+        (9.9996, "10.00"),
+        (0.0012345, "0.001234"),
+        (1e-9, "1.000e-09"),
+        (float("nan"), "nan"),
+    ],
 )
 def test_a_single_value_has_four_digits(value: float, text: str) -> None:
     assert number(value) == text
@@ -154,9 +200,16 @@ def test_bold_is_the_best_mean_and_its_ties() -> None:
     assert best_rows(stats, "higher") == {"c", "b"}
     assert best_rows(stats, "none") == set()
     assert best_rows({"a": Stat(1.0, 0.2, 3)}, "lower") == set()  # alone is not best
-    assert best_rows({"a": Stat(1.0, None, 1), "b": Stat(1.001, None, 1)}, "lower") == {"a"}  # one seed: no deviation, no ties
-    assert best_rows({"a": Stat(1.0, 0.4, 3), "b": Stat(1.3, None, 1)}, "lower") == {"a", "b"}  # pooled over what has a deviation
-    assert best_rows({"a": Stat(1.0, None, 1, broken=2), "b": Stat(2.0, None, 1), "c": Stat(3.0, None, 1)}, "lower") == {"b"}
+    assert best_rows({"a": Stat(1.0, None, 1), "b": Stat(1.001, None, 1)}, "lower") == {
+        "a"
+    }  # one seed: no deviation, no ties
+    assert best_rows({"a": Stat(1.0, 0.4, 3), "b": Stat(1.3, None, 1)}, "lower") == {
+        "a",
+        "b",
+    }  # pooled over what has a deviation
+    assert best_rows(
+        {"a": Stat(1.0, None, 1, broken=2), "b": Stat(2.0, None, 1), "c": Stat(3.0, None, 1)}, "lower"
+    ) == {"b"}
 
 
 # reading
@@ -181,7 +234,13 @@ def test_later_lines_replace_and_order_follows_the_suite(folder: Folder) -> None
 
 
 def test_a_failed_cell_that_finished_later_is_no_failure(folder: Folder) -> None:
-    out = folder(suite("a-rings-s0", "a-rings-s1"), failure("a", 0, "NaN"), failure("a", 1, "no data"), cell("a", 0), score("a", 0, 1.0))
+    out = folder(
+        suite("a-rings-s0", "a-rings-s1"),
+        failure("a", 0, "NaN"),
+        failure("a", 1, "no data"),
+        cell("a", 0),
+        score("a", 0, 1.0),
+    )
     results = read_results(out / "results/2d.jsonl")
     assert [f.cell for f in results.failures] == ["a-rings-s1"] and not results.missing
     markdown, page = written(out)
@@ -201,7 +260,12 @@ def test_a_line_cut_short_is_left_out_and_told(folder: Folder, cut: bytes) -> No
         file.write(f"\n{json.dumps(score('a', 1, 2.0))}\n{json.dumps(cell('a', 1))}\n")
     mended, _ = written(out)
     assert (
-        mended == written(folder(suite("a-rings-s0", "a-rings-s1"), score("a", 1, 2.0), cell("a", 1), score("a", 0, 1.0), cell("a", 0)))[0]
+        mended
+        == written(
+            folder(
+                suite("a-rings-s0", "a-rings-s1"), score("a", 1, 2.0), cell("a", 1), score("a", 0, 1.0), cell("a", 0)
+            )
+        )[0]
     )
 
 
@@ -209,7 +273,7 @@ def test_a_line_that_makes_no_sense_is_named(folder: Folder) -> None:
     line = score("a", 0, 1.0)
     del line["label"]
     out = folder(suite(), line)
-    with pytest.raises(UsageError, match=r"2d\.jsonl, line 2: label: .*; mend or remove that line\."):
+    with pytest.raises(UsageError, match=r"2d\.jsonl, line 2: label: .*; fix or remove that line\."):
         write_report(out)
     out = folder(suite(), score("a", 0, 1.0, values={"kl_raw": "much"}))
     with pytest.raises(UsageError, match=r"line 2: values\.kl_raw: "):
@@ -227,7 +291,9 @@ def test_no_results_name_the_command(tmp_path: Path) -> None:
 def test_table_has_means_ties_and_published_values(folder: Folder) -> None:
     published = [{"label": "a", "data": "rings", "value": "kl_raw", "text": "2.33 ± 0.38", "source": "a paper"}]
     published.append({"label": "Z", "data": "rings", "value": "kl_raw", "text": "7", "source": "a paper"})
-    scores = [score("a", i, v) for i, v in enumerate((2.0, 2.5, 3.0))] + [score("b", i, v) for i, v in enumerate((8.0, 8.1, float("nan")))]
+    scores = [score("a", i, v) for i, v in enumerate((2.0, 2.5, 3.0))] + [
+        score("b", i, v) for i, v in enumerate((8.0, 8.1, float("nan")))
+    ]
     out = folder(suite(published=published), *scores, *(cell("a", i) for i in range(3)))
     markdown, _ = written(out)
     assert "| model | KL, raw\N{NO-BREAK SPACE}↓ | published | modes\N{NO-BREAK SPACE}↑ | seeds | seconds |" in markdown
@@ -256,10 +322,27 @@ def test_protocols_seconds_and_gaps_are_told(folder: Folder) -> None:
         cell("a", 2),
     )
     markdown, page = written(out)
-    for said in ("Histograms of 5,000 points.", "ab12", "c0ffee", "torch=2.15", "a-rings-s1", "No cell has been scored yet.", "1; 2"):
+    for said in (
+        "Histograms of 5,000 points.",
+        "ab12",
+        "c0ffee",
+        "torch=2.15",
+        "a-rings-s1",
+        "No cell has been scored yet.",
+        "1; 2",
+    ):
         assert said in markdown and said in page
     assert "- n real: 5000" in markdown and "- batchnorm: ema" in markdown and "- device: cpu" in markdown
-    assert row(markdown, "a-rings-s0") == ["a-rings-s0", "a.rings", "objective.margin=4.0", "0", "5120", "12.3", "1.00 ± 0.11", "–"]
+    assert row(markdown, "a-rings-s0") == [
+        "a-rings-s0",
+        "a.rings",
+        "objective.margin=4.0",
+        "0",
+        "5120",
+        "12.3",
+        "1.00 ± 0.11",
+        "–",
+    ]
     assert row(markdown, "Densities") == ["Densities", "2 of 3", "0", "1", "0.01"]
     assert Page(page).all("details")
 
@@ -282,7 +365,7 @@ def test_a_suite_without_columns_or_without_its_first_line(folder: Folder) -> No
 
 @pytest.fixture
 def full(folder: Folder) -> Path:
-    """Two labels, two data sets, two seeds, curves with gaps, margins, pictures, one failure, a hostile label; and a second suite."""
+    """Two labels, datasets and seeds, curves with gaps, guides, pictures, a failure, a hostile label; another suite."""
     lines: list[Line] = [failure(HOSTILE, 0, "<b>reason</b>")]
     out = folder(suite(), name="2d")
     for label in ("introvae", HOSTILE):
@@ -292,7 +375,11 @@ def full(folder: Folder) -> Path:
                 side = 900 if (data, seed) == ("rings", 0) else 40
                 (out / "results/2d").mkdir(exist_ok=True)
                 Image.effect_noise((side, side), 60).save(out / "results" / picture)
-                curves = {"nimg": [0, 10, 20, 30], "kl/real": [1.0, 2.0, None, 3.0], "error/sse": [500.0, 5.0, float("inf"), 0.5]}
+                curves = {
+                    "nimg": [0, 10, 20, 30],
+                    "kl/real": [1.0, 2.0, None, 3.0],
+                    "error/sse": [500.0, 5.0, float("inf"), 0.5],
+                }
                 guides = {"kl": 110.0} if label == "introvae" else {}
                 lines.append(score(label, seed, 2.0 + seed, data))
                 lines.append(cell(label, seed, data, curves=curves, guides=guides, pictures={"points": picture}))
@@ -327,7 +414,9 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_shows(full: Path) -> No
     assert "url(" not in text and "@import" not in text and '<img src="http' not in text
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
     assert "&lt;script&gt;alert" in text and "<script" not in text
-    assert {link["href"] for link in page.all("a") if link["href"].startswith("#")} <= {f"#{x['id']}" for _, x in page.tags if "id" in x}
+    assert {link["href"] for link in page.all("a") if link["href"].startswith("#")} <= {
+        f"#{x['id']}" for _, x in page.tags if "id" in x
+    }
 
 
 def test_every_first_picture_is_embedded_and_small(full: Path) -> None:
@@ -339,7 +428,8 @@ def test_every_first_picture_is_embedded_and_small(full: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "said"), [("2d/none.png", "is missing"), ("../../x.png", "lies outside"), ("2d.jsonl", "is not a readable")]
+    ("path", "said"),
+    [("2d/none.png", "is missing"), ("../../x.png", "lies outside"), ("2d.jsonl", "is not a readable")],
 )
 def test_a_picture_that_cannot_be_shown_is_told(folder: Folder, path: str, said: str) -> None:
     out = folder(suite(), cell("a", 0, pictures={"points": path}))
@@ -347,11 +437,11 @@ def test_a_picture_that_cannot_be_shown_is_told(folder: Folder, path: str, said:
     assert f"{path} {said}" in text and not Page(text).all("img")
 
 
-def test_curves_have_their_margin_and_gaps(full: Path) -> None:
+def test_curves_have_their_guide_and_gaps(full: Path) -> None:
     _, text = written(full)
     guides = [x for x in Page(text).all("line") if (x.get("class") or "").startswith("guide")]
     assert len(guides) == 2 and guides[0]["class"] == "guide c1"  # a panel of kl per data set; none for errors
-    assert text.count("- - margin 110") == 2 and "error/sse, log scale" in text and "kl/real, log scale" not in text
+    assert text.count("- - guide 110") == 2 and "error/sse, log scale" in text and "kl/real, log scale" not in text
     curves = [x for x in Page(text).all("path") if (x.get("class") or "").startswith("curve")]
     assert len(curves) == 2 * 2 * 2 * 2  # labels, data sets, seeds, panels
     assert all(x["d"].count("M") == 2 for x in curves)
@@ -362,16 +452,25 @@ def test_a_label_keeps_its_colour_across_suites(folder: Folder) -> None:
     folder(suite(), cell("a", 0), cell("b", 0), name="first")
     out = folder(suite(), cell("b", 0), cell("c", 0), name="second")
     swatches = re.findall(r'<span class="swatch (c\d)"></span>\xa0(\w)', written(out)[1])
-    assert dict((label, colour) for colour, label in swatches) == {"a": "c0", "b": "c1", "c": "c2"} and len(set(swatches)) == 3
+    assert (
+        dict((label, colour) for colour, label in swatches) == {"a": "c0", "b": "c1", "c": "c2"}
+        and len(set(swatches)) == 3
+    )
 
 
 def test_axes() -> None:
     assert charts.linear_axis([0.1, 9.0], zero=True).low == 0 and charts.linear_axis([-3.0, -1.0], zero=True).high == 0
     assert charts.linear_axis([5.0, 5.0]).at(5.0) == pytest.approx(0.5)
     assert charts.linear_axis([0.0, 0.0], zero=True).at(0.0) == 0.0
-    assert charts.curve_axis([1.0, 51.0]).log and not charts.curve_axis([1.0, 49.0]).log and not charts.curve_axis([-1.0, 900.0]).log
-    assert not charts.margin_axis([0.01, 100.0], [110.0, 90.0]).log and charts.margin_axis([0.01, 1200.0], [110.0]).log
-    assert charts.margin_axis([50.0, 100.0], [110.0]).low == 0 and charts.margin_axis([50.0, 100.0], [110.0]).at(110.0) < 1
+    assert (
+        charts.curve_axis([1.0, 51.0]).log
+        and not charts.curve_axis([1.0, 49.0]).log
+        and not charts.curve_axis([-1.0, 900.0]).log
+    )
+    assert not charts.guided_axis([0.01, 100.0], [110.0, 90.0]).log and charts.guided_axis([0.01, 1200.0], [110.0]).log
+    assert (
+        charts.guided_axis([50.0, 100.0], [110.0]).low == 0 and charts.guided_axis([50.0, 100.0], [110.0]).at(110.0) < 1
+    )
     assert charts.log_axis([1.0, 100.0]).at(10.0) == pytest.approx(0.5)
     assert charts.linear_ticks(0.0, 1.0) == pytest.approx((0, 0.2, 0.4, 0.6, 0.8, 1.0))
     assert charts.log_ticks(0.9, 2000.0) == pytest.approx((1, 10, 100, 1000))

@@ -1,4 +1,4 @@
-"""`genzoo suggest`: what it sees in data, and that what it prints can be typed."""
+"""`genzoo suggest`: statistics of data, and a command that can be typed."""
 
 import shlex
 from itertools import pairwise
@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from genzoo.cli import main
+from genzoo.configure import resolve
 from genzoo.registry import get_spec
-from genzoo.resolve import resolve
 from genzoo.spec import DataConfig
-from genzoo.suggest import look, suggest_preset
+from genzoo.suggestions import look, suggest_preset
 
 
 def ramps(folder: str, n: int, size: tuple[int, int], grey: bool = True) -> DataConfig:
@@ -41,7 +41,9 @@ def test_it_counts_the_degrees_of_freedom_and_sees_grey():
 def test_the_detail_is_in_units_of_the_error_at_the_size_that_is_trained_on():
     """The variance of the whole image is the SSE of the mean image, and grows with its pixels."""
     config = ramps("ramps", 40, (64, 64))
-    images = np.stack([np.asarray(Image.open(path).convert("L"), dtype=float) / 255 for path in sorted(Path("ramps").iterdir())])
+    images = np.stack(
+        [np.asarray(Image.open(path).convert("L"), dtype=float) / 255 for path in sorted(Path("ramps").iterdir())]
+    )
     error = ((images - images.mean(0)) ** 2).sum((1, 2)).sum() / 39
     assert look(config).variances.sum() == pytest.approx(error, rel=0.03)
     assert look(config, (128, 128)).detail == pytest.approx(4 * look(config).detail)
@@ -63,11 +65,14 @@ def test_a_resolution_that_is_asked_for_is_taken():
 
 
 def test_finer_detail_gives_the_error_more_weight():
-    fine = get_spec("introvae").suggested(0.1, (3, 32, 32))["beta"][0], get_spec("softintrovae").suggested(0.1, (3, 32, 32))
-    coarse = get_spec("introvae").suggested(1.0, (3, 32, 32))["beta"][0], get_spec("softintrovae").suggested(1.0, (3, 32, 32))
-    assert float(fine[0]) == 10 * float(coarse[0])
-    for weights, detail in ((fine[1], 0.1), (coarse[1], 1.0)):
-        assert float(weights["beta_kl"][0]) / float(weights["beta_rec"][0]) == pytest.approx(2 * detail)
+    fine, coarse = (float(get_spec("introvae").suggested(detail, (3, 32, 32))["beta"][0]) for detail in (0.1, 1.0))
+    assert fine == 10 * coarse
+
+
+@pytest.mark.parametrize("detail", [0.1, 1.0])
+def test_the_weights_of_softintrovae_are_those_of_a_decoder_with_that_variance(detail):
+    weights = get_spec("softintrovae").suggested(detail, (3, 32, 32))
+    assert float(weights["beta_kl"][0]) / float(weights["beta_rec"][0]) == pytest.approx(2 * detail)
 
 
 @pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
@@ -91,7 +96,7 @@ def test_the_command_it_prints_can_be_typed(model, data, capsys):
         assert main([*command[1:], "--dry-run"]) == 0
 
 
-def test_named_points_come_near_the_published_weights():
+def test_named_points_come_near_the_published_weights_of_softintrovae():
     """Soft-IntroVAE's table has beta_kl = beta_rec = 0.2 for rings."""
     _, lines = suggest_preset(get_spec("softintrovae"), DataConfig(name="rings", size=None), None, accelerated=False)
     assert float(as_dict(lines)["objective.beta_kl"]) == pytest.approx(0.2, rel=0.3)
@@ -101,13 +106,13 @@ def test_named_points_come_near_the_published_weights():
 def test_it_looks_at_the_part_that_is_trained_on(capsys):
     assert main(["suggest", "--data", "digits", "--set", "data.split=train[:300]", "--set", "data.limit=200"]) == 0
     assert "digits: 200 items" in capsys.readouterr().out
-    for args, cure in (
+    for args, fix in (
         (["--set", "data.split=foo"], "it has train, test"),
         (["--set", "data.split=train[:1500]"], "write 'train', or a smaller number"),
         (["--res", "100"], "use --res 96x96"),
     ):
         assert main(["suggest", "--data", "digits", *args]) == 2
-        assert cure in capsys.readouterr().err
+        assert fix in capsys.readouterr().err
     assert main(["suggest", "introvae.celeba128", "--data", "digits"]) == 2
     assert "give the model alone, introvae" in capsys.readouterr().err
 
@@ -120,7 +125,7 @@ def test_constant_images_are_refused(capsys):
     assert "all items looked at are the same" in capsys.readouterr().err
 
 
-def test_unreadable_files_are_passed_over_and_a_folder_of_nothing_else_is_refused(capsys):
+def test_unreadable_files_are_skipped_and_a_folder_of_nothing_else_is_refused(capsys):
     ramps("images", 12, (24, 24))
     Path("images/broken.png").write_bytes(b"not a picture")
     assert main(["suggest", "--data", "images"]) == 0

@@ -3,32 +3,26 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, tiny_run
+from helpers import TINY, as_options, environment, read_log, same, tiny_run, weights
 from PIL import Image
-from safetensors.torch import load_file
+from torch import nn
 
 import genzoo
-from genzoo import Trainer
-from genzoo.errors import UsageError
+from genzoo import Trainer, registry
+from genzoo.errors import RunStopped, UsageError
+from genzoo.items import Items
+from genzoo.models.vae.objective import VAEObjective
+from genzoo.objective import Update
+from genzoo.registry import get_spec
+from genzoo.runs.checkpoint import Checkpoints
 from genzoo.training import launch
-from genzoo.training.checkpoint import Checkpoints
-from genzoo.training.log import RunStopped
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "model" / "diffusion_pytorch_model.safetensors")
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 @pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
@@ -50,14 +44,26 @@ def test_a_run_leaves_everything_behind(model):
 @pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
 def test_training_lowers_the_reconstruction_error(model):
     run = Trainer(
-        tiny_run(model, "train.duration=1600", "objective.warmup=1" if model != "vae" else "objective.beta=0.1", "train.lr=2e-3"), out="run"
+        tiny_run(
+            model,
+            "train.duration=1600",
+            "objective.warmup=1" if model != "vae" else "objective.beta=0.1",
+            "train.lr=2e-3",
+        ),
+        out="run",
     ).fit()
-    errors = [line["error/sse"] for line in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if "error/sse" in line]
+    errors = [
+        line["error/sse"]
+        for line in map(json.loads, (run / "log.jsonl").read_text().splitlines())
+        if "error/sse" in line
+    ]
     assert errors[-1] < 0.5 * errors[0]
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not():
-    a, b, c = (Trainer(tiny_run("introvae", f"train.seed={seed}"), out=f"run{i}").fit() for i, seed in enumerate((0, 0, 1)))
+    a, b, c = (
+        Trainer(tiny_run("introvae", f"train.seed={seed}"), out=f"run{i}").fit() for i, seed in enumerate((0, 0, 1))
+    )
     assert same(weights(a), weights(b))
     assert not same(weights(a), weights(c))
 
@@ -79,21 +85,22 @@ def test_a_changed_setting_is_refused_and_listed():
     Trainer(tiny_run("introvae", "train.keep=5"), out="run").fit()  # changes no weight, so it may change
 
 
-def test_kill_minus_nine_changes_nothing(tmp_path):
+@pytest.mark.process
+def test_kill_minus_nine_changes_nothing(tmp_path, genzoo_process):
     """A real process, killed at a random step; the same command again ends bit-identical to an uninterrupted run."""
     settings = [*TINY, "objective.warmup=2it", "train.duration=1200", "train.snapshot_every=20it"]
-    command = [sys.executable, "-m", "genzoo", "train", "softintrovae", *(part for text in settings for part in ("--set", text)), "--out"]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    killed = subprocess.Popen([*command, "killed"], env=env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(list((tmp_path / "killed" / "checkpoints").glob("[0-9]*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    command = ["train", "softintrovae", *as_options(*settings), "--out"]
+    killed = genzoo_process([*command, "killed"], cwd=tmp_path, env=environment())
+    saved, deadline = Checkpoints(tmp_path / "killed" / "checkpoints", keep=2), time.monotonic() + 120
+    while len(saved.steps()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
     killed.kill()
     assert killed.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     for name in ("killed", "whole"):
-        subprocess.run([*command, name], env=env, cwd=tmp_path, check=True, capture_output=True)
-    log = [json.loads(line)["step"] for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
-    assert log == sorted(log)
+        done = genzoo_process([*command, name], cwd=tmp_path, env=environment()).completed()
+        assert done.returncode == 0, done.stderr
+    steps = [line["step"] for line in read_log(tmp_path / "killed")]
+    assert steps == sorted(steps)
     assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
 
 
@@ -101,10 +108,10 @@ def test_ctrl_c_saves_and_says_how_to_resume(monkeypatch, capsys):
     trainer = Trainer(tiny_run(), out="run")
     real_step = trainer.train_step
 
-    def interrupted(batch, at):
+    def interrupted(parts, at):
         if at.step == 4:
             os.kill(os.getpid(), signal.SIGINT)
-        return real_step(batch, at)
+        return real_step(parts, at)
 
     monkeypatch.setattr(trainer, "train_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -119,13 +126,14 @@ def test_a_broken_loss_stops_the_run_and_keeps_the_last_good_checkpoint(monkeypa
     trainer = Trainer(tiny_run("introvae", "train.snapshot_every=4it"), out="run")
     real_step = trainer.train_step
 
-    def poisoned(batch, at):
-        return real_step(batch if at.step != 6 else torch.full((8, 3, 16, 16), float("nan")), at)
+    def poisoned(parts, at):
+        return real_step(parts if at.step != 6 else [Items(torch.full((8, 3, 16, 16), float("nan")))], at)
 
     monkeypatch.setattr(trainer, "train_step", poisoned)
     with pytest.raises(
         RunStopped,
-        match=r"loss/encoder is nan in the encoder phase of step 6\. Last finite values: .*kl/real.*Last good checkpoint: step 4",
+        match=r"loss/encoder is nan in the encoder phase of step 6\. Last finite values: .*kl/real.*"
+        r"Last good checkpoint: step 4",
     ):
         trainer.fit()
     _, state, _ = Checkpoints(Path("run/checkpoints"), 2).load_latest()
@@ -145,15 +153,16 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(capsys):
 
 def test_a_full_disk_stops_in_one_line_and_keeps_what_was_saved(monkeypatch):
     trainer = Trainer(tiny_run("introvae", "train.snapshot_every=4it"), out="run")
-    real_save = trainer.checkpoints.save
+    checkpoints = trainer.state.checkpoints
+    real_save = checkpoints.save
 
     def full(step, state):
         if step == 8:
             raise OSError(28, "No space left on device")
         real_save(step, state)
 
-    monkeypatch.setattr(trainer.checkpoints, "save", full)
-    with pytest.raises(RunStopped, match=r"No space left.*the checkpoint of step 4 is whole"):
+    monkeypatch.setattr(checkpoints, "save", full)
+    with pytest.raises(RunStopped, match=r"No space left.*the checkpoint of step 4 is intact"):
         trainer.fit()
 
 
@@ -165,15 +174,15 @@ def test_an_unwritable_run_folder_is_refused():
 
 def test_a_run_cut_short_at_its_last_snapshot_is_finished_on_resume(monkeypatch):
     trainer = Trainer(tiny_run(), out="run")
-    real_export = trainer.snapshots._export
+    real_save = type(trainer.model).save_pretrained
 
-    def full(*args):
+    def full(*args, **kwargs):
         if trainer.step == trainer.total_steps:
             raise OSError(28, "No space left on device")
-        real_export(*args)
+        real_save(*args, **kwargs)
 
-    monkeypatch.setattr(trainer.snapshots, "_export", full)
-    with pytest.raises(RunStopped, match="Make room"):
+    with monkeypatch.context() as full_disk, pytest.raises(RunStopped, match="Make room"):
+        full_disk.setattr(type(trainer.model), "save_pretrained", full)
         trainer.fit()
     run = Trainer(tiny_run(), out="run").fit()
     assert same(weights(run), weights(Trainer(tiny_run(), out="straight").fit()))
@@ -192,7 +201,7 @@ def test_no_whole_checkpoint_is_no_new_beginning():
     log = (run / "log.jsonl").read_text()
     for manifest in (run / "checkpoints").glob("*/manifest.json"):
         manifest.write_text("{")
-    with pytest.raises(UsageError, match="None of the 2 checkpoints .* is whole: .* another --out"):
+    with pytest.raises(UsageError, match="None of the 2 checkpoints .* is intact: .* another --out"):
         Trainer(tiny_run(), out="run").fit()
     assert (run / "log.jsonl").read_text() == log
 
@@ -233,11 +242,13 @@ def test_only_the_last_checkpoints_are_kept():
 
 
 def test_gradient_accumulation_equals_the_whole_batch():
-    """Both players' gradients over micro-batches are those of the batch, also for the official hinge on the batch mean."""
+    """Both players' gradients over micro-batches are the batch's, also for the official hinge on the batch mean."""
     for form in ("paper", "official"):
         runs = [
             Trainer(
-                tiny_run("introvae", "arch.norm=none", f"objective.form={form}", "train.duration=40", f"train.accumulate={k}"),
+                tiny_run(
+                    "introvae", "arch.norm=none", f"objective.form={form}", "train.duration=40", f"train.accumulate={k}"
+                ),
                 out=f"{form}{k}",
             ).fit()
             for k in (1, 4)
@@ -271,15 +282,22 @@ def test_moment_decays_reach_every_optimiser_that_has_them():
     for name in ("adam", "adamw"):
         trainer = Trainer(tiny_run("introvae", f"train.optimizer={name}", "train.betas=0.5,0.9"), out=name)
         assert {group["betas"] for o in trainer.optimizers.values() for group in o.param_groups} == {(0.5, 0.9)}
-    own = Trainer(tiny_run("introvae", "train.optimizer=lion"), out="lion").optimizers["encoder"].param_groups[0]["betas"]
+    own = (
+        Trainer(tiny_run("introvae", "train.optimizer=lion"), out="lion").optimizers["encoder"].param_groups[0]["betas"]
+    )
     assert own == (0.9, 0.99)
 
 
 def test_the_rate_drops_where_it_should():
-    trainer = Trainer(tiny_run("introvae", "train.lr_drops=4it,8it", "train.lr=1e-3", "train.lr_of.decoder=1e-4"), out="run")
+    trainer = Trainer(
+        tiny_run("introvae", "train.lr_drops=4it,8it", "train.lr=1e-3", "train.lr_of.decoder=1e-4"), out="run"
+    )
     rates = []
     real_step = trainer.train_step
-    trainer.train_step = lambda batch, at: (real_step(batch, at), rates.append(trainer.optimizers["encoder"].param_groups[0]["lr"]))[0]
+    trainer.train_step = lambda batch, at: (
+        real_step(batch, at),
+        rates.append(trainer.optimizers["encoder"].param_groups[0]["lr"]),
+    )[0]
     trainer.fit()
     assert rates == pytest.approx([1e-3] * 4 + [1e-4] * 4 + [1e-5] * 4)
     assert trainer.optimizers["decoder"].param_groups[0]["lr"] == pytest.approx(1e-6)
@@ -321,7 +339,9 @@ def test_other_shapes_and_networks_train(settings):
 @pytest.mark.parametrize("name", ["8gaussians", "2spirals", "checkerboard", "rings"])
 def test_points_train_and_are_plotted(name):
     config = genzoo.resolve(
-        "softintrovae", data=name, settings=["train.duration=4it", "objective.warmup=2it", "train.batch=32", "arch.hidden=16,16"]
+        "softintrovae",
+        data=name,
+        settings=["train.duration=4it", "objective.warmup=2it", "train.batch=32", "arch.hidden=16,16"],
     )
     run = Trainer(config, out="run").fit()
     assert Image.open(run / "preview.png").size == (1200, 440)
@@ -363,7 +383,9 @@ def test_a_launch_that_would_silently_run_alone_is_refused(monkeypatch):
 def test_checkpointing_is_no_part_of_a_model(precision):
     """The same weights and statistics bit for bit, the same saved config; a run may be resumed with it."""
     plain, ours = (
-        Trainer(tiny_run("introvae", f"train.precision={precision}", f"train.checkpointing={value}"), out=f"run-{value}").fit()
+        Trainer(
+            tiny_run("introvae", f"train.precision={precision}", f"train.checkpointing={value}"), out=f"run-{value}"
+        ).fit()
         for value in ("false", "true")
     )
     assert same(weights(plain), weights(ours))
@@ -374,4 +396,53 @@ def test_checkpointing_is_no_part_of_a_model(precision):
 
 def test_checkpointing_needs_convolutions():
     with pytest.raises(UsageError, match="train.checkpointing=false"):
-        Trainer(tiny_run("introvae", "data.name=8gaussians", "arch.encoder=mlp", "arch.decoder=mlp", "train.checkpointing=true"), out="run")
+        Trainer(
+            tiny_run(
+                "introvae", "data.name=8gaussians", "arch.encoder=mlp", "arch.decoder=mlp", "train.checkpointing=true"
+            ),
+            out="run",
+        )
+
+
+def test_a_run_of_another_version_is_refused_in_one_line():
+    run = Trainer(tiny_run(), out="run").fit()
+    content = json.loads((run / "run.json").read_text())
+    del content["format"]
+    (run / "run.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"written by another version of genzoo \(format 1, not 2\)") as caught:
+        Trainer(tiny_run(), out="run")
+    assert "\n" not in str(caught.value)
+
+
+class CountingObjective(VAEObjective, nn.Module):
+    """Holds a frozen network, and a buffer that counts steps."""
+
+    steps: torch.Tensor
+
+    def __init__(self, config, spaces):
+        nn.Module.__init__(self)
+        super().__init__(config, spaces)
+        self.features = nn.Conv2d(3, 2, 3)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def step(self, nets, batch, at):
+        self.steps += 1
+        loss = self.features(nets.decoder(batch.eps)).square().mean()
+        yield Update(("decoder",), loss, {"loss/features": loss.detach()})
+        yield from super().step(nets, batch, at)
+
+
+def test_an_objective_that_is_a_module_is_saved_and_never_trained(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+    genzoo.register_model(replace(get_spec("vae"), name="vae-counting", objective=CountingObjective))
+    features = None
+    for duration, resumed in ((48, False), (96, True)):
+        trainer = Trainer(tiny_run("vae-counting", f"train.duration={duration}"), out="run", progress=False)
+        objective = trainer.objective
+        assert isinstance(objective, CountingObjective)
+        assert not any(p.requires_grad for p in objective.parameters())
+        trainer.fit()
+        assert objective.steps == duration // 8
+        if resumed:  # the first run's, not those of a new initialization
+            assert torch.equal(objective.features.weight, features)
+        features = objective.features.weight.clone()

@@ -1,23 +1,24 @@
 """How fast features of images are extracted, and whether the distances stay the same.
 
-    python benchmarks/speed/features.py                            # speed; 10 minutes on one core, most of them two compilations
-    python benchmarks/speed/features.py --script                      # what PyTorch can do for a TorchScript network; 1 minute
-    python benchmarks/speed/features.py --agree <folder of cifar10>   # agreement; 3 minutes, needs the classifier in the cache
+    python benchmarks/speed/features.py             # speed; 10 minutes on one core, most of them two compilations
+    python benchmarks/speed/features.py --script    # forms of a TorchScript network; 1 minute
+    python benchmarks/speed/features.py --agree FOLDER    # agreement, on CIFAR-10; 3 minutes, needs the classifier
 
-Speed: an Inception v3 with random weights (torchvision's, without its head) stands in for the one that FID names: same size, same input
-(batches of 8 at 299x299, float32 in [0, 1]), one process, one thread. The reference is fp32 eager in torch's default layout; `genzoo` is what
-`Extractor` does. The forms take turns (A B C A B C ...), timed by the processor time they take, and matrix products of 1024x1024 take their turn
-too: `share` is the form's FLOP/s over theirs in fp32, so that 1 / share of the reference is about the most that fp32 can gain.
+Speed: an Inception v3 with random weights (torchvision's, without its head) stands in for the one of FID: same size,
+same input (batches of 8 at 299x299, float32 in [0, 1]), one process, one thread. The reference is fp32 eager in torch's
+default layout; `genzoo` is what `Extractor` does. The forms take turns (A B C A B C ...) and are timed in processor
+time. So are matrix products of 1024x1024: `share` is a form's FLOP/s over theirs in fp32, so that 1 / share of the
+reference is about the most that fp32 can gain.
 
-TorchScript: the same network, scripted and in channels_last as clean-fid's Inception is run, after `WARM` calls of each form (TorchScript
-optimises at the second). `same_on_every_call`: whether the first call gave the last one's bits.
+TorchScript: the same network, scripted and in channels_last as clean-fid's Inception is run, after `WARM` calls of each
+form (TorchScript optimizes at the second). `same_on_every_call`: whether the first and the last call gave the same
+bits.
 
-Agreement: Fréchet distances on `classifier:cifar10` features of 10,000 images each: training split to test split, and the test split to itself
-blurred (3x3 box) and to uniform noise. Each column has both of its sides in that form.
+Agreement: Fréchet distances on `classifier:cifar10` features of 10,000 images each: training split to test split, and
+the test split to itself blurred (3x3 box) and to uniform noise. In each column both sides are computed in that form.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -30,34 +31,34 @@ from torch.nn.functional import avg_pool2d
 from torch.utils.flop_counter import FlopCounterMode
 
 from genzoo.data import open_dataset
-from genzoo.metrics.extractors import Extractor, get_extractor
-from genzoo.metrics.features import extract
+from genzoo.evaluation.extractors import Extractor, get_extractor
+from genzoo.evaluation.features import extract
+from genzoo.files import JsonLines
 from genzoo.metrics.frechet import frechet_distance, statistics
 from genzoo.noise import generator
 from genzoo.provenance import commit, device_name, versions
 from genzoo.spec import DataConfig
 
 BATCH, ROUNDS, WARM, N = 8, 7, 3, 10_000
-RESULTS = Path(__file__).with_suffix(".jsonl")
+RESULTS = JsonLines(Path(__file__).with_suffix(".jsonl"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--agree", metavar="FOLDER", help="CIFAR-10's images: compare distances instead of speeds")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--agree", metavar="FOLDER", help="images of CIFAR-10: compare distances instead of speeds")
     parser.add_argument("--script", action="store_true", help="forms of a TorchScript network")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = agreement(args.agree) if args.agree else scripted() if args.script else speed()
     about = {"commit": commit(), "versions": versions(), "device": device_name(torch.device("cpu"))}
     about["amx"] = torch.cpu._is_amx_tile_supported()
-    kind = rows[0]["kind"]
-    kept = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    lines = [line for line in kept if json.loads(line)["kind"] != kind] + [json.dumps(row | about) for row in rows]
-    RESULTS.write_text("".join(f"{line}\n" for line in lines))
+    others = [row for row in RESULTS.read() if row["kind"] != rows[0]["kind"]]
+    RESULTS.replace([*others, *(row | about for row in rows)])
     names = list(rows[0])[1:]
     print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
     for row in rows:
-        print(f"| {' | '.join(f'{row[name]:.4g}' if isinstance(row[name], float) else str(row[name]) for name in names)} |")
+        shown = [f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for name in names]
+        print(f"| {' | '.join(shown)} |")
 
 
 def inception() -> nn.Module:
@@ -87,7 +88,9 @@ def speed() -> list[dict]:
         "fp32 eager": lambda: reference(x),
         "genzoo, fp32": lambda: ours(x),
         "genzoo, bf16": lambda: ours(x, precision="bf16"),
-        "channels_last + compile with freezing, fp32": lambda: compiled(x.contiguous(memory_format=torch.channels_last)),
+        "channels_last + compile with freezing, fp32": lambda: compiled(
+            x.contiguous(memory_format=torch.channels_last)
+        ),
         "channels_last + compile with freezing, bf16": lambda: in_bf16(compiled),
         "GEMM fp32": lambda: a @ b,
         "GEMM bf16": lambda: half[0] @ half[1],
@@ -106,12 +109,16 @@ def speed() -> list[dict]:
             "kind": "speed",
             "form": name,
             "images_per_s": None if name.startswith("GEMM") else BATCH / median(own),
-            "ratio": None if name.startswith("GEMM") else median(r / s for r, s in zip(seconds["fp32 eager"], own, strict=True)),
+            "ratio": None
+            if name.startswith("GEMM")
+            else median(r / s for r, s in zip(seconds["fp32 eager"], own, strict=True)),
             "ratio_best": None if name.startswith("GEMM") else min(seconds["fp32 eager"]) / min(own),
             "gflops": flops[name] / median(own) / 1e9,
             "share": flops[name] / median(own) / peak,
             "first_call_s": first[name],
-            "feature_error": None if name.startswith("GEMM") else ((forms[name]() - exact).norm() / exact.norm()).item(),
+            "feature_error": None
+            if name.startswith("GEMM")
+            else ((forms[name]() - exact).norm() / exact.norm()).item(),
         }
         for name, own in seconds.items()
     ]
@@ -133,7 +140,7 @@ def scripted() -> list[dict]:
     )
 
     def in_onednn() -> Tensor:
-        torch.jit.enable_onednn_fusion(True)  # for the whole process, and looked at when a network is first called
+        torch.jit.enable_onednn_fusion(True)  # for the whole process, and read when a network is first called
         try:
             return fused(x)[0]
         finally:
@@ -192,10 +199,14 @@ def agreement(folder: str) -> list[dict]:
         "genzoo, fp32": lambda images: extract(extractor, images.split(100), progress=False).values,
         "genzoo, bf16": lambda images: extract(extractor, images.split(100), precision="bf16", progress=False).values,
     }
-    found = {form: {name: statistics(features(images), extractor.key) for name, images in sets.items()} for form, features in forms.items()}
+    found = {
+        form: {name: statistics(features(images), extractor.key) for name, images in sets.items()}
+        for form, features in forms.items()
+    }
     pairs = [("train", "test"), ("test", "test blurred"), ("test", "noise")]
     return [
-        {"kind": "agreement", "distance": f"{a} to {b}"} | {form: frechet_distance(of[a], of[b]) for form, of in found.items()}
+        {"kind": "agreement", "distance": f"{a} to {b}"}
+        | {form: frechet_distance(of[a], of[b]) for form, of in found.items()}
         for a, b in pairs
     ]
 

@@ -1,16 +1,16 @@
-"""How many images a second one core prepares for a training step, beside the published loader.
+"""How many images per second one core prepares for training steps, compared with the published loader.
 
     python benchmarks/speed/loader.py          # a minute; prints a table and writes loader.jsonl
 
-Protocol: 512 toy faces drawn at 178x218 (CelebA's size), with grain, as JPEG files; batches of 8 at 128 and of 4 at 256, shuffled, mirrored at
-random, as float32 on the CPU; one process, one thread. The loaders take turns (A B C A B C ...), and each is timed by the processor time it
-takes, so that a busy machine counts less. `published` is what Soft-IntroVAE's and IntroVAE's loader does with every image, written anew;
-`uncached` decodes in every batch, too; `cached` reads genzoo's decoded images (memory-mapped, in the page cache), up to the tensor that the
-trainer hands to the objective.
-All resize by distortion, and the script stops where they differ in a pixel.
+Protocol: 512 toy faces drawn at 178x218 (CelebA's size), with grain, as JPEG files; batches of 8 at 128 and of 4 at
+256, shuffled, mirrored at random, as float32 on the CPU; one process, one thread. The loaders take turns (A B C A B C
+...) and are timed in processor time, which a busy machine disturbs less. `published` does what Soft-IntroVAE's and
+IntroVAE's loaders do with every image, reimplemented; `uncached` decodes in every batch, too; `cached` reads genzoo's
+decoded images (memory-mapped, in the page cache), up to the tensor that the trainer passes to the objective. All
+resize to the target shape without cropping, and the script fails if they differ in a pixel.
 """
 
-import json
+import argparse
 import os
 import random
 import resource
@@ -28,16 +28,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from genzoo.data import Dataset as Images
 from genzoo.data import open_dataset
-from genzoo.data.toyfaces import draw
+from genzoo.data.batches import Batches, load, to_float
+from genzoo.data.embedded.toyfaces import draw
+from genzoo.files import JsonLines
 from genzoo.provenance import commit, device_name, versions
 from genzoo.spec import DataConfig
-from genzoo.training.loader import Batches, as_real, load
 
 FILES, ROUNDS = 512, 9
 BATCH = {128: 8, 256: 4}  # by resolution
 EPOCHS = {"published": 1, "uncached": 1, "cached": 8}  # in one turn
 CPU = torch.device("cpu")
-RESULTS = Path(__file__).with_suffix(".jsonl")
+RESULTS = JsonLines(Path(__file__).with_suffix(".jsonl"))
 
 
 class Published(Dataset):
@@ -61,6 +62,7 @@ class Published(Dataset):
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     random.seed(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -70,8 +72,9 @@ def main() -> None:
         rows = [row for side in BATCH for row in measure(files, side)]
     about = {"files": FILES, "file_bytes": size, "rounds": ROUNDS, "threads": 1}
     about |= {"commit": commit(), "versions": versions(), "device": device_name(CPU)}
-    RESULTS.write_text("".join(json.dumps(row | about) + "\n" for row in rows))
-    print("| loader | images/s per core, median | best | ratio, median | best | paid back after |\n|---|---|---|---|---|---|")
+    RESULTS.replace(row | about for row in rows)
+    print("| loader | images/s per core, median | best | ratio, median | best | paid back after |")
+    print("|---" * 6 + "|")
     for r in rows:
         paid = f"{r['epochs_to_pay_back']:.1f} epochs" if "epochs_to_pay_back" in r else ""
         rates = f"{r['images_per_s']:,.0f} | {r['images_per_s_best']:,.0f} | {r['ratio']:.1f} | {r['ratio_best']:.1f}"
@@ -98,7 +101,9 @@ def measure(files: Path, side: int) -> Iterator[dict]:
     uncached = open_dataset(DataConfig(**vars(config) | {"cache": False}), progress=False)
     expected = torch.stack([Published(files, side, mirrors=False)[i] for i in range(64)])
     for dataset in (cached, uncached):
-        assert torch.equal(as_real(dataset.batch(range(64)), CPU), expected), "not the published loader's pixels"
+        assert torch.equal(to_float(dataset.batch(range(64)), CPU), expected), (
+            "pixels differ from those of the published loader"
+        )
     turns: dict[str, Callable[[], Iterator[Tensor]]] = {
         "published": lambda: iter(DataLoader(Published(files, side), BATCH[side], shuffle=True)),
         "uncached": lambda: ours(uncached, side, EPOCHS["uncached"]),
@@ -112,22 +117,31 @@ def measure(files: Path, side: int) -> Iterator[dict]:
                 seconds[name].append(spent)
     for name, own in seconds.items():
         ratios = [a / b for a, b in zip(seconds["published"], own, strict=True)]
-        row = {"loader": name, "side": side, "batch": BATCH[side], "images_per_s": 1 / median(own), "images_per_s_best": 1 / min(own)}
+        row = {
+            "loader": name,
+            "side": side,
+            "batch": BATCH[side],
+            "images_per_s": 1 / median(own),
+            "images_per_s_best": 1 / min(own),
+        }
         row |= {"ratio": median(ratios), "ratio_best": min(seconds["published"]) / min(own)}
         if name == "cached":
-            row |= {"decoding_s": decoding, "epochs_to_pay_back": decoding / (median(seconds["published"]) - median(own))}
+            row |= {
+                "decoding_s": decoding,
+                "epochs_to_pay_back": decoding / (median(seconds["published"]) - median(own)),
+            }
         yield {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
 
 
 def ours(dataset: Images, side: int, epochs: int) -> Iterator[Tensor]:
-    """All that the trainer waits for."""
+    """Yields what the trainer waits for."""
     n = BATCH[side]
     batches = Batches(dataset, seed=0, batch=n, start=0, stop=n, mirror=True)
-    return (as_real(batch, CPU) for batch in load(batches, 0, epochs * FILES // n, workers=0))
+    return (to_float(batch[0].x, CPU) for batch in load(batches, 0, epochs * FILES // n, workers=0))
 
 
 def drain(batches: Iterator[Tensor]) -> float:
-    """Goes through all batches; returns the processor time, in seconds."""
+    """Iterates over all batches; returns the processor time in seconds."""
     began = time.process_time()
     for _ in batches:
         pass
@@ -135,7 +149,7 @@ def drain(batches: Iterator[Tensor]) -> float:
 
 
 def cpu_seconds() -> float:
-    """Processor time of this process and of those that it has ended."""
+    """Processor time of this process and of its finished child processes."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
 

@@ -1,7 +1,8 @@
-"""The published training steps, written down straight, fp32 eager: the speed to beat. Nothing of the trainer or the objectives is used.
+"""The published training steps, transcribed in a straight line, fp32 eager: the reference of all speeds.
 
-They do what the authors' code does, pass by pass: decode twice, weigh a term with 1e-8, switch networks off by requires_grad, read every loss to
-the host. Images x: [N, C, H, W] or points [N, 2]; an encoder returns (mu, logvar): [N, Z] each. Noise is drawn within, as they do.
+Nothing of the trainer or the objectives is used. The steps do what the authors' code does, pass by pass: decode twice,
+weight a term with 1e-8, freeze networks by requires_grad, copy every loss to the host. x: images [N, C, H, W] or points
+[N, 2]; an encoder returns (mu, logvar): [N, Z] each. Noise is drawn within the step, as in their code.
 """
 
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def posterior_sample(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def softintrovae(p: Players, x: Tensor, *, s: float, b_kl: float, b_rec: float, b_neg: float) -> list[float]:
-    """Soft-IntroVAE's step: 32 network passes (34 for points, where the pass counts of first and last layers differ)."""
+    """Soft-IntroVAE's step: 32 network passes (34 for points, where first and last layers have other counts)."""
     z_p = torch.randn(len(x), p.z_dim)
     p.enc.requires_grad_(True)
     p.dec.requires_grad_(False)
@@ -78,11 +79,14 @@ def softintrovae(p: Players, x: Tensor, *, s: float, b_kl: float, b_rec: float, 
     return [value.item() for value in (loss_e, loss_d, error, kl_real, kl_rec, kl_fake, exp_rec, exp_fake)]
 
 
-def introvae(p: Players, x: Tensor, *, margin: float, w_rec: float, w_neg: float, w_kl: float, patched: bool) -> list[float]:
-    """IntroVAE's official step. The decoder's backward walks the graph from before the encoder's step; `patched`, to the decoder only.
+def introvae(
+    p: Players, x: Tensor, *, margin: float, w_rec: float, w_neg: float, w_kl: float, patched: bool
+) -> list[float]:
+    """IntroVAE's official step. The decoder's backward pass uses the graph from before the encoder's step.
 
-    As published it also computes the encoder's weight gradients, which nobody uses, through weights that have moved: today's PyTorch refuses
-    that, so the encoder's step is hidden from its check, as older versions did not look.
+    As published it also computes the encoder's weight gradients, which are not used, through weights that have changed.
+    Current PyTorch refuses that and older versions did not check, so the encoder's step is hidden from the check.
+    `patched` computes the decoder's gradients only.
     """
     z_p = torch.randn(len(x), p.z_dim)
     mu, logvar = p.enc(x)

@@ -1,20 +1,20 @@
-"""Training steps against the published ones, in one process, turn by turn.
+"""Training steps compared with the published ones, in turns in one process.
 
-    python benchmarks/speed/steps.py                       # every configuration; results go to steps.jsonl, the table to the terminal
+    python benchmarks/speed/steps.py                            # all configurations; appends to steps.jsonl
     python benchmarks/speed/steps.py --only 2d --rounds 50
-    python benchmarks/speed/steps.py --only 2d --process 400      # the whole process: imports, data, log, pictures, checkpoints
-    python benchmarks/speed/steps.py --table               # the table of the newest results, as Markdown
+    python benchmarks/speed/steps.py --only 2d --process 400    # whole processes: imports, data, log, checkpoints
+    python benchmarks/speed/steps.py --table                    # prints the tables of the newest results, as Markdown
 
-Protocol: the same networks from the same seed, random images or points; after two steps each, the variants take turns, one step at a time, and a
-ratio is that of two neighbours in a round: the median over rounds, and the best time against the best time. A step of ours is `Trainer.train_step`
-with all that it does (noise, gradient norms), without the weight average, which the published code has not. FLOPs are FlopCounterMode's; the
-share of the peak is against a 2048^3 matrix product in fp32 timed in the same process. Peak memory is that of a process of its own, over two
-steps, above what it held before the networks were built.
+Protocol: the same networks from the same seed, random images or points. After two steps each, the variants take turns,
+one step at a time. A ratio compares two steps of one round (the median over rounds), or the best times. A step of ours
+is `Trainer.train_step` with everything that it does (noise, gradient norms), but without the weight average, which the
+published code lacks. FLOPs are FlopCounterMode's; the share of the peak is relative to a 2048^3 matrix product in fp32,
+timed in the same process. Peak memory is that of a separate process over two steps, above what it held before the
+networks were built.
 """
 
 import argparse
 import itertools
-import json
 import statistics
 import subprocess
 import sys
@@ -26,18 +26,21 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from process import memory
 from published import Players, Step, introvae, softintrovae
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm, trange
 
 from genzoo import Trainer, resolve
+from genzoo.configure import data_shape
+from genzoo.files import JsonLines
+from genzoo.items import Items
 from genzoo.nn import build_decoder, build_encoder
 from genzoo.objective import Progress
 from genzoo.provenance import versions
-from genzoo.resolve import data_shape
 from genzoo.spec import RunConfig
 
-RESULTS = Path(__file__).with_name("steps.jsonl")
+RESULTS = JsonLines(Path(__file__).with_name("steps.jsonl"))
 FAR = 10**9  # images: no schedule ends within the benchmark
 
 
@@ -49,7 +52,7 @@ class Configuration:
     data: str
     batch: int
     rounds: int
-    published: dict[str, Step]  # the first is what the others are compared with
+    published: dict[str, Step]  # the first is the reference of all ratios
     ours: dict[str, tuple[str, ...]]  # settings of each variant
     settings: tuple[str, ...] = field(default=())
 
@@ -75,7 +78,10 @@ CONFIGURATIONS = {
     ),
     "introvae 256": Configuration(
         "introvae.celebahq256", "toyfaces", 4, 5,
-        {"published": partial(introvae, patched=False, **OFFICIAL), "patched": partial(introvae, patched=True, **OFFICIAL)}, FAST,
+        {
+            "published": partial(introvae, patched=False, **OFFICIAL),
+            "patched": partial(introvae, patched=True, **OFFICIAL),
+        }, FAST,
         ("objective.form=official",),
     ),
     "2d": Configuration(
@@ -86,24 +92,28 @@ CONFIGURATIONS = {
 
 
 def resolved(c: Configuration, settings: tuple[str, ...] = ()) -> RunConfig:
-    """A run past its warm-up, on a handful of images: what is timed is the step."""
+    """A run without warm-up, on a few images: what is timed is the step."""
     common = [f"train.batch={c.batch}", f"train.duration={FAR}", "train.ema=0", "objective.warmup=0", "train.lr_drops="]
     few = ["data.limit=8"] if c.data == "toyfaces" else []
     return resolve(c.model, data=c.data, settings=[*common, *few, *c.settings, *settings])
 
 
 def make(c: Configuration, variant: str, folder: str) -> Callable[[], object]:
-    """The next step of a variant, from the same weights and images as every other."""
+    """Returns a function that runs the next step of a variant; all variants have the same first weights and images."""
     run = resolved(c, c.ours.get(variant, ()))
     shape = data_shape(run)
     x = torch.rand(c.batch, *shape, generator=torch.Generator().manual_seed(0))
     if variant in c.published:
         torch.manual_seed(0)
-        return partial(c.published[variant], Players(build_encoder(shape, run.arch), build_decoder(shape, run.arch), run.arch.z_dim), x)
+        return partial(
+            c.published[variant],
+            Players(build_encoder(shape, run.arch), build_decoder(shape, run.arch), run.arch.z_dim),
+            x,
+        )
     trainer = Trainer(run, out=Path(folder) / variant, progress=False)
-    batch = x if len(shape) == 1 else (255 * x).to(torch.uint8)
+    parts = [Items(x if len(shape) == 1 else (255 * x).to(torch.uint8))]
     steps = itertools.count()
-    return lambda: trainer.train_step(batch, Progress(next(steps), c.batch, FAR))
+    return lambda: trainer.train_step(parts, Progress(next(steps), c.batch, FAR))
 
 
 def seconds(step: Callable[[], object]) -> float:
@@ -125,23 +135,17 @@ def flops(step: Callable[[], object]) -> int:
 
 
 def peak_memory(configuration: str, variant: str) -> int:
-    """Bytes that two steps need at their peak, in a fresh process, above what it held before the networks were built."""
+    """Peak memory of two steps, in bytes: of a fresh process, above what it held before the networks were built."""
     command = [sys.executable, __file__, "--memory", configuration, variant]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
-def status(key: str) -> int:
-    """A line of /proc/self/status, in bytes (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return 1024 * int(line.split()[1])
-
-
 def print_peak_memory(configuration: str, variant: str) -> None:
-    before = status("VmRSS")
+    before = memory("VmRSS")
     with tempfile.TemporaryDirectory() as folder:
         step = make(CONFIGURATIONS[configuration], variant, folder)
         step(), step()
-    print(status("VmHWM") - before)
+    print(memory("VmHWM") - before)
 
 
 def measure(name: str, rounds: int) -> list[dict]:
@@ -159,7 +163,12 @@ def measure(name: str, rounds: int) -> list[dict]:
             for variant, step in steps.items():
                 times[variant].append(seconds(step))
     reference = times[names[0]]
-    protocol = {"threads": torch.get_num_threads(), "rounds": rounds, "versions": versions(), "gemm_gflops": round(peak / 1e9)}
+    protocol = {
+        "threads": torch.get_num_threads(),
+        "rounds": rounds,
+        "versions": versions(),
+        "gemm_gflops": round(peak / 1e9),
+    }
     return [
         {
             "configuration": name,
@@ -178,19 +187,44 @@ def measure(name: str, rounds: int) -> list[dict]:
 
 
 def whole_process(name: str, steps: int) -> dict:
-    """What surrounds the steps: imports, data, log lines, the average, two snapshots; in seconds, beside those of the steps alone."""
+    """Times a whole process (imports, data, log, weight average, two snapshots) and its steps alone, in seconds."""
     c = CONFIGURATIONS[name]
-    settings = (*c.settings, f"train.batch={c.batch}", "objective.warmup=0", "train.lr_drops=", f"train.duration={steps}it")
+    settings = (
+        *c.settings,
+        f"train.batch={c.batch}",
+        "objective.warmup=0",
+        "train.lr_drops=",
+        f"train.duration={steps}it",
+    )
     chosen = [part for text in (*settings, "train.snapshot_every=50%") for part in ("--set", text)]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "genzoo", "train", c.model, "--data", c.data, *chosen, "--out", f"{folder}/run"]
+        command = [
+            sys.executable,
+            "-m",
+            "genzoo",
+            "train",
+            c.model,
+            "--data",
+            c.data,
+            *chosen,
+            "--out",
+            f"{folder}/run",
+        ]
         taken = seconds(lambda: subprocess.run(command, capture_output=True, check=True))
-        lines = [json.loads(line) for line in Path(folder, "run", "log.jsonl").read_text().splitlines()]
+        lines = JsonLines(Path(folder, "run", "log.jsonl")).read()
         step = make(c, "genzoo fp32", folder)
         step(), step()
         alone = steps * statistics.median(seconds(step) for _ in range(10))
     logged = {"in_fit_s": lines[-1]["seconds"], "steps_alone_s": alone}
-    return {"configuration": name, "process": True, "steps": steps, "batch": c.batch, "process_s": taken, **logged, "versions": versions()}
+    return {
+        "configuration": name,
+        "process": True,
+        "steps": steps,
+        "batch": c.batch,
+        "process_s": taken,
+        **logged,
+        "versions": versions(),
+    }
 
 
 def process_table(rows: list[dict]) -> str:
@@ -209,36 +243,44 @@ def table(rows: list[dict]) -> str:
     """Markdown, of the newest row of each variant."""
     newest = {(row["configuration"], row["variant"]): row for row in rows if "variant" in row}
     lines = [
-        "| configuration | variant | step, ms (median, best) | images/s | times published (median, best) | GFLOP | share of peak | peak MiB |",
+        "| configuration | variant | step, ms (median, best) | images/s | times published (median, best) "
+        "| GFLOP | share of peak | peak MiB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in newest.values():
         share = f"{row['gflop'] / row['best_s'] / row['gemm_gflops']:.0%}" if row["gflop"] else "not counted"
         gflop = f"{row['gflop']:.1f}" if row["gflop"] else "not counted"
         lines.append(
-            f"| {row['configuration']}, batch {row['batch']} | {row['variant']} | {1e3 * row['median_s']:.0f}, {1e3 * row['best_s']:.0f} "
-            f"| {row['batch'] / row['median_s']:.3g} | **{row['ratio_median']:.2f}**, {row['ratio_best']:.2f} | {gflop} | {share} "
-            f"| {row['peak_memory_mib']} |"
+            f"| {row['configuration']}, batch {row['batch']} | {row['variant']} "
+            f"| {1e3 * row['median_s']:.0f}, {1e3 * row['best_s']:.0f} | {row['batch'] / row['median_s']:.3g} "
+            f"| **{row['ratio_median']:.2f}**, {row['ratio_best']:.2f} | {gflop} | {share} | {row['peak_memory_mib']} |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=CONFIGURATIONS, action="append", help="one configuration (repeat for more)")
+    parser.add_argument("--only", choices=CONFIGURATIONS, action="append", help="one configuration; may be repeated")
     parser.add_argument("--rounds", type=int, help="turns of every variant (default: the configuration's)")
-    parser.add_argument("--process", type=int, metavar="STEPS", help="time whole `genzoo train` processes of so many steps instead")
+    parser.add_argument(
+        "--process", type=int, metavar="STEPS", help="instead: time whole `genzoo train` processes of STEPS steps"
+    )
     parser.add_argument("--table", action="store_true", help="print the table of the newest results; measure nothing")
-    parser.add_argument("--memory", nargs=2, metavar=("CONFIGURATION", "VARIANT"), help="print the peak bytes of one variant")
+    parser.add_argument(
+        "--memory", nargs=2, metavar=("CONFIGURATION", "VARIANT"), help="print the peak bytes of one variant"
+    )
     args = parser.parse_args()
     if args.memory:
         return print_peak_memory(*args.memory)
     if not args.table:
         for name in args.only or CONFIGURATIONS:
-            rows = [whole_process(name, args.process)] if args.process else measure(name, args.rounds or CONFIGURATIONS[name].rounds)
-            with RESULTS.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+            rows = (
+                [whole_process(name, args.process)]
+                if args.process
+                else measure(name, args.rounds or CONFIGURATIONS[name].rounds)
+            )
+            RESULTS.append(*rows)
+    rows = RESULTS.read()
     print(table(rows), process_table(rows), sep="\n\n")
 
 

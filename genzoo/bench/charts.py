@@ -1,7 +1,7 @@
-"""Small inline SVG charts: curves over images seen and bars with error bars.
+"""Small inline SVG charts: curves over images seen, and bars with error bars.
 
-Colours are CSS classes (`c0`, `c1`, ...), so that one page colours a label the same way everywhere and follows the reader's light or
-dark theme. All lengths are in units of the viewBox, which the page scales to the width of its box.
+Colours are CSS classes (`c0`, `c1`, ...), so that a label has one colour in the whole page, in its light and its dark
+theme. All lengths are in units of the viewBox, which the page scales to the width of its box.
 """
 
 import math
@@ -14,10 +14,10 @@ WIDTH = 340
 LEFT, RIGHT, TOP, BOTTOM = 40, 8, 22, 30  # around a panel of curves
 HEIGHT = 190
 BAR_ROW = 30  # label above, bar below
-LOG_ABOVE = 50  # largest / smallest value from which an axis is logarithmic
-LOG_ABOVE_MARGIN = 10  # largest value / largest margin from which curves with a margin need one
-COLOURS = 7  # classes c0..c6 in report.css; later labels repeat them with dotted lines
-NAME_LENGTH = 34  # longest label written beside its value
+LOG_ABOVE = 50  # largest / smallest value above which an axis is logarithmic
+LOG_ABOVE_GUIDE = 10  # largest value / largest guide above which that of curves with guides is
+COLOURS = 7  # classes c0..c6 in report.css; further labels repeat them with dotted lines
+NAME_LENGTH = 34  # longest label beside its value
 
 Point = tuple[float, float]
 
@@ -27,17 +27,18 @@ class Curve:
     """One line: a run's values over images seen."""
 
     style: int
-    points: tuple[tuple[float | None, float | None], ...]  # (images seen, value); a gap where either is None or not finite
-    title: str  # shown when the pointer rests on it
+    # (images seen, value); a gap where either is None or not finite
+    points: tuple[tuple[float | None, float | None], ...]
+    title: str  # tooltip
 
 
 @dataclass(frozen=True)
 class Guide:
-    """A margin: a dashed horizontal line."""
+    """A reference value of the objective: a dashed horizontal line."""
 
     value: float
-    labels: tuple[str, ...]  # of the runs that have it
-    style: int | None  # None where several have it
+    labels: tuple[str, ...]  # of the runs with this value
+    style: int | None  # None if there are several
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def style_class(style: int) -> str:
 
 
 def spans_decades(values: Sequence[float]) -> bool:
-    """Tells whether a logarithmic axis shows these values better: all positive, and further apart than a factor of 50."""
+    """Whether a logarithmic axis shows these values better: all positive, and their ratio is above LOG_ABOVE."""
     return min(values) > 0 and max(values) / min(values) > LOG_ABOVE
 
 
@@ -82,10 +83,10 @@ def log_axis(values: Sequence[float]) -> Axis:
 
 
 def linear_axis(values: Sequence[float], zero: bool = False) -> Axis:
-    """Fits an axis to values; with `zero` it begins or ends at zero where they lie on one side of it (bars)."""
+    """Fits an axis to values; with `zero` it starts or ends at zero if they all have one sign."""
     low, high = (min(*values, 0.0), max(*values, 0.0)) if zero else (min(values), max(values))
-    margin = 0.04 * (high - low) or 0.5 * abs(high) or 1.0
-    low, high = (low if zero and low == 0 else low - margin), (high if zero and high == 0 and low else high + margin)
+    space = 0.04 * (high - low) or 0.5 * abs(high) or 1.0
+    low, high = (low if zero and low == 0 else low - space), (high if zero and high == 0 and low else high + space)
     return Axis(low, high, False, linear_ticks(low, high))
 
 
@@ -94,21 +95,21 @@ def curve_axis(values: Sequence[float]) -> Axis:
     return log_axis(values) if spans_decades(values) else linear_axis(values)
 
 
-def margin_axis(values: Sequence[float], margins: Sequence[float]) -> Axis:
-    """Fits the axis of curves that are read against margins: linear from zero as in IntroVAE's Figure 5, unless they leave them far below."""
-    far = max(values) > LOG_ABOVE_MARGIN * max(margins) and min(*values, *margins) > 0
-    return log_axis([*values, *margins]) if far else linear_axis([*values, *margins], zero=True)
+def guided_axis(values: Sequence[float], guides: Sequence[float]) -> Axis:
+    """Fits the axis of curves with guides: linear from zero, unless the curves are far above the guides."""
+    far = max(values) > LOG_ABOVE_GUIDE * max(guides) and min(*values, *guides) > 0
+    return log_axis([*values, *guides]) if far else linear_axis([*values, *guides], zero=True)
 
 
 def linear_ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
-    """Round numbers between two values: steps of 1, 2 or 5 times a power of ten."""
+    """Returns round numbers between two values, in steps of 1, 2 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(f * power for f in (1, 2, 5, 10) if (high - low) / (f * power) <= most)
     return tuple(i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1))
 
 
 def log_ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
-    """Powers of ten between two positive values; with 2 and 5 where there are few, and only every n-th where there are many."""
+    """Returns powers of ten between two positive values: also 2 and 5 if they are few, every n-th if they are many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [10.0**p for p in powers if low <= 10.0**p <= high]
     if len(ticks) <= 2:
@@ -125,22 +126,21 @@ def short(value: float) -> str:
 
 
 def curve_chart(name: str, curves: Sequence[Curve], guides: Sequence[Guide], y: Axis) -> str:
-    """Draws one panel of curves over images seen, with margins as dashed lines."""
-    seen = [point[0] for curve in curves for run in _runs(curve) for point in run]
-    last = max(seen, default=1.0) or 1.0
+    """Draws one panel of curves over images seen, with guides as dashed lines."""
+    last = max((x for curve in curves for run in _runs(curve) for x, _ in run), default=1.0) or 1.0
     x = Axis(0.0, last, False, linear_ticks(0.0, last, 4))
-    place = _Place(x, y)
-    parts = [tag("text", text(f"{name}, log scale" if y.log else name), x=LEFT, y=13, class_="name"), *_grid(place)]
-    parts += [_curve(curve, place) for curve in curves]
-    parts += [_guide(guide, place) for guide in guides]
+    panel = _Panel(x, y)
+    parts = [tag("text", text(f"{name}, log scale" if y.log else name), x=LEFT, y=13, class_="name"), *_grid(panel)]
+    parts += [_curve(curve, panel) for curve in curves]
+    parts += [_guide(guide, panel) for guide in guides]
     if guides:
-        margins = f"- - margin {', '.join(f'{guide.value:g}' for guide in guides)}"
-        parts.append(tag("text", text(margins), x=WIDTH - RIGHT, y=13, text_anchor="end"))
+        legend = f"- - guide {', '.join(f'{guide.value:g}' for guide in guides)}"
+        parts.append(tag("text", text(legend), x=WIDTH - RIGHT, y=13, text_anchor="end"))
     return _svg(f"{name} over images seen", HEIGHT, parts)
 
 
-class _Place:
-    """Where a value lies in a panel of curves."""
+class _Panel:
+    """Coordinates in a panel of curves."""
 
     def __init__(self, x: Axis, y: Axis) -> None:
         self.x_axis, self.y_axis = x, y
@@ -156,28 +156,28 @@ def _short_length(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _grid(place: _Place) -> Iterable[str]:
+def _grid(panel: _Panel) -> Iterable[str]:
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    for tick in place.y_axis.ticks:
-        y = place.y(tick)
+    for tick in panel.y_axis.ticks:
+        y = panel.y(tick)
         yield tag("line", x1=LEFT, x2=right, y1=y, y2=y, class_="grid")
         yield tag("text", text(short(tick)), x=LEFT - 5, y=y, dy="0.32em", text_anchor="end")
     yield tag("line", x1=LEFT, x2=right, y1=bottom, y2=bottom, class_="axis")
-    for tick in place.x_axis.ticks:
-        yield tag("text", text(short(tick)), x=place.x(tick), y=bottom + 13, text_anchor="middle")
+    for tick in panel.x_axis.ticks:
+        yield tag("text", text(short(tick)), x=panel.x(tick), y=bottom + 13, text_anchor="middle")
     yield tag("text", "images seen", x=right, y=HEIGHT - 4, text_anchor="end")
 
 
-def _curve(curve: Curve, place: _Place) -> str:
+def _curve(curve: Curve, panel: _Panel) -> str:
     drawn = []
     for run in _runs(curve):
-        points = [f"{place.x(x)} {place.y(y)}" for x, y in run]
+        points = [f"{panel.x(x)} {panel.y(y)}" for x, y in run]
         drawn.append(f"M{' '.join(points)}" if len(points) > 1 else f"M{points[0]}h.1")
     return tag("path", tag("title", text(curve.title)), d="".join(drawn), class_=f"curve {style_class(curve.style)}")
 
 
 def _runs(curve: Curve) -> list[list[Point]]:
-    """Cuts a curve at its gaps."""
+    """Splits a curve at its gaps."""
     runs: list[list[Point]] = [[]]
     for x, y in curve.points:
         if x is None or y is None or not math.isfinite(x) or not math.isfinite(y):
@@ -187,20 +187,20 @@ def _runs(curve: Curve) -> list[list[Point]]:
     return [run for run in runs if run]
 
 
-def _guide(guide: Guide, place: _Place) -> str:
-    y = place.y(guide.value)
+def _guide(guide: Guide, panel: _Panel) -> str:
+    y = panel.y(guide.value)
     class_ = "guide" if guide.style is None else f"guide {style_class(guide.style).split()[0]}"
-    title = tag("title", text(f"margin {guide.value:g} of {', '.join(guide.labels)}"))
+    title = tag("title", text(f"guide {guide.value:g} of {', '.join(guide.labels)}"))
     return tag("line", title, x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_=class_)
 
 
 def finite(curves: Iterable[Curve]) -> list[float]:
-    """Lists the values that curves draw."""
+    """Lists the finite values of curves."""
     return [y for curve in curves for run in _runs(curve) for _, y in run]
 
 
 def bar_chart(name: str, bars: Sequence[Bar]) -> str:
-    """Draws horizontal bars from zero with error bars; dots where the axis is logarithmic, as that has no zero."""
+    """Draws horizontal bars from zero with error bars; dots if the axis is logarithmic, which has no zero."""
     ends = [end for bar in bars for end in (bar.mean, bar.mean - (bar.std or 0), bar.mean + (bar.std or 0))]
     log = spans_decades([bar.mean for bar in bars])
     axis = log_axis([end for end in ends if end > 0]) if log else linear_axis(ends, zero=True)
@@ -229,7 +229,12 @@ def _bar(bar: Bar, axis: Axis, top: int) -> str:
     else:
         start, stop = sorted((float(_along(axis, 0.0)), float(end)))
         mark = tag(
-            "rect", x=_short_length(start), y=y - 5, width=_short_length(stop - start), height=10, class_=f"fill {style_class(bar.style)}"
+            "rect",
+            x=_short_length(start),
+            y=y - 5,
+            width=_short_length(stop - start),
+            height=10,
+            class_=f"fill {style_class(bar.style)}",
         )
     error = ""
     if bar.std:

@@ -1,13 +1,14 @@
-"""report.html: one page that needs nothing else, neither files nor a network."""
+"""report.html: one page that needs no other file and no network."""
 
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from genzoo.bench import charts
+from genzoo.bench.lines import FinishedCell
 from genzoo.bench.markup import tag, text
 from genzoo.bench.pictures import Embedded, embed
-from genzoo.bench.results import Cell, SuiteResults
+from genzoo.bench.results import SuiteResults
 from genzoo.bench.tables import (
     CELLS_TITLE,
     FINDINGS_TITLE,
@@ -24,18 +25,20 @@ from genzoo.bench.tables import (
     stat_text,
 )
 
-PICTURES = ("points", "samples", "reconstructions", "interpolation")  # first, in this order
-Styles = dict[str, int]  # label -> number of its colour, the same on the whole page
+PICTURES = ("points", "samples", "reconstructions", "interpolation")  # before all others, in this order
+Styles = dict[str, int]  # label -> number of its colour in the whole page
 
 
 def page(suites: Sequence[SuiteResults], pictures: Path) -> str:
     """Writes all suites as one page.
 
     Args:
-        suites: what was read.
-        pictures: the folder that the cells' picture paths are relative to.
+        suites: their results.
+        pictures: the folder that the paths of the cells' pictures are relative to.
     """
-    styles = {label: i for i, label in enumerate(dict.fromkeys(label for results in suites for label in results.labels))}
+    styles = {
+        label: i for i, label in enumerate(dict.fromkeys(label for results in suites for label in results.labels))
+    }
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -66,8 +69,8 @@ def _suite(results: SuiteResults, index: int, styles: Styles, pictures: Path) ->
     parts = [tag("h2", text(results.suite.title)), _prose(results.suite.about)]
     if results.findings:
         parts += [tag("h3", FINDINGS_TITLE), _prose(results.findings)]
-    if said := notes(results):
-        parts.append(tag("ul", *(tag("li", text(sentence)) for sentence in said), class_="notes"))
+    if sentences := notes(results):
+        parts.append(tag("ul", *(tag("li", text(sentence)) for sentence in sentences), class_="notes"))
     parts += [_failed(results), _missing(results)]
     parts += [_details("Protocols: how each column was measured", "".join(_protocol(p) for p in protocols(results)))]
     parts += [_details(CELLS_TITLE, _table(cells_table(results)) if results.cells else "")]
@@ -79,10 +82,14 @@ def _suite(results: SuiteResults, index: int, styles: Styles, pictures: Path) ->
 
 
 def _prose(markdown: str) -> str:
-    """Renders what a person wrote; raw HTML in it is shown as text, and pictures as links."""
+    """Renders markdown; raw HTML in it is shown as text, and pictures as links."""
     from markdown_it import MarkdownIt
 
-    return tag("div", MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(markdown), class_="about")
+    return tag(
+        "div",
+        MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(markdown),
+        class_="about",
+    )
 
 
 def _failed(results: SuiteResults) -> str:
@@ -107,16 +114,19 @@ def _protocol(protocol: Protocol) -> str:
 
 
 def _table(table: Table, styles: Styles | None = None) -> str:
-    """Writes a table in a box that scrolls by itself; with styles, each row's name carries its colour."""
+    """Writes a table in a box that scrolls by itself; with styles, the row names have their colours."""
     head = (
-        tag("th", text(title), scope="col", class_="n" if right else None) for title, right in zip(table.head, table.numbers, strict=True)
+        tag("th", text(title), scope="col", class_="n" if right else None)
+        for title, right in zip(table.head, table.numbers, strict=True)
     )
     rows = []
     for row in table.rows:
         swatch = _swatch(styles[row[0].text]) if styles and row[0].text in styles else ""
         cells = [tag("th", swatch, text(row[0].text), scope="row")]
         for entry in row[1:]:
-            kind = " ".join(k for k, on in (("n", entry.number), ("best", entry.best), ("absent", entry.text == NOT_FOUND)) if on)
+            kind = " ".join(
+                k for k, on in (("n", entry.number), ("best", entry.best), ("absent", entry.text == NOT_FOUND)) if on
+            )
             cells.append(tag("td", text(entry.text), class_=kind or None))
         rows.append(tag("tr", *cells))
     return tag("div", tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows)), class_="scroll", tabindex="0")
@@ -134,7 +144,9 @@ def _bars(results: SuiteResults, data: str, styles: Styles) -> str:
     panels = []
     for column in results.columns(data):
         stats = ((label, results.stat(label, data, column)) for label in results.labels)
-        bars = [charts.Bar(label, styles[label], s.mean, s.std, stat_text(s)) for label, s in stats if s is not None and s.n]
+        bars = [
+            charts.Bar(label, styles[label], s.mean, s.std, stat_text(s)) for label, s in stats if s is not None and s.n
+        ]
         if bars:
             better = {"lower": " (lower is better)", "higher": " (higher is better)", "none": ""}[column.better]
             panels.append(charts.bar_chart(column.title + better, bars))
@@ -142,10 +154,10 @@ def _bars(results: SuiteResults, data: str, styles: Styles) -> str:
 
 
 def _curves(results: SuiteResults, data: str, styles: Styles) -> str:
-    """One panel per curve, lines by label and seed; curves that share a margin share their axis too, so that they can be compared."""
+    """One panel per curve, lines by label and seed; curves that share a guide share their axis, too."""
     cells = results.cells_of(data)
     names = dict.fromkeys(name for cell in cells for name in cell.curves)
-    names = [name for name in names if name != "nimg" and not name.startswith("guide/")]  # a margin that moves: `control/margin` shows it
+    names = [name for name in names if name != "nimg" and not name.startswith("guide/")]  # a moving guide has a curve
     drawn = {name: [_curve(cell, name, styles) for cell in cells if name in cell.curves] for name in names}
     panels = []
     for prefix in dict.fromkeys(name.partition("/")[0] for name in names):
@@ -154,30 +166,35 @@ def _curves(results: SuiteResults, data: str, styles: Styles) -> str:
         shared = charts.finite(curve for name in family for curve in drawn[name]) if guides else []
         for name in family:
             axis = (
-                charts.margin_axis(shared, [guide.value for guide in guides]) if guides else charts.curve_axis(charts.finite(drawn[name]))
+                charts.guided_axis(shared, [guide.value for guide in guides])
+                if guides
+                else charts.curve_axis(charts.finite(drawn[name]))
             )
             panels.append(charts.curve_chart(name, drawn[name], guides, axis))
     labels = dict.fromkeys(cell.label for cell in cells)
     return _legend(labels, styles) + tag("div", *panels, class_="panels") if panels else ""
 
 
-def _curve(cell: Cell, name: str, styles: Styles) -> charts.Curve:
+def _curve(cell: FinishedCell, name: str, styles: Styles) -> charts.Curve:
     points = tuple(zip(cell.curves.get("nimg", []), cell.curves[name], strict=False))
     return charts.Curve(styles[cell.label], points, f"{cell.label}, seed {cell.seed}")
 
 
-def _guides(cells: Iterable[Cell], prefix: str, styles: Styles) -> list[charts.Guide]:
-    """One dashed line per margin, in the colour of its label where only one has it."""
+def _guides(cells: Iterable[FinishedCell], prefix: str, styles: Styles) -> list[charts.Guide]:
+    """One dashed line per value, in the colour of its label if only one has it."""
     owners: dict[float, list[str]] = {}
     for cell in cells:
         if prefix in cell.guides:
             labels = owners.setdefault(cell.guides[prefix], [])
             labels += [cell.label] if cell.label not in labels else []
-    return [charts.Guide(value, tuple(labels), styles[labels[0]] if len(labels) == 1 else None) for value, labels in owners.items()]
+    return [
+        charts.Guide(value, tuple(labels), styles[labels[0]] if len(labels) == 1 else None)
+        for value, labels in owners.items()
+    ]
 
 
 def _grids(results: SuiteResults, data: str, pictures: Path) -> str:
-    """Pictures side by side: a row per kind, a column per label, the first seed that has one."""
+    """Pictures side by side: a row per kind, a column per label, of the first seed with a picture."""
     cells = results.cells_of(data)
     kinds = {kind for cell in cells for kind in cell.pictures}
     rows = []
@@ -188,7 +205,7 @@ def _grids(results: SuiteResults, data: str, pictures: Path) -> str:
     return "".join(rows)
 
 
-def _figure(cell: Cell, kind: str, pictures: Path) -> str:
+def _figure(cell: FinishedCell, kind: str, pictures: Path) -> str:
     caption = tag("figcaption", text(f"{cell.label}, seed {cell.seed}"))
     picture = embed(pictures, cell.pictures[kind])
     if not isinstance(picture, Embedded):

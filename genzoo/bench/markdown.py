@@ -1,4 +1,4 @@
-"""RESULTS.md: the tables as GitHub shows them."""
+"""RESULTS.md: the tables in GitHub's markdown."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +17,9 @@ from genzoo.bench.tables import (
     results_table,
 )
 
-_ESCAPES = str.maketrans({"&": "&amp;", "|": "\\|", "<": "&lt;", ">": "&gt;", "*": "\\*", "`": "\\`", "[": "\\[", "\n": " ", "\r": " "})
+_ESCAPES = str.maketrans(
+    {"&": "&amp;", "|": "\\|", "<": "&lt;", ">": "&gt;", "*": "\\*", "`": "\\`", "[": "\\[", "\n": " ", "\r": " "}
+)
 
 
 def markdown(suites: Sequence[SuiteResults]) -> str:
@@ -42,13 +44,14 @@ def _suite(results: SuiteResults) -> Iterable[str]:
     for data in results.groups:
         yield f"### {_escaped(data)}"
         yield table(results_table(results, data))
-    if said := notes(results):
-        yield "\n".join(f"- {_escaped(sentence)}" for sentence in said)
+    if sentences := notes(results):
+        yield "\n".join(f"- {_escaped(sentence)}" for sentence in sentences)
     if results.failures:
         yield "**Failed cells**"
         yield "\n".join(f"- `{_code(f.cell)}`: {_escaped(f.reason)}" for f in results.failures)
     if results.missing:
-        yield f"**Missing cells** (run the suite again to fill them in): {', '.join(f'`{_code(cell)}`' for cell in results.missing)}"
+        missing = ", ".join(f"`{_code(cell)}`" for cell in results.missing)
+        yield f"**Missing cells** (run the suite again to fill them in): {missing}"
     if described := protocols(results):
         yield "### Protocols"
         yield from (_protocol(p) for p in described)
@@ -63,7 +66,7 @@ def _protocol(protocol: Protocol) -> str:
 
 
 def table(content: Table) -> str:
-    """Writes a table, numbers to the right."""
+    """Writes a table, numbers aligned to the right."""
     lines = [[_escaped(title) for title in content.head], ["---:" if right else ":---" for right in content.numbers]]
     lines += [[_entry(entry) for entry in row] for row in content.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,4 +1,4 @@
-"""Pictures as data URIs, small enough to travel inside a page."""
+"""Pictures as data URIs, small enough to be part of a page."""
 
 import base64
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ LONGEST_SIDE = 768  # pixels; larger pictures are shrunk
 LARGEST_FILE = 100_000  # bytes; larger files are encoded again as lossy WebP
 QUALITY = 85  # of that
 FORMATS = ("PNG", "JPEG", "WEBP")
-PIXELATED_BELOW = 200  # pixels: narrower pictures are magnified without smoothing
+PIXELATED_BELOW = 200  # pixels; narrower pictures are magnified without smoothing
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A picture that needs no file."""
+    """A picture as a data URI."""
 
     uri: str
     width: int  # pixels
@@ -26,7 +26,7 @@ class Embedded:
 
 
 def embed(root: Path, name: str) -> Embedded | str:
-    """Reads `root/name` into a data URI, or says in a few words why that is not possible."""
+    """Reads `root/name` into a data URI, or returns in a few words why that is not possible."""
     from PIL import Image, UnidentifiedImageError
 
     path = root / name
@@ -37,9 +37,10 @@ def embed(root: Path, name: str) -> Embedded | str:
     try:
         with Image.open(path, formats=FORMATS) as picture:
             picture.load()
+            kind = Image.MIME[str(picture.format)]
     except (UnidentifiedImageError, OSError):
         return "is not a readable picture"
-    content, kind = path.read_bytes(), Image.MIME[picture.format]
+    content = path.read_bytes()
     if max(picture.size) > LONGEST_SIDE or len(content) > LARGEST_FILE:
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
         picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)

@@ -1,12 +1,12 @@
-"""From results/*.jsonl to RESULTS.md and report.html, and the check that RESULTS.md is what its JSON says."""
+"""Writes RESULTS.md and report.html from results/*.jsonl, and checks that RESULTS.md is up to date."""
 
-import os
 from pathlib import Path
 
 from genzoo.bench.html import page
 from genzoo.bench.markdown import markdown
 from genzoo.bench.results import SuiteResults, read_results
 from genzoo.errors import UsageError
+from genzoo.files import write_text
 
 RESULTS, MARKDOWN, PAGE = "results", "RESULTS.md", "report.html"
 
@@ -18,24 +18,24 @@ def write_report(out: Path) -> tuple[Path, Path]:
         The paths of the two files.
 
     Raises:
-        UsageError: there are no results, or a line of them makes no sense.
+        UsageError: there are no results, or one of their lines is not valid.
     """
     suites = _read(out)
     return _write(out / MARKDOWN, markdown(suites)), _write(out / PAGE, page(suites, out / RESULTS))
 
 
 def check_report(out: Path) -> str | None:
-    """Says in one line what is wrong with a bench folder's RESULTS.md, or returns None where it is what its JSON gives.
+    """Returns in one line what is wrong with a bench folder's RESULTS.md; None if it matches its JSON.
 
     Raises:
-        UsageError: there are no results, or a line of them makes no sense.
+        UsageError: there are no results, or one of their lines is not valid.
     """
-    path, cure = out / MARKDOWN, f"run `genzoo bench --report --out {out}`."
+    path, fix = out / MARKDOWN, f"run `genzoo bench --report --out {out}`."
     wanted = markdown(_read(out))
     if not path.is_file():
-        return f"{path} is missing: {cure}"
+        return f"{path} is missing: {fix}"
     if path.read_text(encoding="utf-8") != wanted:
-        return f"{path} is older than its JSON: {cure}"
+        return f"{path} is older than its JSON: {fix}"
     return None
 
 
@@ -47,7 +47,5 @@ def _read(out: Path) -> list[SuiteResults]:
 
 
 def _write(path: Path, content: str) -> Path:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(content, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    write_text(path, content)
     return path

@@ -1,104 +1,15 @@
-"""What a bench folder's `results/<suite>.jsonl` says: the last line of each kind and key, and values aggregated over seeds."""
+"""The results of a suite: the last line of each kind and key of its file, and values aggregated over seeds."""
 
-import json
 import math
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from genzoo.bench.lines import Column, Failure, FinishedCell, Header, Score, parse_line
+from genzoo.files import JsonLines
 
-from genzoo.errors import UsageError
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a suite's tables: one value of one protocol."""
-
-    protocol: str
-    value: str
-    title: str
-    better: Literal["lower", "higher", "none"] = "none"
-
-
-@dataclass(frozen=True)
-class Published:
-    """A value that a paper printed, as printed."""
-
-    label: str
-    data: str
-    value: str
-    text: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Suite:
-    """A suite's own description; the last such line of a file holds."""
-
-    suite: str
-    title: str
-    about: str = ""  # markdown
-    columns: tuple[Column, ...] = ()
-    published: tuple[Published, ...] = ()
-    expected_cells: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Score:
-    """One protocol's values on one trained model."""
-
-    cell: str
-    label: str
-    data: str
-    protocol: str
-    values: dict[str, float | None]
-    spreads: dict[str, float | None] = field(default_factory=dict)  # std over repeated draws from this one model
-    model: str = ""
-    overrides: dict[str, Any] = field(default_factory=dict)
-    split: str | None = None
-    resolution: tuple[int, ...] | None = None
-    seed: int = 0
-    images_seen: int | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-    commit: str | None = None
-    versions: dict[str, Any] = field(default_factory=dict)
-    device: str | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A finished run."""
-
-    cell: str
-    label: str
-    data: str
-    model: str = ""
-    overrides: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    images_seen: int | None = None
-    seconds: float | None = None
-    curves: dict[str, list[float | None]] = field(default_factory=dict)  # "nimg" is the x axis
-    guides: dict[str, float] = field(default_factory=dict)  # margin of all curves "<key>/..."
-    pictures: dict[str, str] = field(default_factory=dict)  # what -> path below results/
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that did not finish, and why."""
-
-    cell: str
-    label: str
-    data: str
-    reason: str
-    model: str = ""
-    seed: int = 0
+Run = Score | FinishedCell | Failure
 
 
 @dataclass(frozen=True)
@@ -112,7 +23,7 @@ class Stat:
 
     @staticmethod
     def of(values: Iterable[float]) -> "Stat | None":
-        """Summarises one value per seed; None where there is none at all."""
+        """Summarises one value per seed; None if there are no values."""
         values = list(values)
         finite = [v for v in values if math.isfinite(v)]
         if not values:
@@ -123,14 +34,14 @@ class Stat:
 
 @dataclass(frozen=True)
 class SuiteResults:
-    """Everything that one results file holds. Rows are labels, groups are data sets, and cells differ in their seeds."""
+    """Everything in one results file. Rows are labels, groups are datasets, and cells differ in their seeds."""
 
-    suite: Suite
+    suite: Header
     scores: tuple[Score, ...]  # in the order of their cells
-    cells: tuple[Cell, ...]  # in the suite's order, whatever the order in which they finished
+    cells: tuple[FinishedCell, ...]  # in the suite's order, whatever the order in which they finished
     failures: tuple[Failure, ...]
     skipped_lines: int  # lines that were cut short
-    findings: str = ""  # markdown: what a person concluded, from results/<suite>.md
+    findings: str = ""  # markdown, from results/<suite>.md
 
     @property
     def labels(self) -> list[str]:
@@ -139,7 +50,7 @@ class SuiteResults:
 
     @property
     def groups(self) -> list[str]:
-        """Data sets, in the suite's order; those with nothing but published values come last."""
+        """Datasets, in the suite's order; those with published values only come last."""
         return _unique(x.data for x in (*self._runs(), *self.suite.published))
 
     @property
@@ -150,14 +61,14 @@ class SuiteResults:
 
     @property
     def clashes(self) -> list[tuple[str, ...]]:
-        """Cells that share label, data and seed, so that one row would average over something other than seeds."""
+        """Cells that share label, data and seed, so that one row averages over more than seeds."""
         seeds: dict[tuple[str, str, int], list[str]] = {}
         for cell in self.cells:
             seeds.setdefault((cell.label, cell.data, cell.seed), []).append(cell.cell)
         return [tuple(cells) for cells in seeds.values() if len(cells) > 1]
 
     def columns(self, data: str) -> list[Column]:
-        """The suite's columns without those that only other data sets are scored by."""
+        """The suite's columns without those of protocols that only other datasets are scored by."""
         here = {s.protocol for s in self.scores if s.data == data}
         elsewhere = {s.protocol for s in self.scores} - here
         published = {p.value for p in self.suite.published if p.data == data}
@@ -168,76 +79,59 @@ class SuiteResults:
         scores = (s for s in self.scores if (s.label, s.data, s.protocol) == (label, data, column.protocol))
         return Stat.of(v for s in scores if (v := s.values.get(column.value)) is not None)
 
-    def cells_of(self, data: str, label: str | None = None) -> list[Cell]:
-        """Lists finished cells of a data set, of one row or of all."""
+    def cells_of(self, data: str, label: str | None = None) -> list[FinishedCell]:
+        """Lists the finished cells of a dataset, of one row or of all."""
         return [c for c in self.cells if c.data == data and label in (None, c.label)]
 
-    def _runs(self) -> list[Score | Cell | Failure]:
+    def _runs(self) -> list[Run]:
         return _in_order((*self.scores, *self.cells, *self.failures), self.suite)
 
 
 def read_results(path: Path) -> SuiteResults:
-    """Reads one results file.
+    """Reads one results file, and `<suite>.md` beside it, which is what a person concluded from the numbers.
 
-    A later line replaces an earlier one of the same kind and cell (for scores: and protocol). A cell that finished after it failed
-    is no failure. Lines that are not JSON were cut short by a kill: they are counted and left out. Unknown keys and kinds are ignored.
-    `<suite>.md` beside it holds what a person found in the numbers.
+    A later line replaces an earlier one of the same kind and cell (for scores: and protocol), and a finished cell
+    replaces its failure. Lines that are not JSON were cut short by a kill: they are counted and left out. Unknown keys
+    and kinds are ignored.
 
     Raises:
-        UsageError: a line lacks a key or holds a value of the wrong type.
+        UsageError: a key is missing, or a value has the wrong type.
     """
-    kinds: dict[str, TypeAdapter] = {name: TypeAdapter(cls) for name, cls in _KINDS.items()}
-    last: dict[tuple[str, ...], Any] = {}
+    last: dict[tuple[str, ...], Header | Score | FinishedCell | Failure] = {}
     skipped = 0
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError:
+    for number, record in JsonLines(path).numbered():
+        if record is None:
             skipped += 1
-            continue
-        kind = record.get("kind") if isinstance(record, dict) else None
-        if kind in kinds:
-            item = _validated(kinds[kind], record, f"{path}, line {number}")
-            last[(kind, *_key(item))] = item
-            if isinstance(item, Cell):
-                last.pop(("failure", item.cell), None)
-    suite = last.get(("suite",), Suite(suite=path.stem, title=path.stem))
-    runs = _in_order([x for x in last.values() if not isinstance(x, Suite)], suite)
-    scores, cells, failures = (tuple(x for x in runs if isinstance(x, cls)) for cls in (Score, Cell, Failure))
-    beside = path.with_suffix(".md")
-    findings = beside.read_text(encoding="utf-8").strip() if beside.is_file() else ""
-    return SuiteResults(suite, scores, cells, failures, skipped, findings)
+        elif (line := parse_line(record, f"{path}, line {number}")) is not None:
+            last[_key(line)] = line
+            if isinstance(line, FinishedCell):
+                last.pop((Failure.kind, line.cell), None)
+    header = last.pop((Header.kind,), None) or Header(suite=path.stem, title=path.stem)
+    assert isinstance(header, Header)
+    runs = _in_order((line for line in last.values() if not isinstance(line, Header)), header)
+    markdown = path.with_suffix(".md")
+    return SuiteResults(
+        suite=header,
+        scores=tuple(run for run in runs if isinstance(run, Score)),
+        cells=tuple(run for run in runs if isinstance(run, FinishedCell)),
+        failures=tuple(run for run in runs if isinstance(run, Failure)),
+        skipped_lines=skipped,
+        findings=markdown.read_text(encoding="utf-8").strip() if markdown.is_file() else "",
+    )
 
 
-_KINDS = {"suite": Suite, "score": Score, "cell": Cell, "failure": Failure}
+def _key(line: Header | Score | FinishedCell | Failure) -> tuple[str, ...]:
+    """Lines with equal keys replace each other."""
+    if isinstance(line, Header):
+        return (line.kind,)
+    return (line.kind, line.cell, line.protocol) if isinstance(line, Score) else (line.kind, line.cell)
 
 
-def _key(item: Suite | Score | Cell | Failure) -> tuple[str, ...]:
-    match item:
-        case Suite():
-            return ()
-        case Score():
-            return item.cell, item.protocol
-        case _:
-            return (item.cell,)
-
-
-def _validated(adapter: TypeAdapter[T], record: dict[str, Any], where: str) -> T:
-    try:
-        return adapter.validate_python(record)
-    except ValidationError as error:
-        first = error.errors()[0]
-        what = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: {what}: {first['msg']}; mend or remove that line.") from None
-
-
-def _in_order(runs: Iterable[Any], suite: Suite) -> list[Any]:
+def _in_order(runs: Iterable[Run], header: Header) -> list[Run]:
     """Sorts by cell as the suite lists them, then unlisted cells by name; a cell's protocols by name."""
     runs = list(runs)
-    order = {cell: i for i, cell in enumerate(_unique((*suite.expected_cells, *sorted(x.cell for x in runs))))}
-    return sorted(runs, key=lambda x: (order[x.cell], getattr(x, "protocol", "")))
+    order = {cell: i for i, cell in enumerate(_unique((*header.expected_cells, *sorted(run.cell for run in runs))))}
+    return sorted(runs, key=lambda run: (order[run.cell], run.protocol if isinstance(run, Score) else ""))
 
 
 def _unique(items: Iterable[str]) -> list[str]:

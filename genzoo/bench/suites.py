@@ -1,8 +1,8 @@
-"""Suites: which models on which data, with which seeds and protocols, as TOML files; the built-in ones lie in `suites/`."""
+"""Suites: models, data, seeds and protocols in a TOML file; the built-in ones are in `suites/`."""
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
 from itertools import product
 from pathlib import Path
@@ -10,10 +10,11 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from genzoo.bench.results import Column, Published
-from genzoo.errors import UsageError, suggest
-from genzoo.metrics.protocols import get_protocol
-from genzoo.resolve import resolve
+from genzoo.bench.lines import Column, Header, Published
+from genzoo.configure import resolve
+from genzoo.errors import UsageError, did_you_mean
+from genzoo.evaluation.protocols import get_protocol
+from genzoo.registry import list_models
 from genzoo.spec import RunConfig, config
 
 BUILT_IN = Path(__file__).with_name("suites")
@@ -30,22 +31,31 @@ class Row:
 
 @config
 class DataSet:
-    """One data set, and what it asks of every model."""
+    """One dataset, and its settings of every model."""
 
     name: str  # in tables and file names
     preset: str  # of every row's model
-    source: str | None = None  # what `genzoo train --data` takes; none = the preset's own
+    source: str | None = None  # as for `genzoo train --data`; None = the preset's own
     settings: tuple[str, ...] = ()
     of: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by row label: settings for this row on this data
-    metrics: tuple[str, ...] = ()  # protocols; none = the suite's
-    rows: tuple[str, ...] = ()  # labels that run on it; none = all
+    metrics: tuple[str, ...] = ()  # protocols; empty = the suite's
+    rows: tuple[str, ...] = ()  # labels that run on it; empty = all
     needs_gpu: bool = False
-    cost: str = ""  # what one cell takes, measured or published
+    cost: str = ""  # of one cell, measured or published
+
+
+@config
+class ColumnSpec:
+    """One column of the tables; title and better direction come from the metric."""
+
+    protocol: str
+    value: str
+    title: str | None = None  # instead of the metric's
 
 
 @config
 class Cell:
-    """One run: an ordinary run folder, and the protocols that score it."""
+    """One run in an ordinary run folder, and the protocols that score it."""
 
     suite: str
     label: str
@@ -57,16 +67,16 @@ class Cell:
     metrics: tuple[str, ...]
     needs_gpu: bool = False
     cost: str = ""
-    place: str | None = None  # where the data lies; none = where its name leads
+    path: str | None = None  # of the data; None = found by its name
 
     @property
     def name(self) -> str:
-        """Names its run folder: softintrovae-8gaussians-s0."""
+        """The name of its run folder: `vae-8gaussians-s0`."""
         return f"{re.sub(r'[^A-Za-z0-9_.]+', '-', f'{self.label}-{self.data}')}-s{self.seed}"
 
     def config(self) -> RunConfig:
         run = resolve(self.model, data=self.source, settings=[*self.settings, f"train.seed={self.seed}"])
-        return replace(run, data=replace(run.data, name=self.place)) if self.place else run
+        return replace(run, data=replace(run.data, name=self.path)) if self.path else run
 
 
 @config
@@ -80,26 +90,53 @@ class SuiteSpec:
     metrics: tuple[str, ...] = ()
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     data: Annotated[tuple[DataSet, ...], Field(min_length=1)]
-    columns: tuple[Column, ...] = ()
+    columns: tuple[ColumnSpec, ...] = ()
     published: tuple[Published, ...] = ()
 
+    def header(self, suite: str, cells: Iterable[Cell]) -> Header:
+        """Returns the line that describes the suite to the report.
+
+        Args:
+            suite: its name.
+            cells: what is expected, each name once or more.
+        """
+        columns = []
+        for column in self.columns:
+            protocol = get_protocol(column.protocol)
+            title = column.title or protocol.title(column.value)
+            columns.append(Column(column.protocol, column.value, title, protocol.values[column.value].better))
+        return Header(
+            suite=suite,
+            title=self.title,
+            about=self.about,
+            columns=tuple(columns),
+            published=self.published,
+            expected_cells=tuple(dict.fromkeys(cell.name for cell in cells)),
+        )
+
     def cells(
-        self, suite: str, seeds: tuple[int, ...] | None = None, budget: str | None = None, places: Mapping[str, str] | None = None
+        self,
+        suite: str,
+        seeds: tuple[int, ...] | None = None,
+        budget: str | None = None,
+        paths: Mapping[str, str] | None = None,
     ) -> list[Cell]:
-        """Lists the runs, first seeds first, so that a broken-off suite has whole tables.
+        """Lists the runs, first seeds first, so that the tables of an interrupted suite have no gaps.
 
         Args:
             suite: its name.
             seeds: instead of the file's.
             budget: duration of every run, instead of the file's; see genzoo.duration.
-            places: by the name of a data set, where it lies: it is read as the suite reads it.
+            paths: where datasets are, by the suite's names for them.
 
         Raises:
-            UsageError: `places` names a data set that the suite has not.
+            UsageError: `paths` names a dataset that the suite does not have.
         """
-        for name in places or {}:
+        for name in paths or {}:
             if name not in (names := [data.name for data in self.data]):
-                raise UsageError(f"{suite} has no data set {name!r}.{suggest(name, names)} It has {', '.join(names)}.")
+                raise UsageError(
+                    f"{suite} has no dataset {name!r}.{did_you_mean(name, names)} It has {', '.join(names)}."
+                )
         length = (f"train.duration={budget}",) if budget else ()
         return [
             Cell(
@@ -113,7 +150,7 @@ class SuiteSpec:
                 metrics=data.metrics or self.metrics,
                 needs_gpu=data.needs_gpu,
                 cost=data.cost,
-                place=(places or {}).get(data.name),
+                path=(paths or {}).get(data.name),
             )
             for seed, data, row in product(seeds or self.seeds, self.data, self.rows)
             if not data.rows or row.label in data.rows
@@ -121,46 +158,73 @@ class SuiteSpec:
 
 
 def list_suites() -> list[str]:
-    return sorted(path.stem for path in BUILT_IN.glob("*.toml"))
+    """Names the built-in suites of which at least one model is installed, sorted."""
+    return sorted(path.stem for path in BUILT_IN.glob("*.toml") if _installed(_read(path)))
+
+
+def _installed(spec: SuiteSpec) -> tuple[Row, ...]:
+    models = list_models()
+    return tuple(row for row in spec.rows if row.model in models)
 
 
 def get_suite(name: str) -> tuple[str, SuiteSpec]:
-    """Reads a built-in suite by its name, or one of the user's from a .toml file; returns its short name and what it says.
+    """Reads a built-in suite by its name, or any other from a .toml file; returns its short name and its content.
 
     Raises:
-        UsageError: no such suite (with suggestions), or the file says something that no suite can.
+        UsageError: there is no such suite (with suggestions), or the file is not a valid suite.
     """
     path = Path(name).expanduser() if name.endswith(".toml") else BUILT_IN / f"{name}.toml"
     if not path.is_file():
         raise UsageError(
-            f"No suite is called {name!r}.{suggest(name, list_suites())} `genzoo bench --list` shows all; a .toml file works too."
+            f"No suite is called {name!r}.{did_you_mean(name, list_suites())} "
+            "`genzoo bench --list` shows all; a .toml file works, too."
         )
-    try:
-        spec = TypeAdapter(SuiteSpec).validate_python(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML: {error}.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r}).") from error
+    spec = _read(path)
     _check_names(path, spec)
+    if path.parent == BUILT_IN:  # a model may have been removed
+        rows = _installed(spec)
+        if not rows:
+            raise UsageError(
+                f"Suite {name} needs {', '.join({row.model for row in spec.rows})}, which is not installed."
+            )
+        spec = replace(spec, rows=rows)
     cells = spec.cells(path.stem)
     if len({cell.name for cell in cells}) < len(cells):
-        raise UsageError(f"{path}: two rows or two data sets have the same name: tell them apart.")
-    for cell in cells:  # mistakes show now and not after the first hours
+        raise UsageError(f"{path}: two rows or two datasets have the same name: rename one.")
+    for cell in cells:  # now and not after hours of training
         cell.config()
         for metric in cell.metrics:
             get_protocol(metric)
     return path.stem, spec
 
 
+def _read(path: Path) -> SuiteSpec:
+    """Reads and types a suite's file.
+
+    Raises:
+        UsageError: it is not a valid suite.
+    """
+    try:
+        return TypeAdapter(SuiteSpec).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(
+            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r})."
+        ) from error
+
+
 def _check_names(path: Path, spec: SuiteSpec) -> None:
-    """Refuses labels that no row has, and columns of values that no protocol yields: nothing would be said of them later."""
+    """Refuses labels that no row has and values that no protocol yields, which would be left out silently."""
     labels = [row.label for row in spec.rows]
     for data in spec.data:
         for label in (*data.rows, *data.of):
             if label not in labels:
-                raise UsageError(f"{path}: {data.name} names a row {label!r}.{suggest(label, labels)}")
+                raise UsageError(f"{path}: {data.name} names a row {label!r}.{did_you_mean(label, labels)}")
     for column in spec.columns:
         values = get_protocol(column.protocol).values
         if column.value not in values:
-            raise UsageError(f"{path}: {column.protocol} has no value {column.value!r}.{suggest(column.value, values)}")
+            raise UsageError(
+                f"{path}: {column.protocol} has no value {column.value!r}.{did_you_mean(column.value, values)}"
+            )

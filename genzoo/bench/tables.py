@@ -1,4 +1,4 @@
-"""The tables of a report before they are markdown or HTML: texts of cells, which of them are best, and what was measured how."""
+"""The tables of a report before they become markdown or HTML: their texts, the best rows, and how it was measured."""
 
 import json
 import math
@@ -6,19 +6,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from genzoo.bench.results import Cell, Column, Score, Stat, SuiteResults
+from genzoo.bench.lines import Column, FinishedCell, Score
+from genzoo.bench.results import Stat, SuiteResults
 
 ARROWS = {"lower": "\N{NO-BREAK SPACE}↓", "higher": "\N{NO-BREAK SPACE}↑", "none": ""}
 ABSENT = "–"
 NOT_FOUND = "not found"
-DETAILS = ("extractor", "extractor_hash", "resize", "n_real", "n_fake", "weights", "batchnorm")  # first, in this order
-SHOWN = 8  # different values of one field of a protocol that are written out
+DETAILS = ("extractor", "extractor_hash", "resize", "n_real", "n_fake", "weights", "batchnorm")  # before all others
+SHOWN = 8  # most values of one field of a protocol that are listed
 FINDINGS_TITLE = "What the numbers say"
 CELLS_TITLE = "Every cell (± here: standard deviation over repeated draws from one model)"
 LEGEND = (
-    "mean ± sample standard deviation over seeds; no ± means one seed. Arrows show the better direction. **Bold**: the best mean of a "
-    "column, and every mean that differs from it by less than the pooled standard deviation (a tie); with one seed each it is the "
-    "better number and no more. Seconds are a cell's training time."
+    "mean ± sample standard deviation over seeds; no ± means one seed. Arrows show the better direction. **Bold**: the "
+    "best mean of a column, and every mean that differs from it by less than the pooled standard deviation (a tie); "
+    "with one seed each, just the better number. Seconds are a cell's training time."
 )
 
 
@@ -28,19 +29,19 @@ class Entry:
 
     text: str
     best: bool = False
-    number: bool = True  # False: text, set to the left
+    number: bool = True  # False: text, aligned to the left
 
 
 @dataclass(frozen=True)
 class Table:
-    """A heading and equally long rows; the first column names the row."""
+    """A heading and rows of its length; the first column names the row."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[Entry, ...], ...]
 
     @property
     def numbers(self) -> list[bool]:
-        """Which columns hold numbers, set to the right."""
+        """Which columns have numbers only, aligned to the right."""
         return [all(row[i].number for row in self.rows) for i in range(len(self.head))]
 
 
@@ -64,7 +65,7 @@ def number(value: float) -> str:
 
 
 def with_spread(mean: float, std: float | None) -> str:
-    """Writes `mean ± std`: two significant digits of the deviation, and the mean to the same place."""
+    """Writes `mean ± std`: two significant digits of the deviation, and the mean to the same digit."""
     if std is None or not math.isfinite(std):
         return number(mean)
     if std == 0:
@@ -83,14 +84,14 @@ def _power(value: float, digits: int) -> int:
 
 
 def seconds(value: float) -> str:
-    """Writes a duration to a tenth of a second when short, else to the second."""
+    """Writes a duration to a tenth of a second below 100 seconds, else to the second."""
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def best_rows(stats: Mapping[str, Stat | None], better: str) -> set[str]:
-    """Names the row with the best mean and those that differ from it by less than the pooled standard deviation.
+    """Returns the row with the best mean and those that differ from it by less than the pooled standard deviation.
 
-    Nothing is best among fewer than two rows; a mean that leaves out broken seeds does not compete.
+    None of fewer than two rows is best; rows with broken seeds do not compete.
     """
     means = {label: s for label, s in stats.items() if s is not None and s.n and not s.broken}
     if better == "none" or len(means) < 2:
@@ -100,13 +101,13 @@ def best_rows(stats: Mapping[str, Stat | None], better: str) -> set[str]:
 
 
 def _pooled(a: Stat, b: Stat) -> float:
-    """sqrt of the variances' mean, weighted by degrees of freedom; 0 when both rows have a single seed."""
+    """Square root of the mean variance, weighted by degrees of freedom; 0 if both rows have a single seed."""
     freedom = a.n + b.n - 2
     return math.sqrt(sum((s.n - 1) * (s.std or 0.0) ** 2 for s in (a, b)) / freedom) if freedom else 0.0
 
 
 def results_table(results: SuiteResults, data: str) -> Table:
-    """One data set: a row per label, our values, the published ones beside them, seeds and seconds."""
+    """Lays out one dataset: a row per label, values with the published ones beside them, seeds and seconds."""
     suite = results.suite
     published = {(p.label, p.value): p.text for p in suite.published if p.data == data}
     paired = {p.value for p in suite.published}
@@ -120,7 +121,9 @@ def results_table(results: SuiteResults, data: str) -> Table:
         stats = {label: results.stat(label, data, column) for label in labels}
         best = best_rows(stats, column.better)
         head.append(column.title + ARROWS[column.better])
-        columns.append([Entry(stat_text(stats[label]) + _fewer(stats[label], done[label]), label in best) for label in labels])
+        columns.append(
+            [Entry(stat_text(stats[label]) + _fewer(stats[label], done[label]), label in best) for label in labels]
+        )
         if column.value in paired:
             head.append("published")
             columns.append([Entry(published.get((label, column.value), NOT_FOUND)) for label in labels])
@@ -133,7 +136,7 @@ def results_table(results: SuiteResults, data: str) -> Table:
 
 
 def stat_text(stat: Stat | None) -> str:
-    """Writes an aggregated value, and says when seeds had to be left out."""
+    """Writes an aggregated value, and how many seeds are left out."""
     if stat is None:
         return ABSENT
     broken = f" ({stat.broken} of {stat.broken + stat.n} not finite)" if stat.broken else ""
@@ -141,7 +144,7 @@ def stat_text(stat: Stat | None) -> str:
 
 
 def _fewer(stat: Stat | None, seeds: int) -> str:
-    """Marks a mean that does not cover all seeds of its row."""
+    """Marks a mean over fewer than all seeds of its row."""
     n = stat.n + stat.broken if stat else seeds
     return f" (n = {n})" if n != seeds else ""
 
@@ -162,26 +165,31 @@ def _time(results: SuiteResults, label: str, data: str) -> str:
 
 
 def cells_table(results: SuiteResults) -> Table:
-    """Every finished cell by itself: settings, images seen, seconds and values, with the spread over repeated draws where there was one."""
+    """Lays out every finished cell: settings, images seen, seconds and values, with the spread over repeated draws."""
     columns = results.suite.columns
     head = ("cell", "model", "overrides", "seed", "images seen", "seconds", *(c.title for c in columns))
     scores = {(s.cell, s.protocol): s for s in results.scores}
     rows = []
     for cell in results.cells:
         texts = [cell.cell, cell.model, _pairs(cell.overrides)]
-        numbers = [str(cell.seed), str(cell.images_seen or ABSENT), seconds(cell.seconds) if cell.seconds is not None else ABSENT]
+        numbers = [
+            str(cell.seed),
+            str(cell.images_seen or ABSENT),
+            seconds(cell.seconds) if cell.seconds is not None else ABSENT,
+        ]
         values = [_single(scores.get((cell.cell, column.protocol)), column) for column in columns]
         rows.append((*(Entry(t, number=False) for t in texts), *(Entry(t) for t in (*numbers, *values))))
     return Table(head, tuple(rows))
 
 
 def _single(score: Score | None, column: Column) -> str:
-    value = score.values.get(column.value) if score else None
-    return ABSENT if value is None else with_spread(value, score.spreads.get(column.value))
+    if score is None or (value := score.values.get(column.value)) is None:
+        return ABSENT
+    return with_spread(value, score.spreads.get(column.value))
 
 
 def overview(suites: Iterable[SuiteResults]) -> Table:
-    """One row per suite: how much of it was run."""
+    """Lays out one row per suite: how much of it was run."""
     rows = []
     for results in suites:
         expected = max(len(results.suite.expected_cells), len(results.cells))
@@ -192,13 +200,15 @@ def overview(suites: Iterable[SuiteResults]) -> Table:
 
 
 def protocols(results: SuiteResults) -> list[Protocol]:
-    """Describes each protocol of the suite's columns; a fact that differs between cells lists its values."""
+    """Describes each protocol of the suite's columns; facts that differ between cells list their values."""
     found = []
     for name in dict.fromkeys(c.protocol for c in results.suite.columns):
         scores = [s for s in results.scores if s.protocol == name]
         titles = tuple(c.title for c in results.suite.columns if c.protocol == name)
         definition = _distinct(s.details.get("definition") for s in scores)
-        found.append(Protocol(name, titles, definition if scores else "No cell has been scored yet.", tuple(_facts(scores))))
+        found.append(
+            Protocol(name, titles, definition if scores else "No cell has been scored yet.", tuple(_facts(scores)))
+        )
     return found
 
 
@@ -211,13 +221,17 @@ def _facts(scores: list[Score]) -> Iterable[tuple[str, str]]:
         "device": [s.device for s in scores],
         "versions": [_pairs(s.versions) or None for s in scores],
         "commit": [s.commit for s in scores],
-        "seconds per model": [seconds(stat.mean) if (stat := Stat.of(s.seconds for s in scores if s.seconds is not None)) else None],
+        "seconds per model": [
+            seconds(stat.mean) if (stat := Stat.of(s.seconds for s in scores if s.seconds is not None)) else None
+        ],
     }
     return ((key.replace("_", " "), text) for key, values in (details | run).items() if (text := _distinct(values)))
 
 
 def _distinct(values: Iterable[Any]) -> str:
-    texts = list(dict.fromkeys(v if isinstance(v, str) else json.dumps(v, sort_keys=True) for v in values if v is not None))
+    texts = list(
+        dict.fromkeys(v if isinstance(v, str) else json.dumps(v, sort_keys=True) for v in values if v is not None)
+    )
     more = [f"and {len(texts) - SHOWN} more"] if len(texts) > SHOWN else []
     return "; ".join(texts[:SHOWN] + more)
 
@@ -227,25 +241,27 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def notes(results: SuiteResults) -> list[str]:
-    """What a reader must know beside the tables, one plain sentence each."""
-    suite, said = results.suite, []
+    """Returns what a reader must know beside the tables, one sentence each."""
+    suite, sentences = results.suite, []
     values = {p.value for p in suite.published}
     unpaired = [c.title for c in suite.columns if c.value not in values]
     if suite.columns and not suite.published:
-        said.append("Published values: not found.")
+        sentences.append("Published values: not found.")
     elif unpaired:
-        said.append(f"No published value was found for: {'; '.join(unpaired)}.")
+        sentences.append(f"No published value was found for: {'; '.join(unpaired)}.")
     if suite.published:
-        said.append(f"Published values are taken from: {'; '.join(dict.fromkeys(p.source for p in suite.published))}.")
+        sentences.append(
+            f"Published values are taken from: {'; '.join(dict.fromkeys(p.source for p in suite.published))}."
+        )
     if not suite.columns:
-        said.append("This suite has no columns of scores; its tables count seeds and seconds.")
+        sentences.append("This suite has no columns of scores; its tables count seeds and seconds.")
     for cells in results.clashes:
-        said.append(f"{', '.join(cells)} share label, data and seed: their row mixes different settings.")
+        sentences.append(f"{', '.join(cells)} share label, data and seed: their row mixes different settings.")
     if results.skipped_lines and results.missing:  # a cell that was run again has replaced what was lost
-        said.append(f"Lines of the results file that were cut short and are left out: {results.skipped_lines}.")
-    return said
+        sentences.append(f"Lines of the results file that were cut short and are left out: {results.skipped_lines}.")
+    return sentences
 
 
-def first_with_picture(cells: Iterable[Cell], what: str) -> Cell | None:
-    """Picks the cell with the smallest seed that has such a picture."""
+def first_with_picture(cells: Iterable[FinishedCell], what: str) -> FinishedCell | None:
+    """Returns the cell with the smallest seed that has such a picture."""
     return min((c for c in cells if what in c.pictures), key=lambda c: c.seed, default=None)

@@ -3,25 +3,26 @@
 import argparse
 import importlib
 import os
+import re
 import sys
 import time
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from genzoo import errors  # not `suggest` by name: a verb's module is called so
-from genzoo.errors import UsageError
+from genzoo import __version__
+from genzoo.errors import PeerLost, RunStopped, UsageError, did_you_mean
 
 VERBS = {
-    "train": "train a model, or resume it with the same command",
+    "train": "train a model, or resume a run with the same command",
     "sample": "draw new images from a trained model",
     "reconstruct": "encode and decode images, side by side",
     "interpolate": "walk between two images in latent space",
     "encode": "write the latents of images to .npz or .safetensors",
     "eval": "score a model, or a folder of images, by protocols",
     "bench": "run a suite of models x datasets x seeds, and report",
-    "doctor": "say what is wrong with a run, and what helps",
-    "suggest": "look at your data and propose a preset, with reasons",
+    "doctor": "diagnose a run and recommend fixes",
+    "suggest": "inspect your data and propose a preset, with reasons",
     "list": "show models, presets or datasets",
 }
 
@@ -34,69 +35,88 @@ EXAMPLES = """examples:
   genzoo list presets"""
 
 
-LATER = 3  # seconds that a silent process outlives the one that tells: a launcher ends all when one has ended
+GRACE_S = 3  # a silent process outlives the reporting one by this long, as a launcher kills all processes when one ends
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are ours: one line that names the cure."""
+    """An argparse parser that raises `UsageError`: one line, with the closest option's name."""
+
+    def __init__(self, prog: str, description: str | None = None, epilog: str | None = None):
+        super().__init__(
+            prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            conflict_handler="resolve",  # `train` has a --help of its own
+        )
+
+    def options(self) -> list[str]:
+        """Returns the long options, in the order of the help."""
+        return re.findall(r"^  (?:-\w, )?(--[\w-]+)", self.format_help(), re.MULTILINE)
 
     def error(self, message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ").split()[0] if message.startswith("unrecognized arguments: ") else ""
-        options = [option for action in self._actions for option in action.option_strings]
-        hint = errors.suggest(unknown.partition("=")[0], options) if unknown else ""
+        _, _, unknown = message.partition("unrecognized arguments: ")
+        hint = did_you_mean(re.split(r"[\s=]", unknown)[0], self.options()) if unknown else ""
         raise UsageError(f"{message}.{hint} See `{self.prog} --help`.")
 
 
 def build_parser() -> Parser:
-    """Builds the whole command line; a test freezes its options."""
-    parser = Parser(prog="genzoo", description="Introspective autoencoders: the encoder is also the discriminator.", epilog=EXAMPLES)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
+    """Builds the parser of `genzoo` itself: it lists the verbs and leaves their options to `build_verb_parser`."""
+    parser = Parser("genzoo", "Introspective autoencoders: the encoder is also the discriminator.", EXAMPLES)
+    parser.add_argument("--version", action="version", version=__version__, help="print the version and exit")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=argparse.ArgumentParser)
     for verb, summary in VERBS.items():
-        options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-        sub = verbs.add_parser(verb, help=summary, conflict_handler="resolve", **options)  # train has a --help of its own
-        importlib.import_module(f"genzoo.cli.{verb}").add_options(sub)
+        verbs.add_parser(verb, help=summary)
+    return parser
+
+
+def build_verb_parser(verb: str) -> Parser:
+    """Builds the parser of one verb; a test freezes its options."""
+    parser = Parser(f"genzoo {verb}")
+    importlib.import_module(f"genzoo.cli.{verb}").add_options(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0 done, 1 the run stopped, 2 bad input, 130 interrupted, 141 nobody reads the output."""
-    parser = build_parser()
+    """Runs a command.
+
+    Returns:
+        The exit status: 0 done, 1 the run stopped, 2 bad input, 130 interrupted, 141 the output's reader is gone.
+    """
     warnings.showwarning = lambda message, *_, **__: print(f"genzoo: warning: {message}", file=sys.stderr)
     try:
-        args, extra = parser.parse_known_args(argv)
-        if args.version:
-            from genzoo import __version__
-
-            print(__version__)
-            return 0
-        if args.verb is None:
-            parser.print_help()
-            return 0
-        verb = parser._subparsers._group_actions[0].choices[args.verb]
-        if extra:
-            verb.error(f"unrecognized arguments: {' '.join(extra)}")
-        return importlib.import_module(f"genzoo.cli.{args.verb}").run(args, verb) or 0
+        return _dispatch(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
         return _fail(str(error), 2)
-    except BrokenPipeError:  # whoever reads the output (`| head`) has seen enough
+    except BrokenPipeError:  # as in `genzoo list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
         return 141
-    except OSError as error:  # a place that cannot be read or written
-        return _fail(f"{' '.join(str(error).split())}: check the path, the disk and its permissions, or choose another --out.", 2)
+    except OSError as error:  # a file or folder that cannot be read or written
+        reason = " ".join(str(error).split())
+        return _fail(f"{reason}: check the path, the disk and its permissions, or choose another --out.", 2)
     except KeyboardInterrupt:
         return 130
-    except Exception as error:
-        kinds = {kind.__name__ for kind in type(error).__mro__}  # known by name: their module imports torch
-        if "RunStopped" in kinds:
-            return _fail(str(error), 1, told_by=("0", "1") if "PeerLost" in kinds else ("0",))  # one of the two may be the one that is lost
-        raise
+    except PeerLost as error:
+        return _fail(str(error), 1, ranks=("0", "1"))  # the lost peer may be rank 0
+    except RunStopped as error:
+        return _fail(str(error), 1)
 
 
-def _fail(message: str, status: int, told_by: tuple[str, ...] = ("0",)) -> int:
-    if os.environ.get("RANK", "0") in told_by:  # several processes make the same mistake; one tells it
+def _dispatch(argv: Sequence[str]) -> int:
+    if argv and argv[0] in VERBS:
+        verb = build_verb_parser(argv[0])
+        return importlib.import_module(f"genzoo.cli.{argv[0]}").run(verb.parse_args(argv[1:]), verb) or 0
+    parser = build_parser()
+    parser.parse_args(argv)
+    parser.print_help()
+    return 0
+
+
+def _fail(message: str, status: int, ranks: Sequence[str] = ("0",)) -> int:
+    """Prints an error on the given ranks only: several processes usually fail for the same reason."""
+    if os.environ.get("RANK", "0") in ranks:
         print(f"genzoo: {message}", file=sys.stderr)
     else:
-        time.sleep(LATER)
+        time.sleep(GRACE_S)
     return status

@@ -1,39 +1,60 @@
-"""`genzoo bench`: a suite of models x data sets x seeds, its results and its report."""
+"""`genzoo bench`: runs a suite of models x datasets x seeds, and writes its results and report."""
 
 import argparse
 import os
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genzoo.errors import UsageError
 
-DESCRIPTION = """Trains and scores every cell (model x data set x seed) of a suite, each in an ordinary run folder, and writes
-OUT/results/SUITE.jsonl, OUT/RESULTS.md and OUT/report.html. The same command again runs only what is missing;
-a failed cell is recorded with its reason, and the rest goes on."""
+if TYPE_CHECKING:
+    from genzoo.bench.lines import Header
+    from genzoo.bench.suites import Cell, SuiteSpec
+
+DESCRIPTION = """Trains and scores every cell (model x dataset x seed) of a suite, each in an ordinary run folder,
+and writes OUT/results/SUITE.jsonl, OUT/RESULTS.md and OUT/report.html. Repeating the command runs only what is missing;
+a failed cell is recorded with its reason, and the others go on."""
 
 EXAMPLES = """examples:
   genzoo bench                        the suite `quick`: two minutes
   genzoo bench 2d --jobs 2            Soft-IntroVAE's 2-D table
   genzoo bench losses --seeds 0,1 --data emoji-64=FOLDER
-  genzoo bench my-suite.toml          your own; a built-in one is a template: genzoo bench --list
-  genzoo bench --report --out bench   write the report again from the results"""
+  genzoo bench my-suite.toml          a suite of your own
+  genzoo bench --list                 the built-in suites, which are templates
+  genzoo bench --report --out bench   rewrite the report from the results"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    parser.add_argument("suite", nargs="?", default="quick", metavar="SUITE", help="a built-in suite or a .toml file (default quick)")
+    parser.add_argument(
+        "suite", nargs="?", default="quick", metavar="SUITE", help="a built-in suite or a .toml file (default quick)"
+    )
     parser.add_argument("--out", metavar="DIR", default="bench", help="bench folder (default bench)")
     parser.add_argument(
-        "--data", metavar="NAME=DATA", action="append", default=[], help="where a data set of the suite lies: cifar10=FOLDER; repeatable"
+        "--data",
+        metavar="NAME=DATA",
+        action="append",
+        default=[],
+        help="where a dataset of the suite is: cifar10=FOLDER; repeatable",
     )
-    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="cells at a time; they share the cores (default 1)")
-    parser.add_argument("--seeds", metavar="A,B", help="seeds to run instead of the suite's own: 0,1,2")
-    parser.add_argument("--cells", metavar="GLOB", default="*", help="run only cells of these names, as --list shows them: '*digits*'")
-    parser.add_argument("--budget-images", metavar="N", help="length of every run, instead of the suite's: 20k")
-    parser.add_argument("--extractor-weights", metavar="PATH", help="weights of the feature extractor: Inception's file or its folder")
-    parser.add_argument("--list", action="store_true", help="show the suites, or the cells of SUITE and what each would need")
-    parser.add_argument("--report", action="store_true", help="only write RESULTS.md and report.html again")
-    parser.add_argument("--check", action="store_true", help="only check that RESULTS.md is what the results say")
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, default=1, help="cells at a time; they share the cores (default 1)"
+    )
+    parser.add_argument("--seeds", metavar="A,B", help="seeds to run instead of the suite's: 0,1,2")
+    parser.add_argument(
+        "--cells", metavar="GLOB", default="*", help="run only the cells whose names match, see --list: '*digits*'"
+    )
+    parser.add_argument("--budget-images", metavar="N", help="length of every run instead of the suite's: 20k")
+    parser.add_argument(
+        "--extractor-weights", metavar="PATH", help="weights of the feature extractor: Inception's file or its folder"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="list the suites, and the cells of SUITE with what keeps them from running"
+    )
+    parser.add_argument("--report", action="store_true", help="only rewrite RESULTS.md and report.html")
+    parser.add_argument("--check", action="store_true", help="only check that RESULTS.md matches the results")
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -53,18 +74,19 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         raise UsageError("genzoo bench starts its own processes: run it without a launcher, with --jobs N.")
     if args.jobs < 1:
         raise UsageError(f"--jobs {args.jobs}: give at least 1.")
-    from genzoo.bench.runner import header
     from genzoo.bench.suites import get_suite
 
     name, spec = get_suite(args.suite)
-    cells = spec.cells(name, _seeds(args.seeds), args.budget_images, dict(_place(text) for text in args.data))
+    cells = spec.cells(name, _seeds(args.seeds), args.budget_images, dict(_data_path(text) for text in args.data))
     weights = Path(args.extractor_weights).expanduser() if args.extractor_weights else None
     chosen = [cell for cell in cells if fnmatch(cell.name, args.cells)]
     if not chosen:
-        raise UsageError(f"--cells {args.cells}: no cell of {name} is called so; `genzoo bench {args.suite} --list` shows them.")
+        raise UsageError(
+            f"--cells {args.cells}: no cell of {name} matches; `genzoo bench {args.suite} --list` shows them."
+        )
     if args.list:
         return _list(name, spec, chosen, weights)
-    return _bench(header(name, spec, [*spec.cells(name), *cells]), chosen, out, args.jobs, weights)
+    return _bench(spec.header(name, [*spec.cells(name), *cells]), chosen, out, args.jobs, weights)
 
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:
@@ -74,14 +96,14 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
         raise UsageError(f"--seeds {text}: give whole numbers with commas, e.g. --seeds 0,1,2.") from None
 
 
-def _place(text: str) -> tuple[str, str]:
-    name, equals, place = text.partition("=")
-    if not (name and equals and place):
+def _data_path(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
         raise UsageError(f"--data {text}: write NAME=DATA, e.g. --data cifar10=FOLDER.")
-    return name, place
+    return name, path
 
 
-def _list(name: str, spec: "object", cells: list, weights: Path | None) -> int:
+def _list(name: str, spec: "SuiteSpec", cells: "Sequence[Cell]", weights: Path | None) -> int:
     from genzoo.bench.runner import obstacle
     from genzoo.bench.suites import get_suite, list_suites
 
@@ -95,27 +117,34 @@ def _list(name: str, spec: "object", cells: list, weights: Path | None) -> int:
     return 0
 
 
-def _bench(suite: dict, cells: list, out: Path, jobs: int, weights: Path | None) -> int:
+def _bench(header: "Header", cells: "Sequence[Cell]", out: Path, jobs: int, weights: Path | None) -> int:
+    from genzoo.bench.cell import failure
     from genzoo.bench.report import write_report
-    from genzoo.bench.runner import Results, failure, missing, obstacle, run_cells
+    from genzoo.bench.runner import Results, missing, obstacle, run_cells
 
-    name = suite["suite"]
+    name = header.suite
     results = Results(out, name)
     todo = missing(cells, results)
-    print(f"{name}: {len(cells)} cells, {len(cells) - len(todo)} done, {len(todo)} to run, {jobs} at a time, into {out}")
+    print(
+        f"{name}: {len(cells)} cells, {len(cells) - len(todo)} done, {len(todo)} to run, {jobs} at a time, into {out}"
+    )
     reasons = {cell.name: reason for cell in todo if (reason := obstacle(cell, weights))}
     blocked = [cell for cell in todo if cell.name in reasons]
     if blocked and len(blocked) == len(cells):
-        lines = dict.fromkeys(f"{cell.data}: {reasons[cell.name]}{f' (one cell: {cell.cost})' if cell.cost else ''}" for cell in blocked)
+        lines = dict.fromkeys(
+            f"{cell.data}: {reasons[cell.name]}{f' (one cell: {cell.cost})' if cell.cost else ''}" for cell in blocked
+        )
         raise UsageError(f"No cell of {name} can run here: {'; '.join(lines)}")
-    results.append([suite, *(failure(cell, reasons[cell.name]) for cell in blocked)])
+    results.append([header, *(failure(cell, reasons[cell.name]) for cell in blocked)])
     try:
-        failed = len(blocked) + run_cells([cell for cell in todo if cell.name not in reasons], results, out, jobs, weights)
+        failed = len(blocked) + run_cells(
+            [cell for cell in todo if cell.name not in reasons], results, out, jobs, weights
+        )
     except KeyboardInterrupt:
-        print(f"Stopped; finished cells are in {results.path}, the others saved. The same command goes on from there.")
+        print(f"Stopped; finished cells are in {results.path}, the others are saved. Repeat the command to continue.")
         raise
     finally:
         written = write_report(out)
-    print(f"{failed} cells failed, see {written[0]}" if failed else "every cell is done")
+    print(f"{failed} cells failed, see {written[0]}" if failed else "all cells are done")
     print("\n".join(map(str, written)))
     return int(failed > 0)

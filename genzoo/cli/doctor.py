@@ -1,4 +1,4 @@
-"""`genzoo doctor`: what was wrong with a run, when, and what helps."""
+"""`genzoo doctor`: what was wrong with a run, when, and what fixes it."""
 
 import argparse
 from pathlib import Path
@@ -9,8 +9,9 @@ from genzoo.errors import UsageError
 if TYPE_CHECKING:
     from genzoo.training.monitor import Finding
 
-DESCRIPTION = """Reads the log of a running, finished or dead run and names what was found, with step, figures and the option that cures it.
-Exit status: 0 healthy, 1 something was found, 2 no run there. Runs from before there was a monitor are judged by their log alone."""
+DESCRIPTION = """Reads the log of a running, finished or interrupted run and lists the problems that were found, with
+step, figures and the option that fixes them. Exit status: 0 healthy, 1 a problem was found, 2 not a run folder.
+A run without a monitor is judged by its log alone."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +38,9 @@ def _print(findings: "list[Finding]", step: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("steps", "disease", "what was seen", "cure", box=SIMPLE_HEAD)
+    table = Table("steps", "problem", "what was seen", "fix", box=SIMPLE_HEAD)
     for found in findings:
         until = f"{found.ended:,}" if found.ended is not None else f"now ({step:,})"
-        table.add_row(f"{found.began:,} to {until}", found.disease, found.text, found.cure)
+        table.add_row(f"{found.began:,} to {until}", found.problem, found.text, found.fix)
     console = Console()
     Console(width=console.width if console.is_terminal else 200).print(table)

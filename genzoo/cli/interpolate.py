@@ -2,35 +2,46 @@
 
 import argparse
 
-from genzoo.cli.common import add_data, add_model, load_model, open_items, picture
+from genzoo.cli.common import add_data, add_model, load_autoencoder, picture, select_items
 from genzoo.errors import UsageError
+
+DESCRIPTION = """Encodes two images, walks between their latents in a straight line, and decodes the steps (IntroVAE,
+Figure 6)."""
+
+EXAMPLES = """examples:
+  genzoo interpolate RUN a.png b.png --steps 11 --out walk.png
+  genzoo interpolate RUN --n 8      four walks between held-out images"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Encodes two images, walks between their latents in a straight line, and decodes the steps (IntroVAE, Figure 6)."
-    parser.epilog = (
-        "example:\n  genzoo interpolate RUN a.png b.png --steps 11 --out walk.png"
-        "\n  genzoo interpolate RUN --n 8      four walks between held-out images"
-    )
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add_model(parser, "PNG to write: one row per pair (default MODEL/interpolation.png)")
     add_data(parser, n=8)
-    parser.add_argument("--steps", metavar="N", type=int, default=9, help="images a row, reconstructions of both ends included (default 9)")
+    parser.add_argument(
+        "--steps",
+        metavar="N",
+        type=int,
+        default=9,
+        help="images per row, reconstructions of both ends included (default 9)",
+    )
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     import torch
 
-    from genzoo.training.pictures import save_grid
+    from genzoo.pictures import save_grid
 
     if args.steps < 2:
         raise UsageError(f"--steps {args.steps}: a walk has at least its two ends.")
-    model = load_model(args.model)
+    model = load_autoencoder(args.model, "interpolate")
     if not model.is_image:
-        raise UsageError("This model is of points, not images: use model.interpolate in Python.")
+        raise UsageError("This model is for points, not images: use model.interpolate in Python.")
     out = picture(args, "interpolation.png")
-    images = torch.cat(list(open_items(args, model).batches))
+    images = torch.cat(list(select_items(args, model).batches))
     if len(images) < 2:
         raise UsageError("Interpolation takes two images: give another file, or --n 2.")
-    walks = [model.interpolate(a[None], b[None], args.steps)[0] for a, b in zip(images[0::2], images[1::2], strict=False)]
+    walks = [
+        model.interpolate(a[None], b[None], args.steps)[0] for a, b in zip(images[0::2], images[1::2], strict=False)
+    ]
     save_grid(walks, out)
     print(f"{out}: {len(walks)} walks of {args.steps} steps")

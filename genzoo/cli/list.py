@@ -1,4 +1,4 @@
-"""`genzoo list`: what there is to train, and on what."""
+"""`genzoo list`: models, presets and datasets."""
 
 import argparse
 import sys
@@ -11,7 +11,9 @@ from genzoo.spec import ModelSpec
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = "Shows models, presets (with their source), or datasets by their short names."
-    parser.add_argument("what", nargs="?", choices=("models", "presets", "data"), default="models", help="default: models")
+    parser.add_argument(
+        "what", nargs="?", choices=("models", "presets", "data"), default="models", help="default: models"
+    )
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -19,7 +21,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 
 def _specs() -> Iterator[ModelSpec]:
-    """All models that can be loaded; what is wrong with the others goes to the error stream."""
+    """Yields the models that can be loaded; prints the errors of the others to the error stream."""
     for name in list_models():
         try:
             yield get_spec(name)
@@ -35,9 +37,8 @@ def _presets() -> None:
     rows = []
     for spec in _specs():
         for preset_name, preset in spec.presets.items():
-            size = preset.data.get("size")
-            shown = f"{size[0]}x{size[1]}" if size else "points"
-            rows.append((f"{spec.name}.{preset_name}", shown, preset.source, preset.expected, preset.deviations))
+            size = _size(preset.data.get("size")) or "points"
+            rows.append((f"{spec.name}.{preset_name}", size, preset.source, preset.expected, preset.deviations))
     _table(("preset", "size", "source", "published score", "deviations"), rows)
 
 
@@ -45,13 +46,17 @@ def _data() -> None:
     from genzoo.data import list_datasets
 
     rows = []
-    for e in list_datasets():
-        size = f"{e.size[0]}x{e.size[1]}" if e.size else "any" if e.kind == "embedded" else "-" if e.kind == "points" else "varies"
-        rows.append(
-            (e.name, e.hub or e.kind, f"{e.images:,}" if e.images else "endless", size, e.terms, " ".join(filter(None, (e.what, e.note))))
-        )
+    for entry in list_datasets():
+        size = _size(entry.size) or {"embedded": "any", "points": "-", "hub": "varies"}[entry.kind]
+        count = f"{entry.images:,}" if entry.images else "endless"
+        what = " ".join(filter(None, (entry.what, entry.note)))
+        rows.append((entry.name, entry.where, count, size, entry.terms, what))
     _table(("name", "where", "images", "size", "terms", "what"), rows)
     print("Also: any hub id owner/name, a folder of images, a parquet file or folder, an .npy or .npz file.")
+
+
+def _size(size: tuple[int, int] | None) -> str | None:
+    return f"{size[0]}x{size[1]}" if size else None
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -4,37 +4,50 @@ import argparse
 import shlex
 from dataclasses import replace
 
+from genzoo.configure import resolve
 from genzoo.errors import UsageError
 from genzoo.registry import split_name
-from genzoo.resolve import resolve
 from genzoo.settings import parse_size
 
-DESCRIPTION = """Looks at a sample of the data (count, sizes, colour, how many principal components matter) and proposes a preset: every line with
-its reason, then the command. It trains nothing; margin=auto and beta_neg=auto leave the rest to the run."""
+DESCRIPTION = """Looks at a sample of the data (count, sizes, colour, how many principal components matter) and proposes
+a preset: every line with its reason, then the command. It trains nothing; a run chooses settings that are `auto`."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.add_argument("model", nargs="?", default="introvae", metavar="MODEL", help="model to suggest for (default introvae)")
-    parser.add_argument("--data", metavar="DATA", required=True, help="folder of images, parquet, .npy, short name or hub id")
-    parser.add_argument("--res", metavar="RES", help="resolution, 256 or HEIGHTxWIDTH (default: what the images have, within reason)")
-    parser.add_argument("--set", metavar="data.F=V", action="append", default=[], help="how images are read: data.split=train[:5000], ...")
+    parser.add_argument(
+        "model", nargs="?", default="introvae", metavar="MODEL", help="model to suggest for (default introvae)"
+    )
+    parser.add_argument(
+        "--data", metavar="DATA", required=True, help="folder of images, parquet, .npy, short name or hub id"
+    )
+    parser.add_argument(
+        "--res", metavar="RES", help="resolution, 256 or HEIGHTxWIDTH (default: what the images have, within reason)"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="data.F=V",
+        action="append",
+        default=[],
+        help="how images are read: data.split=train[:5000], ...",
+    )
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     import torch
 
-    from genzoo.suggest import EXPLAINED, suggest_preset
+    from genzoo.suggestions import EXPLAINED, suggest_preset
 
     spec, preset = split_name(args.model)
     if preset is not None:
         raise UsageError(f"{args.model} is a preset, and this makes another: give the model alone, {spec.name}.")
-    read = replace(resolve(spec.name, data=args.data, settings=args.set).data, size=None)  # its own size, whatever the preset's is
+    data = replace(resolve(spec.name, data=args.data, settings=args.set).data, size=None)  # at its own size
     res = parse_size(args.res) if args.res else None
-    seen, lines = suggest_preset(spec, read, res, accelerated=torch.accelerator.is_available())
-    items = "endless" if seen.count is None else f"{seen.count:,} items"
-    shape = "x".join(map(str, seen.own))
-    print(f"{args.data}: {items} of shape {shape}; {seen.components} principal components carry {EXPLAINED:.0%} of the variance\n")
+    stats, lines = suggest_preset(spec, data, res, accelerated=torch.accelerator.is_available())
+    items = "endless" if stats.count is None else f"{stats.count:,} items"
+    shape = "x".join(map(str, stats.own))
+    components = f"{stats.components} principal components carry {EXPLAINED:.0%} of the variance"
+    print(f"{args.data}: {items} of shape {shape}; {components}\n")
     wide = max(len(f"{line.setting}={line.value}") for line in lines)
     for line in lines:
         print(f"  {f'{line.setting}={line.value}':<{wide}}  {line.reason}")
@@ -42,6 +55,6 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 
 def command(model: str, data: str, settings: list[str]) -> str:
-    """The line to type, with every suggestion spelt out; what is not suggested stays as the preset has it that the line resolves to."""
+    """Returns the command with every suggestion spelt out; the rest is as in the preset that it resolves to."""
     parts = ["genzoo", "train", model, "--data", data, *(part for text in settings for part in ("--set", text))]
     return shlex.join(parts)

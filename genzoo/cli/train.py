@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Iterator
 
+from genzoo.configure import resolve, section_classes
 from genzoo.errors import UsageError
 from genzoo.registry import list_models, split_name
-from genzoo.resolve import resolve, section_classes
 from genzoo.settings import fields, parse_size, show
 from genzoo.spec import ModelSpec, RunConfig
 
-DESCRIPTION = """Trains a model into a run folder: log, curves, previews, checkpoints, and model/, ready to load and share.
+DESCRIPTION = """Trains a model into a run folder: log, curves, previews, checkpoints and a model to load and share.
 The same command again resumes; Ctrl-C saves first. `genzoo train MODEL --help` lists that model's own options."""
 
 EXAMPLES = """examples:
@@ -22,9 +22,13 @@ EXAMPLES = """examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument("-h", "--help", action="store_true", help="show this help; with a model, its options too")
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="model or model.preset, e.g. introvae or introvae.celebahq256")
     parser.add_argument(
-        "--data", metavar="DATA", help="short name, hub id, folder of images, parquet file or folder (default: the preset's, or toyfaces)"
+        "model", nargs="?", metavar="MODEL", help="model or model.preset, e.g. introvae or introvae.celebahq256"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help="short name, hub id, folder of images, parquet file or folder (default: the preset's, or toyfaces)",
     )
     parser.add_argument("--res", metavar="RES", help="resolution, 256 or HEIGHTxWIDTH; picks the preset made for it")
     length = parser.add_mutually_exclusive_group()
@@ -33,13 +37,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", help="seed of weights, data order, augmentation and noise (default 0)")
     parser.add_argument("--out", metavar="RUN", help="run folder (default runs/MODEL-DATA-SIZE-sSEED)")
     parser.add_argument(
-        "--set", metavar="S.F=V", action="append", default=[], help="set any option: arch.z_dim=64, objective.beta=1, train.lr=1e-4"
+        "--set",
+        metavar="S.F=V",
+        action="append",
+        default=[],
+        help="set any option: arch.z_dim=64, objective.beta=1, train.lr=1e-4",
     )
     parser.add_argument(
-        "--fast", action="store_true", help="the settings that this device is fast with, and which: bf16, compiled (default: exact, fp32)"
+        "--fast",
+        action="store_true",
+        help="use the fast settings for this device, and print them: bf16, compiled (default: exact, fp32)",
     )
     parser.add_argument("--skip-corrupt", action="store_true", help="count unreadable images and go on")
-    parser.add_argument("--dry-run", action="store_true", help="print configuration, update plan, sizes and memory; train nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print configuration, update plan, sizes and memory; train nothing"
+    )
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -52,29 +64,38 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         raise UsageError(f"Which model? genzoo train {' | '.join(list_models())}. See `genzoo train --help`.")
     config = _resolve(args, _settings(args))
     if args.fast:
-        from genzoo.training.fast import fast_settings
-
-        chosen = fast_settings(config)
-        print(
-            "--fast: "
-            + (" ".join(f"--set {key}={value}" for key, value in chosen.items()) or "this device has nothing faster than the default")
-        )
-        config = _resolve(args, [*(f"{key}={value}" for key, value in chosen.items()), *_settings(args)])
+        config = _fast(args, config)
     if args.dry_run:
         from genzoo.training.plan import plan
 
         print(plan(config))
-        return 0
+    else:
+        _train(config, args.out)
+    return 0
+
+
+def _train(config: RunConfig, out: str | None) -> None:
     from genzoo.training.trainer import Trainer
 
-    trainer = Trainer(config, out=args.out)
+    trainer = Trainer(config, out=out)
     trainer.acc.print(trainer.summary())
     for note in config.notes:
         trainer.acc.print(f"note: {note}")
     folder = trainer.fit()
-    trainer.acc.print(f"Done: {folder}/preview.png, {folder}/curves.png, {folder}/model. More images: genzoo sample {folder} --n 64")
+    trainer.acc.print(
+        f"Done: {folder}/preview.png, {folder}/curves.png, {folder}/model. More images: genzoo sample {folder} --n 64"
+    )
     trainer.acc.state.destroy_process_group()
-    return 0
+
+
+def _fast(args: argparse.Namespace, config: RunConfig) -> RunConfig:
+    """Resolves the run with the fast settings for this device, below the user's own, and prints them."""
+    from genzoo.training.precision import fast_settings
+
+    fast = [f"{key}={value}" for key, value in fast_settings(config).items()]
+    shown = " ".join(f"--set {text}" for text in fast) or "this device has nothing faster than the default"
+    print(f"--fast: {shown}")
+    return _resolve(args, [*fast, *_settings(args)])
 
 
 def _resolve(args: argparse.Namespace, settings: list[str]) -> RunConfig:
@@ -89,9 +110,9 @@ def _settings(args: argparse.Namespace) -> list[str]:
 
 
 def _model_help(spec: ModelSpec) -> Iterator[str]:
-    yield f"{spec.name}: {spec.summary}\n{spec.paper}\n\npresets: {', '.join(spec.presets)}  (see `genzoo list presets`)"
+    yield f"{spec.name}: {spec.summary}\n{spec.paper}\n"
+    yield f"presets: {', '.join(spec.presets)}  (see `genzoo list presets`)"
     for section, cls in section_classes(spec).items():
         yield f"\n{section}: --set {section}.NAME=VALUE"
         for name, kind, default, description in fields(cls):
-            default = spec.arch.get(name, default) if section == "arch" else default
             yield f"  {name:<17} {kind} [{show(default)}]\n{'':20}{description}"

@@ -1,15 +1,36 @@
-"""Data: images and points by name, as uint8 and float32 tensors.
+"""Data: images and points by name, as uint8 and float32 tensors."""
 
-The names here are imported on first use, so that listing the datasets needs no torch.
-"""
+from typing import TYPE_CHECKING
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+if TYPE_CHECKING:
+    from genzoo.data.catalog import dataset, find_entry, list_datasets
+    from genzoo.data.entry import Entry
+    from genzoo.data.opening import heldout_split, load_image, open_dataset, peek
+    from genzoo.data.sets import Dataset, EndlessSet, FiniteSet, some
+
+__all__ = [
+    "Dataset",
+    "EndlessSet",
+    "Entry",
+    "FiniteSet",
+    "dataset",
+    "find_entry",
+    "heldout_split",
+    "list_datasets",
+    "load_image",
+    "open_dataset",
+    "peek",
+    "some",
+]
+
+__getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "base": ["Dataset"],
-        "catalog": ["list_datasets"],
+        "catalog": ["dataset", "find_entry", "list_datasets"],
+        "entry": ["Entry"],
         "opening": ["heldout_split", "load_image", "open_dataset", "peek"],
+        "sets": ["Dataset", "EndlessSet", "FiniteSet", "some"],
     },
 )

@@ -1,35 +1,37 @@
 """Arrays in `.npy` and `.npz` files: images [n,C,H,W], [n,H,W,C] or [n,H,W] and vectors [n,D]."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from genzoo.data.base import ArraySet, Labels
 from genzoo.data.folder import stamp
-from genzoo.data.imageset import fingerprint
+from genzoo.data.labels import Labels
+from genzoo.data.sets import ArraySet
+from genzoo.data.sources import Source, fingerprint
 from genzoo.errors import UsageError
 
-_CHUNK = 4096  # items looked at together, so that a memory-mapped file is never read whole
+_CHUNK = 4096  # items checked together, so that a memory-mapped file is never in memory as a whole
 
 
-class ArrayFile:
-    """Collection: a `.npy` file is `train`; the arrays of a `.npz` file are splits, an only one is `train` whatever its name."""
+class ArrayCollection:
+    """A `.npy` file is `train`; the arrays of a `.npz` file are splits, an only one is `train` whatever its name."""
 
     def __init__(self, path: Path) -> None:
         self.name, self._path = path.stem, path
         arrays = self._load()
         names = tuple(arrays) if isinstance(arrays, Mapping) else ()
-        self.splits = names if len(names) > 1 else ("train",)
+        self.splits: tuple[str, ...] = names if len(names) > 1 else ("train",)
 
     def source(self, split: str) -> "ArraySource | ArraySet":
         arrays, name = self._load(), f"{self.name}/{split}" if len(self.splits) > 1 else self.name
         if isinstance(arrays, Mapping):
             member = split if len(arrays) > 1 else next(iter(arrays))
             arrays = self._read(lambda: arrays[member])
-        return array_source(arrays, name, (stamp(self._path, str(self._path.resolve())), split))
+        return open_array(arrays, name, (stamp(self._path, str(self._path.resolve())), split))
 
     def _load(self) -> np.ndarray | Mapping[str, np.ndarray]:
         """Opens the file: an array, memory-mapped, or arrays by name, read when they are asked for."""
@@ -39,15 +41,16 @@ class ArrayFile:
         try:
             return read()
         except (ValueError, EOFError, OSError, BadZipFile) as error:
-            raise UsageError(f"{self._path} cannot be read ({error}): save it with numpy.save or numpy.savez.") from error
+            message = f"{self._path} cannot be read ({error}): save it with numpy.save or numpy.savez."
+            raise UsageError(message) from error
 
 
-class ArraySource:
+class ArraySource(Source):
     """Images that are already numbers, uint8 [n,C,H,W] or float [n,C,H,W] in [0,1]."""
 
-    def __init__(self, images: np.ndarray, name: str, identity: object, labels: Labels = None) -> None:
+    def __init__(self, images: np.ndarray, name: str, identity: object, labels: Labels | None = None) -> None:
         self.name, self.size, self.identity = name, len(images), identity
-        self._images, self._labels = images, labels
+        self._images, self._labels = images, labels or {}
 
     def fetch(self, indices: Sequence[int]) -> list[np.ndarray]:
         items = self._images[np.asarray(indices)]
@@ -60,14 +63,15 @@ class ArraySource:
         return self._labels
 
 
-def array_source(array: np.ndarray, name: str, identity: object, labels: Labels = None) -> ArraySource | ArraySet:
-    """Checks an array and says what it holds by its shape.
+def open_array(array: np.ndarray, name: str, identity: object, labels: Labels | None = None) -> ArraySource | ArraySet:
+    """Checks an array and opens it as what its shape says: images as a source, vectors as a set.
 
     Args:
         array: uint8 or float; images [n,C,H,W], [n,H,W,C] or [n,H,W], floats in [0,1]; vectors [n,D] of any range.
+        identity: what decides the content, for the fingerprint.
 
     Raises:
-        UsageError: another shape or type, no items, NaN or infinity, image values outside [0,1]; it names the first bad item.
+        UsageError: another shape or type, no items, NaN or infinity, image values outside [0,1]; the first is named.
     """
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise UsageError(f"{name} has type {array.dtype}: save it as uint8, or as floats in [0,1].")
@@ -75,7 +79,7 @@ def array_source(array: np.ndarray, name: str, identity: object, labels: Labels 
         raise UsageError(f"{name} has shape {list(array.shape)}: images are [n,C,H,W] and vectors [n,D].")
     if array.ndim == 2:
         _refuse_first(array, lambda items: ~np.isfinite(items), name, "NaN or infinity: remove or repair it.")
-        return ArraySet(name, fingerprint(name, identity), array.astype(np.float32), ArraySource(array, name, identity, labels).labels)
+        return ArraySet(name, fingerprint(name, identity), array.astype(np.float32), partial(dict, labels or {}))
     images = _channels_first(array, name)
     if images.dtype != np.uint8:
         _refuse_first(images, lambda items: ~np.isfinite(items), name, "NaN or infinity: remove or repair it.")
@@ -97,6 +101,7 @@ def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
 
 def _refuse_first(array: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray], name: str, what: str) -> None:
     for start in range(0, len(array), _CHUNK):
-        bad = wrong(array[start : start + _CHUNK]).reshape(len(array[start : start + _CHUNK]), -1).any(1)
+        items = array[start : start + _CHUNK]
+        bad = wrong(items).reshape(len(items), -1).any(1)
         if bad.any():
             raise UsageError(f"item {start + int(bad.argmax())} of {name} holds {what}")

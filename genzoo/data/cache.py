@@ -1,24 +1,25 @@
 """Decoded images on disk: `<root>/<key>/images.npy`, uint8 [n,H,W,C], memory-mapped, with `about.json` beside it.
 
-Channels last, as image files have them and as fast convolutions want them: neither decoding nor training has to transpose.
+Channels come last, as in image files and as fast convolutions take them: neither decoding nor training transposes.
 
 A cache folder is written under another name and renamed when it is complete, by one process at a time: the others wait
-and read it. Nothing deletes old caches; the whole root may be deleted at any time.
+and read it. Nothing deletes old caches; the root folder may be deleted at any time.
 """
 
 import json
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from genzoo.errors import UsageError
+from genzoo.files import replacing
 
 PIXELS, ABOUT = "images.npy", "about.json"
 
@@ -39,7 +40,7 @@ def root() -> Path:
 
 
 def fits(nbytes: int) -> bool:
-    """Whether so many bytes take at most half of the free disk under the root. Raises OSError where there is no disk to ask."""
+    """Whether so many bytes take at most half of the free disk under the root. Raises OSError where there is none."""
     folder = root()
     while not folder.exists():
         folder = folder.parent
@@ -47,18 +48,21 @@ def fits(nbytes: int) -> bool:
 
 
 def load(key: str) -> Cached | None:
-    """Opens a finished cache, or None where there is none. Raises UsageError for a damaged one."""
+    """Opens a finished cache, or returns None. Raises UsageError for a damaged one."""
     folder = root() / key
     try:
-        about = json.loads((folder / ABOUT).read_text())
-        return Cached(np.load(folder / PIXELS, mmap_mode="r"), {int(index): text for index, text in about["skipped"].items()})
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        skipped = {int(index): text for index, text in about["skipped"].items()}
+        return Cached(np.load(folder / PIXELS, mmap_mode="r"), skipped)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, EOFError) as error:
-        raise UsageError(f"the cache {folder} is damaged ({error}): delete the folder, and it is made again.") from error
+        raise UsageError(f"the cache {folder} is damaged ({error}): delete the folder, and it is rebuilt.") from error
 
 
-def build(key: str, origin: str, shape: tuple[int, int, int], chunks: Iterable[np.ndarray], skipped: dict[int, str]) -> Cached:
+def build(
+    key: str, origin: str, shape: tuple[int, int, int], chunks: Iterable[np.ndarray], skipped: dict[int, str]
+) -> Cached:
     """Writes a cache, unless another process has done so in the meantime.
 
     Args:
@@ -84,12 +88,16 @@ def build(key: str, origin: str, shape: tuple[int, int, int], chunks: Iterable[n
         lock.release()
 
 
-def _write(base: Path, key: str, origin: str, shape: tuple[int, int, int], chunks: Iterable[np.ndarray], skipped: dict[int, str]) -> Cached:
-    for left in base.glob(f"{key}.tmp-*"):  # of a process that was killed: nobody else can be writing while we hold the lock
-        shutil.rmtree(left, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{key}.tmp-", dir=base))
-    try:
-        count = 0
+def _write(
+    base: Path,
+    key: str,
+    origin: str,
+    shape: tuple[int, int, int],
+    chunks: Iterable[np.ndarray],
+    skipped: dict[int, str],
+) -> Cached:
+    count = 0
+    with replacing(base / key) as temporary:
         # Ordinary writes, not a memory map: on a full disk they raise, where a map would kill the process.
         with open(temporary / PIXELS, "wb") as file:
             _header(file, count, shape)
@@ -98,13 +106,12 @@ def _write(base: Path, key: str, origin: str, shape: tuple[int, int, int], chunk
                 count += len(chunk)
             file.seek(0)
             _header(file, count, shape)  # numpy leaves room for the first axis to grow, so the length stays the same
-        (temporary / ABOUT).write_text(json.dumps({"origin": origin, "count": count, "shape": shape, "skipped": skipped}, indent=1))
-        temporary.chmod(0o755)  # mkdtemp's own is private, and a cache may be shared
-        os.replace(temporary, base / key)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return load(key)
+        about = {"origin": origin, "count": count, "shape": shape, "skipped": skipped}
+        (temporary / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    finished = load(key)
+    assert finished is not None
+    return finished
 
 
-def _header(file, count: int, shape: tuple[int, int, int]) -> None:
+def _header(file: BinaryIO, count: int, shape: tuple[int, int, int]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})

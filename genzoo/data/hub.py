@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub. Nothing else imports `datasets` or `huggingface_hub`, and these only when they are used."""
+"""Datasets of the Hugging Face hub. Here alone `datasets` and `huggingface_hub` are imported, when they are used."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import numpy as np
-
-from genzoo.data.arrays import ArraySource, array_source
-from genzoo.data.base import ArraySet, Labels
-from genzoo.data.catalog import HUB
-from genzoo.data.images import Raw
-from genzoo.data.parquet import encoded, find_column, is_list, label_columns, one_or_all, to_array
+from genzoo.data.arrays import ArraySource, open_array
+from genzoo.data.decoding import Raw
+from genzoo.data.hub_table import HUB
+from genzoo.data.labels import Labels
+from genzoo.data.parquet import encoded, find_column, is_list, label_columns, table_labels, to_array
+from genzoo.data.sets import ArraySet
+from genzoo.data.sources import Source
 from genzoo.errors import UsageError
 from genzoo.hub import is_reachable
 from genzoo.spec import DataConfig
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     import datasets
 
 
-class HubRepository:
-    """Collection: a short name of the catalogue, `owner/name`, or `owner/name:configuration`."""
+class HubCollection:
+    """A repository by its short name, as `owner/name`, or as `owner/name:configuration`."""
 
     def __init__(self, config: DataConfig) -> None:
         self.name, entry = config.name, HUB.get(config.name)
-        self._repository, _, wanted = (entry.hub if entry else config.name).partition(":")
+        self._repository, _, wanted = (entry.repository if entry else config.name).partition(":")
         self._configuration = entry.config if entry else wanted or None
         self._column = config.column or (entry.column if entry else None)
         self._expressions = dict(entry.splits) if entry else self._ask_splits()
-        self.splits = tuple(self._expressions)
+        self.splits: tuple[str, ...] = tuple(self._expressions)
 
     def source(self, split: str) -> "HubSource | ArraySource | ArraySet":
         expression = self._expressions[split]
@@ -39,10 +39,10 @@ class HubRepository:
             import datasets
 
             table = datasets.load_dataset(self._repository, self._configuration, split=expression)
-        # The folder is named after the repository's commit: the content's identity, wherever the cache lies.
+        # The folder is named after the repository's commit: the content's identity, whatever the cache's folder.
         commit = Path(table.cache_files[0]["filename"]).parent.name
         identity = (self._repository, self._configuration, expression, commit)
-        return table_source(table, f"{self.name}/{split}", identity, self._column)
+        return open_table(table, f"{self.name}/{split}", identity, self._column)
 
     def _ask_splits(self) -> dict[str, str]:
         with _reached(self._repository, self._configuration):
@@ -52,8 +52,8 @@ class HubRepository:
         return {name: name for name in names}
 
 
-class HubSource:
-    """The encoded images of one column of a `datasets.Dataset`, which lies memory-mapped on disk."""
+class HubSource(Source):
+    """The encoded images of one column of a `datasets.Dataset`, memory-mapped from disk."""
 
     def __init__(self, table: "datasets.Dataset", name: str, identity: object, column: str) -> None:
         import datasets
@@ -71,40 +71,42 @@ class HubSource:
         return f"{self.name} row {index}"
 
     def labels(self) -> Labels:
-        names = label_columns(self._table.features.arrow_schema)
-        found = {name: np.asarray(self._table.with_format("numpy", columns=[name])[:][name]) for name in names}
-        return one_or_all(found)
+        columns = label_columns(self._table.features.arrow_schema)
+        return table_labels({name: (self._table.data.column(name), names) for name, names in columns.items()})
 
 
-def table_source(table: "datasets.Dataset", name: str, identity: object, column: str | None) -> "HubSource | ArraySource | ArraySet":
-    """Finds the images of a table: encoded, or as numbers (see `arrays.array_source`)."""
+def open_table(
+    table: "datasets.Dataset", name: str, identity: object, column: str | None
+) -> HubSource | ArraySource | ArraySet:
+    """Opens the images of a table: encoded, or as numbers (see `arrays.open_array`)."""
     schema = table.features.arrow_schema
     column = find_column(schema, name, column)
     source = HubSource(table, name, identity, column)
     if is_list(schema.field(column).type):
-        return array_source(to_array(table.data.column(column), name), name, (identity, column), source.labels())
+        return open_array(to_array(table.data.column(column), name), name, (identity, column), source.labels())
     return source
 
 
 @contextmanager
 def _reached(repository: str, configuration: str | None) -> Iterator[None]:
-    """Lets `datasets` work from the hub, or from its own cache where the hub is out of reach, and tells its errors in one line."""
+    """Lets `datasets` work from the hub, or offline from its own cache; its errors become UsageErrors of one line."""
     online, cached = is_reachable(), _is_cached(repository)
     if not online and not cached:
         raise UsageError(_out_of_reach(repository, configuration))
-    import datasets
+    from datasets import config, exceptions
     from huggingface_hub import errors
 
-    before = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = not online  # otherwise each file is retried before the cached one is taken
+    before = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = not online  # otherwise each file is retried before the cached one is taken
+    http_error = errors.HTTPError  # pyright: ignore[reportPrivateImportUsage]  # httpx's or httpx2's, by version
     try:
         yield
-    except (ConnectionError, errors.HTTPError, errors.LocalEntryNotFoundError) as error:
+    except (ConnectionError, http_error, errors.LocalEntryNotFoundError) as error:
         raise UsageError(f"{_line(error)}. {_out_of_reach(repository, configuration)}") from error
-    except (datasets.exceptions.DatasetsError, OSError, RuntimeError, ValueError) as error:
+    except (exceptions.DatasetsError, OSError, RuntimeError, ValueError) as error:
         raise UsageError(_refused(repository, error) if online else _out_of_reach(repository, configuration)) from error
     finally:
-        datasets.config.HF_HUB_OFFLINE = before
+        config.HF_HUB_OFFLINE = before
 
 
 def _is_cached(repository: str) -> bool:
@@ -113,13 +115,20 @@ def _is_cached(repository: str) -> bool:
 
     root = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
     owner, _, name = repository.rpartition("/")
-    return any(folder.name.lower().replace("_", "") == f"{owner}{name}".lower().replace("_", "") for folder in root.glob(f"{owner}___*"))
+    return any(
+        folder.name.lower().replace("_", "") == f"{owner}{name}".lower().replace("_", "")
+        for folder in root.glob(f"{owner}___*")
+    )
 
 
 def _out_of_reach(repository: str, configuration: str | None) -> str:
     from huggingface_hub import constants
 
-    state = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{urlsplit(constants.ENDPOINT).hostname} cannot be reached"
+    state = (
+        "HF_HUB_OFFLINE is set"
+        if constants.HF_HUB_OFFLINE
+        else f"{urlsplit(constants.ENDPOINT).hostname} cannot be reached"
+    )
     folder = repository.rpartition("/")[2]
     only = f" --include '{configuration}/*'" if configuration else ""
     command = f"hf download {repository} --repo-type dataset{only} --local-dir {folder}"
@@ -137,7 +146,8 @@ def _refused(repository: str, error: Exception) -> str:
     if "Config name is missing" in text:
         return f"{repository} has several configurations: name one as {repository}:<configuration> (see {page})."
     if "doesn't exist" in text or "cannot be accessed" in text:
-        return f"{repository} is neither a folder here nor a public dataset on the hub: check the name, or run `hf auth login`."
+        known = f"{repository} is neither a folder here nor a public dataset on the hub"
+        return f"{known}: check the name, or run `hf auth login`."
     return f"{repository} cannot be loaded ({text}): see {page}, or pass a folder or a parquet file."
 
 

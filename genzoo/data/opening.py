@@ -1,27 +1,27 @@
-"""A dataset's name -> the dataset: embedded names, then paths, then short names, then hub ids."""
+"""Finds and opens a dataset by its name: an embedded or registered one, a path, a short name or an id of the hub."""
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genzoo.data.arrays import ArrayFile
-from genzoo.data.base import ArraySet, Collection, Dataset, Part, Source
-from genzoo.data.catalog import EMBEDDED, HUB
-from genzoo.data.embedded import ToyFaces, embedded
-from genzoo.data.folder import ImageFolder, files_under
-from genzoo.data.images import CorruptImageError, Decode, rgb
-from genzoo.data.imageset import open_images
-from genzoo.errors import UsageError, suggest
+from genzoo.data.arrays import ArrayCollection
+from genzoo.data.catalog import dataset_names, find_dataset
+from genzoo.data.decoding import CorruptImageError, Decode, rgb
+from genzoo.data.folder import FolderCollection, files_under
+from genzoo.data.materialize import open_images
+from genzoo.data.sets import ArraySet, Dataset, EndlessSet
+from genzoo.data.sources import Collection, Part, Source
+from genzoo.errors import UsageError, did_you_mean
 from genzoo.noise import generator
 from genzoo.spec import DataConfig
 
 _SPLIT = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<start>\d*):(?P<stop>\d*)\])?")  # test, train[:29000], train[29000:]
-_HELDOUT = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation")  # the first there is evaluates
+# Splits to evaluate on; the first that a dataset has is taken.
+_HELDOUT = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation")
 
 
 def open_dataset(config: DataConfig, split: str | None = None, progress: bool = True) -> Dataset:
@@ -32,7 +32,8 @@ def open_dataset(config: DataConfig, split: str | None = None, progress: bool = 
         progress: show a bar when decoding takes a while.
 
     Returns:
-        images: uint8 [C,H,W] items in [0,255], C and (H,W) as configured; vectors and points: float32 [D].
+        A finite set, or an endless one of points. Images are uint8 [C,H,W] in [0,255], C and (H,W) as configured;
+        vectors and points are float32 [D].
 
     Raises:
         UsageError: an unknown name or split, unreadable or unfit data, no network; the line says what to do.
@@ -40,12 +41,10 @@ def open_dataset(config: DataConfig, split: str | None = None, progress: bool = 
     rgb(config.background)  # a wrong colour should not wait for the first transparent image
     collection = _find(config)
     source, chosen = _choose(collection, split or config.split, config.limit)
-    if chosen is None:
+    if isinstance(source, EndlessSet):
         return source
     if isinstance(source, ArraySet):
         return source.part(chosen)
-    if isinstance(collection, ToyFaces) and not collection.cache_pays(len(chosen)):
-        config = replace(config, cache=False)
     return open_images(Part(source, chosen), config, progress)
 
 
@@ -62,33 +61,33 @@ def heldout_split(config: DataConfig) -> str | None:
 
 
 def peek(config: DataConfig, n: int) -> tuple[int | None, list[np.ndarray]]:
-    """Looks at some items of a split as they are, before any size is chosen; nothing is cached.
+    """Reads some items of a split as they are, before any size is chosen; nothing is cached.
 
     Args:
         n: how many items, spread evenly over the split.
 
     Returns:
-        The number of items that config.split and config.limit leave (None = endless), and images uint8 [3,H,W] in [0,255] at their own sizes, or
-        one float32 array [n,D] of points.
+        The number of items that config.split and config.limit leave (None = endless), and images uint8 [3,H,W] in
+        [0,255] at their own sizes, or one float32 array [n,D] of points.
 
     Raises:
-        UsageError: as `open_dataset`; or no image among those looked at can be read.
+        UsageError: as `open_dataset`; or none of these images can be read.
     """
     source, among = _choose(_find(config), config.split, config.limit)
-    if among is None:
+    if isinstance(source, EndlessSet):
         return None, [source.draw(n, generator(0, "peek")).numpy()]
     count = len(among)
     chosen = np.asarray(among)[np.linspace(0, count - 1, min(n, count)).astype(int)]
     if isinstance(source, ArraySet):
         return count, [source.batch(chosen).numpy()]
-    decode, items = Decode(size=None, channels=3, fit=config.fit, precrop=config.precrop, background=config.background), []
+    decode, items = _decode(config, None, 3), []
     for raw in source.fetch(chosen.tolist()):
         try:
             items.append(decode(raw))
         except CorruptImageError:
             continue  # training counts them, see data.skip_corrupt
     if not items:
-        raise UsageError(f"{source.name}: none of {len(chosen)} images looked at can be read: check what the folder holds.")
+        raise UsageError(f"{source.name}: none of {len(chosen)} images can be read: check what the folder holds.")
     return count, items
 
 
@@ -96,7 +95,7 @@ def load_image(path: str | Path, shape: tuple[int, ...], config: DataConfig) -> 
     """Loads one image file as a model's dataset would have it.
 
     Args:
-        shape: (C,H,W) of the model; takes the place of the size and channels in config.
+        shape: (C,H,W) of the model; replaces the size and channels in config.
 
     Returns:
         uint8 [C,H,W] in [0,255].
@@ -108,65 +107,79 @@ def load_image(path: str | Path, shape: tuple[int, ...], config: DataConfig) -> 
         raise UsageError(f"{path} is an image, but the model takes vectors of {shape[0]} numbers.")
     if not Path(path).is_file():
         raise UsageError(f"there is no file {path}.")
-    decode = Decode(size=shape[1:], channels=shape[0], fit=config.fit, precrop=config.precrop, background=config.background)
+    channels, height, width = shape
     try:
-        return torch.from_numpy(decode(Path(path)))
+        return torch.from_numpy(_decode(config, (height, width), channels)(Path(path)))
     except CorruptImageError as error:
         raise UsageError(f"cannot read {path}: {error}.") from error
+
+
+def _decode(config: DataConfig, size: tuple[int, int] | None, channels: int) -> Decode:
+    return Decode(size=size, channels=channels, fit=config.fit, precrop=config.precrop, background=config.background)
 
 
 def _parse(split: str) -> tuple[str, int | None, int | None]:
     """`train[:29000]` -> train, None, 29000."""
     match = _SPLIT.fullmatch(split)
     if not match:
-        raise UsageError(f"{split!r} is no split: write a name (train), or a part of one (train[:29000], train[29000:]).")
-    return match["name"], *(int(text) if text else None for text in (match["start"], match["stop"]))
+        raise UsageError(
+            f"{split!r} is not a split: write a name (train), or a part of one (train[:29000], train[29000:])."
+        )
+    start, stop = (int(text) if text else None for text in (match["start"], match["stop"]))
+    return match["name"], start, stop
 
 
-def _choose(collection: Collection, split: str, limit: int | None) -> tuple[Source | Dataset, range | None]:
-    """The source of a split, and the items of it that are meant; None for endless ones."""
+def _choose(collection: Collection, split: str, limit: int | None) -> tuple[Source | ArraySet | EndlessSet, range]:
+    """Returns the source of a split, and which of its items are meant; none of an endless one."""
     name, start, stop = _parse(split)
     if name not in collection.splits:
         raise UsageError(f"{collection.name} has no split {name!r}: it has {', '.join(collection.splits)}.")
     source = collection.source(name)
-    if source.size is None:
-        return source, None
+    if isinstance(source, EndlessSet):
+        return source, range(0)
     chosen = range(source.size)[start:stop][:limit]
     if not chosen:
         raise UsageError(f"{source.name} has {source.size:,} items: {split!r} leaves none of them.")
     if start is None and stop is not None and stop >= source.size:
         raise UsageError(
-            f"{source.name} has {source.size:,} items, so {split!r} holds none of them out: write {name!r}, or a smaller number."
+            f"{source.name} has {source.size:,} items, so {split!r} holds none of them out: "
+            f"write {name!r}, or a smaller number."
         )
     return source, chosen
 
 
 def _find(config: DataConfig) -> Collection:
     name, path = config.name, Path(os.path.expanduser(config.name))
-    if name in EMBEDDED:
-        return embedded(config)
+    registered = find_dataset(name)
+    if registered is not None and (registered.entry.kind != "hub" or not path.exists()):
+        return registered(config)
     if path.exists():
         return _at(path, config)
-    if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name or path.suffix in (".parquet", ".npy", ".npz"):
+    if (
+        name.startswith((".", "~", os.sep))
+        or name.count("/") > 1
+        or "\\" in name
+        or path.suffix in (".parquet", ".npy", ".npz")
+    ):
         raise UsageError(f"there is no file or folder {path}: check the path, or take a name from `genzoo list data`.")
-    if name not in HUB and "/" not in name:
+    if "/" not in name:
         raise UsageError(
-            f"no dataset is called {name!r}.{suggest(name, [*EMBEDDED, *HUB])} `genzoo list data` shows all; "
+            f"no dataset is called {name!r}.{did_you_mean(name, dataset_names())} `genzoo list data` shows all; "
             "a folder, a .parquet or .npy file or a hub id owner/name works too."
         )
-    from genzoo.data.hub import HubRepository
+    from genzoo.data.hub import HubCollection
 
-    return HubRepository(config)
+    return HubCollection(config)
 
 
 def _at(path: Path, config: DataConfig) -> Collection:
     """Finds the collection at an existing path."""
     if path.suffix.lower() in (".npy", ".npz"):
-        return ArrayFile(path)
+        return ArrayCollection(path)
     if path.suffix.lower() == ".parquet" or (path.is_dir() and any(files_under(path, {".parquet"}))):
-        from genzoo.data.parquet import ParquetFiles  # pyarrow takes 0.4 s to import
+        from genzoo.data.parquet import ParquetCollection  # pyarrow takes 0.4 s to import
 
-        return ParquetFiles(path, config.column)
+        return ParquetCollection(path, config.column)
     if path.is_dir():
-        return ImageFolder(path)
-    raise UsageError(f"{path} is no dataset: give a folder of images, or a .parquet, .npy or .npz file.")
+        return FolderCollection(path)
+    raise UsageError(f"{path} is not a dataset: give a folder of images, or a .parquet, .npy or .npz file.")

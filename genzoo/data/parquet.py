@@ -12,16 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genzoo.data.arrays import ArraySource, array_source
-from genzoo.data.base import ArraySet, Labels
+from genzoo.data.arrays import ArraySource, open_array
 from genzoo.data.folder import SPLITS, files_under, stamp
+from genzoo.data.labels import Labels, class_label, only_or_all
+from genzoo.data.sets import ArraySet
+from genzoo.data.sources import Source
 from genzoo.errors import UsageError
 
 _HELD_BYTES = 256 * 1024**2  # encoded row groups that each process keeps, for batches that are not cached
 
 
-class ParquetFiles:
-    """Collection: one file, or the files under a folder; a file's split is in its name or its folder's (train-00000-of-00002.parquet)."""
+class ParquetCollection:
+    """One file, or the files under a folder; their names or folders name splits: train-00000-of-00002.parquet."""
 
     def __init__(self, root: Path, column: str | None) -> None:
         self.name, self._column = root.stem if root.is_file() else root.name, column
@@ -29,14 +31,14 @@ class ParquetFiles:
         self._files: dict[str, list[Path]] = {}
         for path in files:
             self._files.setdefault(_split_of(path.relative_to(root)) if root.is_dir() else "train", []).append(path)
-        self.splits = tuple(sorted(self._files, key=_rank))
+        self.splits: tuple[str, ...] = tuple(sorted(self._files, key=_rank))
 
     def source(self, split: str) -> "ParquetSource | ArraySource | ArraySet":
         name = f"{self.name}/{split}" if len(self.splits) > 1 else self.name
-        return parquet_source(self._files[split], name, self._column)
+        return open_parquet(self._files[split], name, self._column)
 
 
-class ParquetSource:
+class ParquetSource(Source):
     """The images of one column over several files, in order."""
 
     def __init__(self, files: Sequence[Path], name: str, column: str) -> None:
@@ -48,7 +50,8 @@ class ParquetSource:
             with _intact(path), pq.ParquetFile(path) as file:
                 meta, columns = file.metadata, file.schema_arrow.names
             if column not in columns:
-                raise UsageError(f"{path} has no column {column!r}, which {files[0]} has: the files of a split must be alike.")
+                has = f"{path} has no column {column!r}, which {files[0]} has"
+                raise UsageError(f"{has}: the files of a split must be alike.")
             first = starts[-1]
             for number in range(meta.num_row_groups):
                 self._groups.append((path, number, starts[-1] - first))
@@ -85,18 +88,18 @@ class ParquetSource:
 
 
 def encoded(value: Mapping | bytes | None, folder: Path = Path()) -> bytes | Path:
-    """Finds the image in a cell: bytes, or {"bytes", "path"} where the path counts if there are no bytes; b"" if there is nothing."""
+    """Finds the image in a cell, bytes or {"bytes", "path"}; the path counts where there are no bytes. b"" if empty."""
     if isinstance(value, Mapping):
         content, path = value.get("bytes"), value.get("path")
         return content if content is not None else folder / path if path else b""
     return value if value is not None else b""
 
 
-def parquet_source(files: Sequence[Path], name: str, column: str | None) -> ParquetSource | ArraySource | ArraySet:
-    """Opens one split; encoded images, or vectors and images as lists of numbers.
+def open_parquet(files: Sequence[Path], name: str, column: str | None) -> ParquetSource | ArraySource | ArraySet:
+    """Opens one split: encoded images, or vectors and images as lists of numbers.
 
     Raises:
-        UsageError: no such column, no column of images or several, damaged files, numbers that `array_source` refuses.
+        UsageError: no such column, no column of images or several, damaged files, numbers that `open_array` refuses.
     """
     with _intact(files[0]):
         schema = pq.read_schema(files[0])
@@ -104,19 +107,24 @@ def parquet_source(files: Sequence[Path], name: str, column: str | None) -> Parq
     if not is_list(schema.field(column).type):
         return ParquetSource(files, name, column)
     array = to_array(pq.read_table(list(files), columns=[column]).column(0), name)
-    return array_source(array, name, (column, _stamps(files)), read_labels(files))
+    return open_array(array, name, (column, _stamps(files)), read_labels(files))
 
 
 def to_array(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Turns a column of (nested) lists of numbers into one array [n, ...]. Raises UsageError where the rows' shapes differ."""
+    """Turns a column of (nested) lists of numbers into one array [n, ...].
+
+    Raises:
+        UsageError: rows whose shapes differ, missing numbers, no rows.
+    """
     if not len(column):
         raise UsageError(f"{name} has no rows.")
     shape, values = [len(column)], column.combine_chunks()
     while is_list(values.type):
-        lengths = np.asarray(pc.fill_null(pc.list_value_length(values), -1))
+        lengths = np.asarray(pc.call_function("list_value_length", [values]).fill_null(-1))
         if (lengths != lengths[0]).any() or lengths[0] < 0:
             row = int(np.argmax(lengths != lengths[0])) * shape[0] // len(lengths)
-            raise UsageError(f"item {row} of {name} has another shape than those before it, or is empty: bring all to one shape.")
+            wrong = f"item {row} of {name} has another shape than those before it, or is empty"
+            raise UsageError(f"{wrong}: bring all to one shape.")
         shape.append(int(lengths[0]))
         values = values.flatten()
     if values.null_count:
@@ -126,21 +134,25 @@ def to_array(column: pa.ChunkedArray, name: str) -> np.ndarray:
 
 
 def read_labels(files: Sequence[Path]) -> Labels:
-    """Reads the class column, integers [n]; several by name; None where there is none."""
-    names = label_columns(pq.read_schema(files[0]))
-    table = pq.read_table(list(files), columns=names)
-    return one_or_all({name: table.column(name).to_numpy() for name in names})
+    """Reads the class columns of one split."""
+    columns = label_columns(pq.read_schema(files[0]))
+    table = pq.read_table(list(files), columns=list(columns))
+    return table_labels({name: (table.column(name), names) for name, names in columns.items()})
 
 
-def one_or_all(columns: dict[str, np.ndarray]) -> Labels:
-    """Gives the only class column itself, several by name, and None for none."""
-    return columns if len(columns) > 1 else next(iter(columns.values()), None)
+def table_labels(columns: Mapping[str, tuple[pa.ChunkedArray, Sequence[str] | None]]) -> Labels:
+    """Makes labels of columns of class numbers and the names of their classes; a missing number becomes -1."""
+    return only_or_all(
+        {name: class_label(pc.fill_null(column, -1).to_numpy(), names) for name, (column, names) in columns.items()}
+    )
 
 
-def label_columns(schema: pa.Schema) -> list[str]:
-    """Names the columns that `datasets` marked as classes; without its marks, an integer column called `label`."""
-    names = [name for name, feature in _features(schema).items() if feature.get("_type") == "ClassLabel"]
-    return names or [field.name for field in schema if field.name == "label" and pa.types.is_integer(field.type)]
+def label_columns(schema: pa.Schema) -> dict[str, Sequence[str] | None]:
+    """Finds the columns that `datasets` marked as classes, with the classes' names; else an integer column `label`."""
+    marked = {name: kind.get("names") for name, kind in _features(schema).items() if kind.get("_type") == "ClassLabel"}
+    if marked:
+        return marked
+    return {field.name: None for field in schema if field.name == "label" and pa.types.is_integer(field.type)}
 
 
 def _features(schema: pa.Schema) -> dict[str, dict]:
@@ -149,7 +161,11 @@ def _features(schema: pa.Schema) -> dict[str, dict]:
 
 
 def find_column(schema: pa.Schema, name: str, column: str | None) -> str:
-    """Finds the only column of images, else of numbers, or checks the one asked for. Raises UsageError where there is not just one."""
+    """Finds the only column of images, else of numbers, or checks the one asked for.
+
+    Raises:
+        UsageError: no such column, or not exactly one that may be meant.
+    """
     if column is not None:
         if column not in schema.names:
             raise UsageError(f"{name} has no column {column!r}: give data.column one of {', '.join(schema.names)}.")
@@ -176,7 +192,10 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def _split_of(path: Path) -> str:
-    """`data/train-00000-of-00002.parquet`, `train/0000.parquet`, `cifar10_test.parquet` -> train, train, test; without a name, train."""
+    """Finds the split in a file's name: data/train-00000-of-00002.parquet, train/0000.parquet, cifar10_test.parquet.
+
+    A name without one means train.
+    """
     if sharded := re.fullmatch(r"(.+)-\d{5}-of-\d{5}.*", path.stem):
         return sharded[1]
     words = [word for part in (*path.parent.parts, path.stem) for word in re.split(r"[-_.]", part)]
@@ -196,4 +215,4 @@ def _intact(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{path} is damaged or no parquet file ({error}): copy it again.") from error
+        raise UsageError(f"{path} is damaged or not a parquet file ({error}): copy it again.") from error

@@ -1,4 +1,4 @@
-"""Diversity of a set of images by multi-scale structural similarity (Wang, Simoncelli & Bovik 2003) of its random pairs."""
+"""Diversity of images: multi-scale structural similarity (Wang, Simoncelli & Bovik 2003) of random pairs."""
 
 import torch
 from torch import Tensor
@@ -6,24 +6,27 @@ from torch.nn.functional import avg_pool2d
 
 from genzoo.errors import UsageError
 from genzoo.metrics.checks import check_image_pair, check_images
+from genzoo.metrics.inputs import BATCH, Images
+from genzoo.metrics.registry import Result, Value, metric
 from genzoo.metrics.ssim import SIGMA, WINDOW, similarity, window_size
 from genzoo.noise import generator
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, Section 3.2; they sum to 1.0001, as published
-CHUNK_VALUES = 2**20  # pixel values of one side of the pairs compared at a time: bounds memory, suits a cache
+CHUNK_VALUES = 2**20  # pixel values of one side of the pairs that are compared at a time: bounds memory
 
 
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """MS-SSIM of each pair, in [0, 1]; 1 for equal images: two [N, C, H, W] in [0, 1], C of 1 or 3 -> [N] float64.
 
-    With sides of 176 or more: 5 scales, each half the one before (2x2 means), an 11x11 Gaussian window of sigma 1.5 at the
-    positions where it fits, K1 = 0.01, K2 = 0.03, the published weights. Smaller images as in the TensorFlow code that PGGAN's
-    evaluation uses: at each scale the window shrinks to min(11, H, W) and its sigma to 1.5 * size / 11. This happens below
-    176 pixels, at the coarsest scale first: at 128 its window is 8x8. Where a side is below 16, only as many scales as leave a
-    pixel, with the first weights scaled to a sum of 1. An odd side loses its last row or column in halving.
+    With sides of 176 or more: 5 scales, each half of the previous one (2x2 means), an 11x11 Gaussian window of sigma
+    1.5 at the positions where it fits, K1 = 0.01, K2 = 0.03, the published weights. Smaller images as in the TensorFlow
+    code that PGGAN's evaluation uses: at each scale the window shrinks to min(11, H, W) and its sigma to
+    1.5 * size / 11. This happens below 176 pixels, at the coarsest scale first: at 128 its window is 8x8. If a side is
+    below 16, as many scales as leave a pixel, with the first weights scaled to a sum of 1. Halving drops the last row
+    or column of an odd side.
 
-    As there, channels are averaged before the weights are applied, and a negative mean counts as 0. `describe` says which
-    of this happens at a given size.
+    As there, channels are averaged before the weights are applied, and a negative mean counts as 0. `describe` tells
+    which of these cases applies to a given size.
 
     Raises:
         UsageError: not two equally shaped batches of images.
@@ -35,12 +38,12 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
 def diversity(images: Tensor, pairs: int = 10_000, seed: int = 0) -> tuple[float, float]:
     """Mean and standard deviation of MS-SSIM over random pairs of different images; a lower mean is more diverse.
 
-    IntroVAE's Table 2 has 10K generated pairs at 128x128. It says nothing without the real data's own value beside it.
+    Published tables use 10,000 generated pairs at 128x128. The value is meaningful only beside that of real images.
 
     Args:
         images: [N, C, H, W] in [0, 1], C of 1 or 3, N >= 2.
-        pairs: how many pairs; an image may be in several.
-        seed: decides the pairs, together with N.
+        pairs: number of pairs; an image may be in several.
+        seed: of the pairs, together with N.
 
     Raises:
         UsageError: fewer than 2 images or 1 pair, or not images.
@@ -60,11 +63,12 @@ def random_pairs(n: int, pairs: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Draws pairs of two different numbers below n, two int64 [pairs]."""
     draws = generator(seed, "pairs")
     first = torch.randint(n, (pairs,), generator=draws)
-    return first, (first + torch.randint(1, n, (pairs,), generator=draws)) % n  # a step of 1..n-1 around the circle: never the same
+    step = torch.randint(1, n, (pairs,), generator=draws)  # around the circle of n, never back to the same
+    return first, (first + step) % n
 
 
-def describe(size: tuple[int, int]) -> str:
-    """What `ms_ssim` does at (height, width), for a protocol: e.g. `ms-ssim 5 scales, windows 11-11-11-11-8, sigma 1.5*w/11, valid`."""
+def describe(size: tuple[int, ...]) -> str:
+    """Describes `ms_ssim` at (height, width): `ms-ssim 5 scales, windows 11-11-11-11-8, sigma 1.5*w/11, valid`."""
     height, width = size
     weights = _weights(height, width)
     windows = "-".join(str(window_size(height >> s, width >> s)) for s in range(len(weights)))
@@ -90,3 +94,30 @@ def _weights(height: int, width: int) -> tuple[float, ...]:
         return WEIGHTS
     kept = WEIGHTS[:scales]
     return tuple(weight / sum(kept) for weight in kept)
+
+
+@metric(
+    "msssim",
+    inputs=Images,
+    values={"ms_ssim": Value("MS-SSIM"), "ms_ssim_real": Value("MS-SSIM of real images")},
+    definition="Mean MS-SSIM over {n} random pairs of samples, and over as many pairs of the {split} split; lower is "
+    "more diverse.",
+    examples=("msssim10k_train",),
+)
+def diversity_metric(images: Images) -> Result:
+    if min(images.n, images.size) < 2:
+        raise UsageError(
+            "Diversity and its standard error need at least 2 pairs and at least 2 real images: "
+            "name a larger protocol, such as msssim1k_train, or other data."
+        )
+    generated = images.generate(2 * images.n)  # samples are independent, so that any two are a random pair
+    fake = torch.cat([ms_ssim(a[: len(b)], b) for a, b in (batch.chunk(2) for batch in generated)])
+    indices = (numbers.split(BATCH) for numbers in random_pairs(images.size, images.n, images.seed))
+    real = torch.cat([ms_ssim(images.take(i), images.take(j)) for i, j in zip(*indices, strict=True)])
+    details = {
+        "n_real": 2 * images.n,
+        "n_fake": 2 * images.n,
+        "ms_ssim": describe(images.shape[1:]),
+        "standard_error": fake.std().item() / len(fake) ** 0.5,
+    }
+    return Result({"ms_ssim": fake.mean().item(), "ms_ssim_real": real.mean().item()}, details=details)

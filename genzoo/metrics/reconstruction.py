@@ -1,28 +1,19 @@
-"""How near a reconstruction is to its image, one value per image; the sum of squared errors is `genzoo.losses.sse`."""
-
-import functools
-import hashlib
-from pathlib import Path
-from typing import Any
+"""Reconstruction error, one value per image; the sum of squared errors is `genzoo.losses.sse`."""
 
 import torch
 from torch import Tensor
 
-from genzoo.errors import UsageError, suggest
+from genzoo.losses import sse
 from genzoo.metrics.checks import check_image_pair
+from genzoo.metrics.inputs import Reconstructions
+from genzoo.metrics.registry import Result, Value, metric
 from genzoo.metrics.ssim import similarity
-
-BACKBONES = {  # LPIPS's name: torchvision's name, the smallest side in pixels that all its layers take
-    "alex": ("alexnet", 31),
-    "vgg": ("vgg16", 16),
-    "squeeze": ("squeezenet1_1", 17),
-}
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB for a data range of 1, -10 log10(MSE): two [N, C, H, W] in [0, 1] -> [N] float64.
+    """Peak signal-to-noise ratio in dB for a data range of 1, -10 log10(MSE): two [N, C, H, W] in [0, 1] -> [N].
 
-    Infinite for equal images. The mean of PSNRs is not the PSNR of the mean error.
+    In float64; infinite for equal images. The mean of PSNRs is not the PSNR of the mean error.
 
     Raises:
         UsageError: not two equally shaped batches of images.
@@ -44,57 +35,17 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     return similarity(a, b)[0]
 
 
-def lpips(a: Tensor, b: Tensor, net: str = "alex") -> Tensor:
-    """Learned perceptual distance, version 0.1 (Zhang et al. 2018), 0 for equal images: two [N, C, H, W] in [0, 1] -> [N].
-
-    The package `lpips` brings the linear weights; the backbone's weights must lie where torchvision keeps them, and are
-    checked against the hash in their file's name. Nothing is downloaded. One channel is repeated to three. All N images go
-    through the network at once.
-
-    Args:
-        a: images, on the device to compute on.
-        b: as many images of the same shape.
-        net: `alex` (the package's choice for evaluation), `vgg` or `squeeze`.
-
-    Raises:
-        UsageError: not two equally shaped batches of images, an unknown or absent network, or images too small for it.
-    """
-    check_image_pair(a, b)
-    if net not in BACKBONES:
-        raise UsageError(f"Unknown LPIPS network {net!r}.{suggest(net, BACKBONES)}")
-    smallest = BACKBONES[net][1]
-    if min(a.shape[2:]) < smallest:
-        raise UsageError(f"LPIPS with {net!r} takes sides of {smallest} pixels or more, got {list(a.shape)}: upscale both, and say so.")
-    network = _lpips_network(net).to(a.device)
-    with torch.no_grad():
-        return network(_three_channels(a), _three_channels(b), normalize=True).flatten()
-
-
-def _three_channels(x: Tensor) -> Tensor:
-    return x.float().expand(-1, 3, -1, -1)
-
-
-@functools.cache
-def _lpips_network(net: str) -> Any:
-    """The package's network, loaded from local files once per process."""
-    try:
-        import lpips as package
-    except ImportError:
-        raise UsageError("LPIPS needs the package lpips: pip install 'genzoo[lpips]'.") from None
-    _check_backbone(net)
-    return package.LPIPS(net=net, verbose=False).requires_grad_(False)
-
-
-def _check_backbone(net: str) -> None:
-    """Refuses a backbone whose weights are not on this machine, or are not the published ones."""
-    from torchvision.models import get_model_weights
-
-    name = BACKBONES[net][0]
-    url = get_model_weights(name).IMAGENET1K_V1.url
-    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    if not file.is_file():
-        raise UsageError(f"LPIPS with {net!r} needs torchvision's {name} weights: download {url} and put it at {file}.")
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if not digest.startswith(file.stem.rsplit("-", 1)[1]):
-        raise UsageError(f"{file} is not torchvision's {name} weights (its sha256 begins {digest[:8]}): download {url} again.")
+@metric(
+    "rec",
+    inputs=Reconstructions,
+    values={"sse": Value("SSE", "lower"), "psnr": Value("PSNR, dB", "higher"), "ssim": Value("SSIM", "higher")},
+    definition="Means over {n} images of the {split} split (or all if it has fewer), reconstructed from the "
+    "posterior's mode: SSE summed over pixels, PSNR in dB, SSIM.",
+    examples=("rec10k_test",),
+)
+def reconstruction_metric(images: Reconstructions) -> Result:
+    pairs = ((x, images.model.reconstruct(x)) for x in images.real())
+    rows = [(sse(x, decoded), psnr(x, decoded), ssim(x, decoded)) for x, decoded in pairs]
+    columns = [torch.cat(column) for column in zip(*rows, strict=True)]
+    means = {name: values.mean().item() for name, values in zip(("sse", "psnr", "ssim"), columns, strict=True)}
+    return Result(means, details={"n_real": len(columns[0]), "n_fake": 0})

@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance: a score cheap enough to take at every snapshot, used to tell a run's best weights."""
+"""Sliced Wasserstein distance: a score that is cheap enough for every snapshot; it selects a run's best weights."""
 
 import torch
 from torch import Tensor
@@ -6,16 +6,16 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from genzoo.noise import generator
 
-POOLED = 16  # images are averaged down to at most so many pixels a side: layout and colour, not texture
+POOLED = 16  # largest side in pixels after average pooling: layout and colour count, texture does not
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 512) -> float:
-    """Root mean square, over fixed random directions, of the 2-Wasserstein distance between projections (Rabin et al. 2011).
+    """Root mean square, over random directions, of the 2-Wasserstein distance of projections (Rabin et al. 2011).
 
     Args:
         a: N items, [N, C, H, W] in [0, 1] or [N, D]; images are average-pooled to at most 16x16 first.
         b: as many items of the same shape.
-        directions: number of random unit vectors; always the same ones for one shape.
+        directions: number of random unit vectors; the same ones for every call with the same shape.
     """
     a, b = (_vectors(x) for x in (a, b))
     theta = torch.randn(a.shape[1], directions, generator=generator(0, "directions"), dtype=a.dtype)
@@ -25,5 +25,5 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 512) -> float:
 
 def _vectors(x: Tensor) -> Tensor:
     if x.ndim == 4:
-        x = adaptive_avg_pool2d(x, [min(side, POOLED) for side in x.shape[2:]])
+        x = adaptive_avg_pool2d(x, (min(x.shape[2], POOLED), min(x.shape[3], POOLED)))
     return x.flatten(1).float()

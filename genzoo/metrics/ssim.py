@@ -1,4 +1,4 @@
-"""The structural similarity that `reconstruction` and `diversity` share (Wang et al. 2004): one window, one set of constants."""
+"""Structural similarity (Wang et al. 2004), as `reconstruction` and `diversity` use it."""
 
 import torch
 from torch import Tensor
@@ -9,9 +9,9 @@ C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 for images of range L = 1
 
 
 def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over channels and window positions of SSIM and of its contrast-structure factor: two [N, C, H, W] -> [N], [N].
+    """Means over channels and positions of SSIM and of its contrast-structure factor: two [N, C, H, W] -> [N], [N].
 
-    Float64: the variances are small differences of large numbers, and no reduced-precision mode of a GPU touches it.
+    In float64: the variances are small differences of large numbers, and a GPU's reduced-precision modes do not apply.
     """
     a, b = a.double(), b.double()
     size = window_size(*a.shape[2:])
@@ -24,21 +24,21 @@ def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def window_size(height: int, width: int) -> int:
-    """The side of the window: 11 pixels, or the image's smaller side where that is less."""
+    """The side of the window: 11 pixels, or the image's smaller side if that is less."""
     return min(WINDOW, height, width)
 
 
 def _blur(x: Tensor, size: int) -> Tensor:
     """Gaussian window at the positions where it fits: [..., H, W] -> [..., H - size + 1, W - size + 1].
 
-    Its sigma is 1.5 * size / 11. As two products with band matrices: faster than a convolution at up to some 256 pixels.
+    Its sigma is 1.5 * size / 11. Two products with band matrices: faster than a convolution up to about 256 pixels.
     """
     rows, columns = (_band(side, size, x) for side in x.shape[-2:])
     return rows @ x @ columns.T
 
 
 def _band(side: int, size: int, like: Tensor) -> Tensor:
-    """[side - size + 1, side]: the normalised Gaussian, one pixel further in each row."""
+    """[side - size + 1, side]: the normalised Gaussian, shifted by one pixel in each row."""
     offsets = torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2
     window = torch.exp(-0.5 * (offsets / (SIGMA * size / WINDOW)).square())
     positions = side - size + 1

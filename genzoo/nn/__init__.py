@@ -1,40 +1,47 @@
-"""Networks that every model shares: an encoder maps data to (mu, logvar), a decoder maps latents to data."""
+"""Networks that every model shares: an encoder maps data to latents, a decoder maps latents to data."""
 
 from torch import nn
 
-from genzoo.errors import UsageError
-from genzoo.nn.conv import ConvDecoder, ConvEncoder, ResidualBlock
+from genzoo.nn.conv import ConvDecoder, ConvEncoder, ResidualBlock, latent_grid
 from genzoo.nn.mlp import MLPDecoder, MLPEncoder
+from genzoo.nn.tables import DECODERS, ENCODERS
 from genzoo.spec import ArchConfig
 
-__all__ = ["ConvDecoder", "ConvEncoder", "MLPDecoder", "MLPEncoder", "ResidualBlock", "build_decoder", "build_encoder"]
+__all__ = [
+    "DECODERS",
+    "ENCODERS",
+    "ConvDecoder",
+    "ConvEncoder",
+    "MLPDecoder",
+    "MLPEncoder",
+    "ResidualBlock",
+    "build_decoder",
+    "build_encoder",
+    "latent_shape",
+]
 
 
-def build_encoder(shape: tuple[int, ...], arch: ArchConfig) -> nn.Module:
-    """Builds the encoder for data of `shape`: (C, H, W) for images, (D,) for vectors.
+def build_encoder(shape: tuple[int, ...], arch: ArchConfig, outputs: int = 2) -> nn.Module:
+    """Builds the encoder that `arch.encoder` names; see `genzoo.nn.tables.EncoderBuilder`.
 
     Raises:
-        UsageError: the network cannot take that shape; the message names a shape or an option that works.
+        UsageError: unknown name (with suggestions), or the network cannot take that shape.
     """
-    if arch.encoder == "mlp":
-        return MLPEncoder(shape, arch.z_dim, arch.hidden)
-    if arch.encoder.startswith("timm:"):
-        from genzoo.nn.trunk import TrunkEncoder
-
-        return TrunkEncoder(_image(shape), arch.z_dim, arch.encoder.removeprefix("timm:"), arch.pretrained)
-    if arch.encoder == "conv":
-        return ConvEncoder(_image(shape), arch.z_dim, arch.channels, arch.norm, arch.norm_place)
-    raise UsageError(f"Unknown encoder {arch.encoder!r}: set arch.encoder to conv, mlp or timm:<name>, e.g. timm:resnet18.")
+    return ENCODERS.builder(arch.encoder)(shape, arch, outputs)
 
 
 def build_decoder(shape: tuple[int, ...], arch: ArchConfig) -> nn.Module:
-    """Builds the decoder for data of `shape`; see `build_encoder`."""
-    if arch.decoder == "mlp":
-        return MLPDecoder(shape, arch.z_dim, arch.hidden)
-    return ConvDecoder(_image(shape), arch.z_dim, arch.channels, arch.norm, arch.norm_place)
+    """Builds the decoder that `arch.decoder` names; see `build_encoder`."""
+    return DECODERS.builder(arch.decoder)(shape, arch)
 
 
-def _image(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    if len(shape) != 3:
-        raise UsageError(f"Convolutions need images, and this data has shape {shape}: set arch.encoder=mlp and arch.decoder=mlp.")
-    return shape
+def latent_shape(shape: tuple[int, ...], arch: ArchConfig) -> tuple[int, ...]:
+    """Returns the shape of one latent: (Z,), or (Z, h, w) on the grid that `arch.channels` leave of the image."""
+    return (arch.z_dim,) if arch.latent == "flat" else (arch.z_dim, *latent_grid(shape, arch.channels))
+
+
+@ENCODERS.register("timm")
+def _trunk(shape: tuple[int, ...], arch: ArchConfig, outputs: int) -> nn.Module:
+    from genzoo.nn.trunk import trunk_encoder  # timm takes seconds to import
+
+    return trunk_encoder(shape, arch, outputs)

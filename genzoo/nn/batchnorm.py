@@ -1,4 +1,6 @@
-"""Which statistics BatchNorm uses when a trained network is run: its running averages, the batch's own, or averages taken anew."""
+"""The statistics that BatchNorm uses when a trained network is run: running averages, the batch's own, or recomputed
+averages.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,12 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def batchnorms(net: nn.Module) -> list[_BatchNorm]:
+    """Returns the BatchNorm layers of a network, in order."""
     return [module for module in net.modules() if isinstance(module, _BatchNorm)]
 
 
 @contextmanager
 def batch_statistics(net: nn.Module) -> Iterator[None]:
-    """Normalises every batch by its own mean and variance; the network is left as it was, running averages included."""
+    """Normalises every batch by its own mean and variance; on exit, the network and its averages are as before."""
     layers = batchnorms(net)
     flags = [layer.training for layer in layers]
     with _restored(layers):
@@ -29,7 +32,7 @@ def batch_statistics(net: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _restored(layers: Sequence[_BatchNorm]) -> Iterator[None]:
-    """Puts running averages back to what they were."""
+    """Restores running averages on exit."""
     buffers = [(buffer, buffer.clone()) for layer in layers for buffer in layer.buffers()]
     try:
         yield
@@ -58,9 +61,12 @@ def recalibrate(net: nn.Module, run: Callable[[], object]) -> None:
 
 @torch.no_grad()
 def disagreement(net: nn.Module, x: Tensor, batches: Sequence[Tensor] = ()) -> float:
-    """Root mean square difference of net(x) between running averages and averages over `batches`, or over x, in units of the output."""
+    """Root mean square difference of net(x) between running averages and recomputed ones, in units of the output.
+
+    Averages are recomputed over `batches`, or over x.
+    """
     running = net(x)
     with _restored(batchnorms(net)):
         recalibrate(net, lambda: [net(batch) for batch in batches or (x,)])
-        anew = net(x)
-    return (running - anew).square().mean().sqrt().item()
+        recomputed = net(x)
+    return (running - recomputed).square().mean().sqrt().item()

@@ -1,4 +1,6 @@
-"""Gradient checkpointing: a stack keeps the inputs of its parts, and backward computes what lies inside them again (arXiv 1604.06174)."""
+"""Gradient checkpointing: a stack keeps the inputs of its parts, and backward recomputes what lies inside them
+(arXiv 1604.06174).
+"""
 
 from contextlib import nullcontext
 
@@ -9,7 +11,9 @@ from genzoo.nn.batchnorm import batchnorms
 
 
 def cut_where_small(stack: nn.Sequential) -> list[nn.Sequential]:
-    """Cuts a stack of layers, or of sequences of layers, after each pooling and before each layer that upsamples: there the least is to be kept."""
+    """Cuts a stack of layers, or of sequences of layers, after each pooling and before each layer that upsamples: the
+    tensors there are the smallest to keep.
+    """
     parts: list[list[nn.Module]] = [[]]
     for entry in stack:
         for layer in entry if isinstance(entry, nn.Sequential) else (entry,):
@@ -22,16 +26,20 @@ def cut_where_small(stack: nn.Sequential) -> list[nn.Sequential]:
 
 
 def checkpointed(part: nn.Module, x: Tensor) -> Tensor:
-    """Returns part(x), and keeps x alone for backward: the same gradients, and the same BatchNorm statistics. `part` draws no randomness."""
+    """Returns part(x), and keeps only x for backward: the same gradients, and the same BatchNorm statistics.
 
-    return checkpoint(part, x, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (nullcontext(), StatisticsKept(part)))
+    `part` draws no randomness.
+    """
+    return checkpoint(
+        part, x, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (nullcontext(), StatisticsKept(part))
+    )
 
 
 class StatisticsKept:
-    """Within it, BatchNorm counts on copies of its running statistics: backward shows it images that have been counted before.
+    """Within it, BatchNorm counts on copies of its running statistics: backward repeats images that have been counted.
 
-    The statistics themselves are not written to, as a graph that is still to be walked may hold them. A class and no generator, because a
-    graph that is walked twice enters it twice.
+    The statistics themselves are not written to, as a graph that is still to be walked may hold them. A class instead
+    of a generator, because a graph that is walked twice enters it twice.
     """
 
     def __init__(self, net: nn.Module):

@@ -1,6 +1,7 @@
 """The papers' convolutional stacks: a stem and residual blocks around average pooling, or nearest-neighbour upsampling.
 
-All layers start from PyTorch's default initialisation (Kaiming uniform with a = sqrt(5)), as in the published Soft-IntroVAE code.
+All layers start from PyTorch's default initialisation (Kaiming uniform with a = sqrt(5)), as in the published
+Soft-IntroVAE code.
 """
 
 import math
@@ -14,6 +15,8 @@ from torch.nn import functional
 
 from genzoo.errors import UsageError
 from genzoo.nn.checkpointing import checkpointed, cut_where_small
+from genzoo.nn.tables import DECODERS, ENCODERS
+from genzoo.spec import ArchConfig
 
 SLOPE = 0.2  # of every LeakyReLU
 
@@ -33,16 +36,20 @@ def _upsampled(x: Tensor) -> Tensor:
 def _upsampled_conv3(x: Tensor, weight: Tensor) -> Tensor:
     """conv3x3 of the image at twice its size: [N, C, H, W], [out, C, 3, 3] -> [N, out, 2H, 2W].
 
-    One transposed convolution with a 4x4 kernel, stride 2 and padding 1 is the same linear map, with 4 products where the plain one has 9. It
-    pays where the pixels outweigh the making of the kernel: on a CPU in fp32, from about eight pixels per channel (timed for 64 to 512
-    channels). In bf16 on a CPU it does not, and on a GPU it was not timed.
+    One transposed convolution with a 4x4 kernel, stride 2 and padding 1 is the same linear map, with 4 products where
+    the plain one has 9. It pays off where the pixels outweigh making the kernel: on a CPU in fp32, from N H W = 8 C
+    (timed for 64 to 512 channels). N is taken to be 24, which chooses as the batches of the published presets up to 128
+    pixels do, because a layer whose form depended on N could not be exported with a dynamic batch. In bf16 on a CPU it
+    does not pay off, and on a GPU it was not timed.
     """
     on_cpu = x.device.type in ("cpu", "meta")  # the meta device plans for a CPU
     exact = x.dtype != torch.bfloat16 and not torch.is_autocast_enabled("cpu")
-    if not (on_cpu and exact and x[:, 0].numel() >= 8 * x.shape[1]):
+    if not (on_cpu and exact and 24 * x.shape[2] * x.shape[3] >= 8 * x.shape[1]):
         return functional.conv2d(_upsampled(x), weight, padding=1)
     kernel = functional.pad(weight.transpose(0, 1).flip(2, 3), (1, 1, 1, 1))
-    kernel = kernel[..., :-1, :-1] + kernel[..., 1:, :-1] + kernel[..., :-1, 1:] + kernel[..., 1:, 1:]  # the four neighbours of one pixel
+    kernel = (  # the four neighbours of one pixel
+        kernel[..., :-1, :-1] + kernel[..., 1:, :-1] + kernel[..., :-1, 1:] + kernel[..., 1:, 1:]
+    )
     return functional.conv_transpose2d(x, kernel, stride=2, padding=1)
 
 
@@ -68,40 +75,59 @@ class ResidualBlock(nn.Module):
             nn.LeakyReLU(SLOPE, inplace=True),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
         )
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, bias=False) if in_channels != out_channels else nn.Identity()
+        self.shortcut = (
+            nn.Conv2d(in_channels, out_channels, 1, bias=False) if in_channels != out_channels else nn.Identity()
+        )
         self.norm = _norm(norm, out_channels)
         self.act = nn.LeakyReLU(SLOPE, inplace=True)
         self.norm_after = norm_place == "after"
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.upsamples:  # the shortcut first: a 1x1 convolution of the small image is the same, and a quarter of the work
-            y, x = self.branch[1:](_upsampled_conv3(x, self.branch[0].weight)), _upsampled(self.shortcut(x))
+        if self.upsamples:  # shortcut first: a 1x1 convolution of the small image is the same at a quarter of the cost
+            weight = self.branch[0].weight
+            assert isinstance(weight, Tensor)
+            y, x = self.branch[1:](_upsampled_conv3(x, weight)), _upsampled(self.shortcut(x))
         else:
             y, x = self.branch(x), self.shortcut(x)
         return self.act(self.norm(y + x) if self.norm_after else self.norm(y) + x)
 
 
-def latent_grid(shape: tuple[int, int, int], channels: tuple[int, ...]) -> tuple[int, int]:
-    """Returns the height and width that remain after one halving per entry of `channels`.
+def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Returns the shape of images as (C, H, W).
+
+    Raises:
+        UsageError: the data are no images.
+    """
+    if len(shape) != 3:
+        raise UsageError(
+            f"Convolutions need images, and this data has shape {shape}: set arch.encoder=mlp and arch.decoder=mlp."
+        )
+    return shape
+
+
+def latent_grid(shape: tuple[int, ...], channels: tuple[int, ...]) -> tuple[int, int]:
+    """Returns the height and width that remain of an image (C, H, W) after one halving per entry of `channels`.
 
     Raises:
         UsageError: the size cannot be halved so often; the message names sizes and widths that work.
     """
-    _, height, width = shape
+    _, height, width = image_shape(shape)
     step = 2 ** len(channels)
     if height % step or width % step:
         near = [max(step, round(side / step) * step) for side in (height, width)]
         depth = min((side & -side).bit_length() - 1 for side in (height, width))
         shorter = f", or set arch.channels to {depth} entries" if depth else ""
         raise UsageError(
-            f"{len(channels)} entries in arch.channels halve the image {len(channels)} times, and {height}x{width} is not divisible by {step}: "
-            f"use --res {near[0]}x{near[1]}{shorter}."
+            f"{len(channels)} entries in arch.channels halve the image {len(channels)} times, and {height}x{width} is "
+            f"not divisible by {step}: use --res {near[0]}x{near[1]}{shorter}."
         )
     return height // step, width // step
 
 
 class _Stack(nn.Module):
-    """What encoder and decoder share: `main`, and diffusers' two attributes of a network whose activations can be recomputed in backward."""
+    """What encoder and decoder share: `main`, and diffusers' two attributes of a network whose activations can be
+    recomputed in backward.
+    """
 
     main: nn.Sequential
     gradient_checkpointing = False
@@ -116,7 +142,7 @@ class _Stack(nn.Module):
 
 
 class ConvEncoder(_Stack):
-    """[N, C, H, W] in [0, 1] -> mu, logvar: [N, Z] each."""
+    """[N, C, H, W] in [0, 1] -> mu, logvar: [N, Z] each, or [N, Z, h, w] on a grid; or one tensor: a point code."""
 
     def __init__(
         self,
@@ -125,10 +151,12 @@ class ConvEncoder(_Stack):
         channels: tuple[int, ...],  # widths; the stem has the first, each entry is followed by a halving
         norm: str = "batch",  # batch | group | none
         norm_place: str = "before",  # see ResidualBlock
+        outputs: int = 2,  # 2: mu and logvar; 1: a point code
+        grid: bool = False,  # latents on the smallest grid instead of flat ones
     ):
         super().__init__()
         height, width = latent_grid(shape, channels)
-        blocks = OrderedDict(
+        blocks = OrderedDict[str, nn.Module](
             stem=nn.Sequential(
                 nn.Conv2d(shape[0], channels[0], 5, padding=2, bias=False),
                 _norm(norm, channels[0]),
@@ -140,14 +168,23 @@ class ConvEncoder(_Stack):
             blocks[f"down{i}"] = nn.Sequential(ResidualBlock(before, after, norm, norm_place), nn.AvgPool2d(2))
         blocks["last"] = ResidualBlock(channels[-1], channels[-1], norm, norm_place)
         self.main = nn.Sequential(blocks)
-        self.head = nn.Linear(channels[-1] * height * width, 2 * z_dim)
+        self.outputs, self.grid = outputs, grid
+        self.head = (
+            nn.Conv2d(channels[-1], outputs * z_dim, 3, padding=1)
+            if grid
+            else nn.Linear(channels[-1] * height * width, outputs * z_dim)
+        )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.head(self.run_main(x).flatten(1)).chunk(2, dim=1)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        h = self.run_main(x)
+        out = self.head(h if self.grid else h.flatten(1))
+        return out if self.outputs == 1 else out.chunk(self.outputs, dim=1)
 
 
 class ConvDecoder(_Stack):
-    """[N, Z] -> [N, C, H, W]; no output activation, as every published beta and margin assumes."""
+    """[N, Z], or [N, Z, h, w] on a grid -> [N, C, H, W]; no output activation, as every published beta and margin
+    assumes.
+    """
 
     def __init__(
         self,
@@ -156,12 +193,19 @@ class ConvDecoder(_Stack):
         channels: tuple[int, ...],  # as the encoder's, from image to latent
         norm: str = "batch",  # batch | group | none
         norm_place: str = "before",  # see ResidualBlock
+        grid: bool = False,  # latents on the smallest grid instead of flat ones
     ):
         super().__init__()
-        grid = latent_grid(shape, channels)
+        height, width = latent_grid(shape, channels)
         widths = channels[::-1]
-        self.head = nn.Sequential(nn.Linear(z_dim, widths[0] * math.prod(grid)), nn.ReLU(), nn.Unflatten(1, (widths[0], *grid)))
-        blocks = OrderedDict()
+        self.head = (
+            nn.Sequential(nn.Conv2d(z_dim, widths[0], 3, padding=1), nn.ReLU())
+            if grid
+            else nn.Sequential(
+                nn.Linear(z_dim, widths[0] * height * width), nn.ReLU(), nn.Unflatten(1, (widths[0], height, width))
+            )
+        )
+        blocks = OrderedDict[str, nn.Module]()
         for i, (before, after) in enumerate(zip((widths[0], *widths), widths, strict=False), start=1):
             blocks[f"up{i}"] = nn.Sequential(ResidualBlock(before, after, norm, norm_place, upsamples=i > 1))
         blocks["last"] = ResidualBlock(widths[-1], widths[-1], norm, norm_place, upsamples=True)
@@ -170,3 +214,15 @@ class ConvDecoder(_Stack):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.run_main(self.head(z))
+
+
+@ENCODERS.register("conv")
+def _encoder(shape: tuple[int, ...], arch: ArchConfig, outputs: int) -> ConvEncoder:
+    grid = arch.latent == "grid"
+    return ConvEncoder(image_shape(shape), arch.z_dim, arch.channels, arch.norm, arch.norm_place, outputs, grid)
+
+
+@DECODERS.register("conv")
+def _decoder(shape: tuple[int, ...], arch: ArchConfig) -> ConvDecoder:
+    grid = arch.latent == "grid"
+    return ConvDecoder(image_shape(shape), arch.z_dim, arch.channels, arch.norm, arch.norm_place, grid)

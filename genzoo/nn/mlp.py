@@ -1,9 +1,14 @@
-"""Multi-layer perceptrons for 2-D points and plain vectors (Soft-IntroVAE's 2-D experiments), with PyTorch's default initialisation."""
+"""Multi-layer perceptrons for 2-D points and plain vectors (Soft-IntroVAE's 2-D experiments), with PyTorch's default
+initialisation.
+"""
 
 import math
 from itertools import pairwise
 
 from torch import Tensor, nn
+
+from genzoo.nn.tables import DECODERS, ENCODERS, check_flat
+from genzoo.spec import ArchConfig
 
 
 def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
@@ -14,19 +19,22 @@ def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
 
 
 class MLPEncoder(nn.Module):
-    """[N, *shape] -> mu, logvar: [N, Z] each."""
+    """[N, *shape] -> mu, logvar: [N, Z] each; or one such tensor, a point code."""
 
     def __init__(
         self,
         shape: tuple[int, ...],  # of one vector or image; flattened
         z_dim: int,  # Z
         hidden: tuple[int, ...] = (256, 256, 256, 256),  # widths, each followed by a ReLU
+        outputs: int = 2,  # 2: mu and logvar; 1: a point code
     ):
         super().__init__()
-        self.main = _mlp((math.prod(shape), *hidden, 2 * z_dim))
+        self.outputs = outputs
+        self.main = _mlp((math.prod(shape), *hidden, outputs * z_dim))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.main(x.flatten(1)).chunk(2, dim=1)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        out = self.main(x.flatten(1))
+        return out if self.outputs == 1 else out.chunk(self.outputs, dim=1)
 
 
 class MLPDecoder(nn.Module):
@@ -44,3 +52,15 @@ class MLPDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.main(z).unflatten(1, self.shape)
+
+
+@ENCODERS.register("mlp")
+def _encoder(shape: tuple[int, ...], arch: ArchConfig, outputs: int) -> MLPEncoder:
+    check_flat(arch, "mlp")
+    return MLPEncoder(shape, arch.z_dim, arch.hidden, outputs)
+
+
+@DECODERS.register("mlp")
+def _decoder(shape: tuple[int, ...], arch: ArchConfig) -> MLPDecoder:
+    check_flat(arch, "mlp")
+    return MLPDecoder(shape, arch.z_dim, arch.hidden)

@@ -1,8 +1,9 @@
-"""`train.compile`: the passes of a whole step as compiled graphs, cut where the optimisers move the weights.
+"""`train.compile`: all passes of a step as compiled graphs, cut where the optimizers move the weights.
 
-The objective stays as it is. A step is traced through its generator and through autograd, without moving anything, and the trace is cut at
-every optimiser step; each segment then becomes one compiled graph. `backward(inputs=...)` has by then left out every gradient that nobody asked for,
-which no compiled network can do for itself, and the optimisers stay what they are, with their learning rates.
+`CompiledPhases` takes the place of the eager phases behind the same call; without this file, only `train.compile` is
+lost. The objective stays as it is: a step is traced through its generator and through autograd, without moving
+anything, and the trace is cut at every optimizer step; each segment becomes one compiled graph. By then
+`backward(inputs=...)` has left out every gradient that nobody asked for, which no compiled network can do by itself.
 """
 
 import shutil
@@ -18,26 +19,33 @@ from torch.utils import _pytree as pytree
 
 from genzoo.duration import Duration
 from genzoo.errors import UsageError
-from genzoo.objective import Progress
-
-Phase = tuple[tuple[str, ...], dict[str, Tensor]]  # the networks that move, and the scalars to log
+from genzoo.objective import Phase, Progress
 
 aten = torch.ops.aten
-# The form of BatchNorm that says that it writes its running averages; the other one's writing is lost in a graph.
+# The form of BatchNorm that declares that it writes its running averages; the other one's writes are lost in a graph.
 DECOMPOSITIONS = {aten.native_batch_norm.default: aten._native_batch_norm_legit.default}
 
 COMPILER = partial(torch.compile, fullgraph=True, dynamic=False)
+Phases = Callable[[Sequence[Sequence[Any]], Any], Iterator[Phase]]
+Question = tuple[str, Any]  # a method of Progress and its argument
 
 
 class _Watched:
-    """A step's progress that remembers what was asked of it: the trace holds as long as the answers do."""
+    """A step's progress that records what was asked of it: a trace is valid as long as the answers are the same."""
 
     def __init__(self, at: Progress):
-        self._at, self.answers = at, dict[Duration, bool]()
+        self._at, self.answers = at, dict[Question, bool]()
+        self.batch, self.parts = at.batch, at.parts  # constants of a run
 
     def before(self, duration: Duration) -> bool:
-        self.answers[duration] = self._at.before(duration)
-        return self.answers[duration]
+        return self._ask("before", duration)
+
+    def every(self, n: int) -> bool:
+        return self._ask("every", n)
+
+    def _ask(self, method: str, argument: Any) -> bool:
+        self.answers[method, argument] = getattr(self._at, method)(argument)
+        return self.answers[method, argument]
 
     def __getattr__(self, name: str) -> Any:
         raise UsageError(f"This objective reads at.{name}, which differs at every step: leave train.compile=false.")
@@ -45,33 +53,48 @@ class _Watched:
 
 @dataclass
 class _Cut:
-    """Where the trace stood when an optimiser was about to step."""
+    """Where the trace stood when an optimizer was about to step."""
 
     traced: frozenset[str]  # names of all nodes so far
-    trains: tuple[str, ...]
+    phase: Phase
     grads: tuple[str, ...]  # parameters that have a gradient
-    scalars: tuple[str, ...]
 
 
 @dataclass
 class _Segment:
-    """Everything between two optimiser steps; values go by their names in the trace."""
+    """Everything between two optimizer steps; values are named as in the trace."""
 
     run: Callable[..., Sequence[Tensor]]
     takes: tuple[str, ...]
     gives: tuple[str, ...]
     trains: tuple[str, ...]
+    by: str
+    when: str | None
     grads: dict[str, str]  # of a parameter, by its name
-    scalars: dict[str, str]
+    logs: dict[str, str]
 
 
-class CompiledStep:
-    """Runs `gradients` compiled, and `move` after each phase as it is.
+@dataclass
+class _Trace:
+    """A step that was traced once, and what it depends on."""
+
+    answers: dict[Question, bool]
+    shapes: list[torch.Size]
+    segments: list[_Segment]
+
+    def holds(self, shapes: list[torch.Size], at: Progress) -> bool:
+        same = all(getattr(at, method)(argument) == answer for (method, argument), answer in self.answers.items())
+        return same and shapes == self.shapes
+
+
+class CompiledPhases:
+    """Yields the phases of a step, computed by compiled graphs.
+
+    A step is traced again when the objective takes a branch that no trace has, e.g. after the warm-up.
 
     Args:
         model: holds the networks by name; parameters and buffers are read and written in place.
-        gradients: (micro-batches, progress) -> the phases, one by one, each with its gradients in `.grad`; it is resumed after the move.
-        move: lets the optimisers of some networks step, and returns more scalars.
+        eager: (drawn batches, progress) -> the phases, one by one, each with its gradients in `.grad`.
         compiler: makes a graph fast.
 
     Raises:
@@ -81,67 +104,70 @@ class CompiledStep:
     def __init__(
         self,
         model: nn.Module,
-        gradients: Callable[[Sequence[Any], Any], Iterator[Phase]],
-        move: Callable[[tuple[str, ...]], dict[str, Tensor]],
+        eager: Phases,
         compiler: Callable[[fx.GraphModule], Callable[..., Sequence[Tensor]]] = COMPILER,
     ):
-        self.params, self.buffers = dict(model.named_parameters()), dict(model.named_buffers())
         if next(model.parameters()).device.type == "cpu" and shutil.which("g++") is None:
-            raise UsageError("train.compile=true needs a C++ compiler on a CPU: install g++, or leave train.compile=false.")
-        self.gradients, self.move, self.compiler = gradients, move, compiler
-        self._segments: list[_Segment] = []
-        self._answers: dict[Duration, bool] = {}
-        self._shapes: list[torch.Size] = []
+            raise UsageError(
+                "train.compile=true needs a C++ compiler on a CPU: install g++, or leave train.compile=false."
+            )
+        self._params, self._buffers = dict(model.named_parameters()), dict(model.named_buffers())
+        self._eager, self._compiler = eager, compiler
+        self.traces: list[_Trace] = []
 
-    def __call__(self, batches: Sequence[Any], at: Progress) -> list[Phase]:
-        """One step; traced anew when the objective would take another turn than in the trace."""
+    def __call__(self, batches: Sequence[Sequence[Any]], at: Progress) -> Iterator[Phase]:
         leaves, tree = pytree.tree_flatten(batches)
-        holds = all(at.before(duration) == answer for duration, answer in self._answers.items())
-        if not (self._segments and holds and [leaf.shape for leaf in leaves] == self._shapes):
-            self._trace(leaves, tree, at)
-        env = self._inputs(leaves)
-        phases = []
-        for segment in self._segments:
+        shapes = [leaf.shape for leaf in leaves]
+        trace = next((known for known in self.traces if known.holds(shapes, at)), None)
+        if trace is None:
+            self.traces.append(trace := self._trace(leaves, tree, at))
+        values = self._inputs(leaves)
+        for segment in trace.segments:
             with torch.no_grad():  # the backward passes are in the graph
-                env |= zip(segment.gives, segment.run(*(env[name] for name in segment.takes)), strict=True)
+                results = segment.run(*(values[name] for name in segment.takes))
+            values |= zip(segment.gives, results, strict=True)
             for name, grad in segment.grads.items():
-                self.params[name].grad = env[grad]
-            scalars = {name: env[value] for name, value in segment.scalars.items()}
-            phases.append((segment.trains, scalars | self.move(segment.trains)))
-        return phases
+                self._params[name].grad = values[grad]
+            when = values[segment.when] if segment.when is not None else None
+            yield Phase(segment.trains, segment.by, when, {name: values[log] for name, log in segment.logs.items()})
 
     def _inputs(self, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
         """The values that a trace starts from, by the names that make_fx gives them."""
-        return {f"arg{i}_1": value for i, value in enumerate([*leaves, *self.params.values(), *self.buffers.values()])}
+        values = [*leaves, *self._params.values(), *self._buffers.values()]
+        return {f"arg{i}_1": value for i, value in enumerate(values)}
 
-    def _trace(self, leaves: Sequence[Tensor], tree: pytree.TreeSpec, at: Progress) -> None:
-        """Keeps the graph of a step; weights, running averages and the random state stay as they were."""
+    def _trace(self, leaves: Sequence[Tensor], tree: pytree.TreeSpec, at: Progress) -> _Trace:
+        """Traces one step; weights, running averages and the random state stay as they were."""
         watched, cuts = _Watched(at), list[_Cut]()
 
         def step(*inputs: Tensor) -> list[Tensor]:
             results = []
-            for trains, scalars in self.gradients(pytree.tree_unflatten(list(inputs[: len(leaves)]), tree), watched):
-                grads = {name: p.grad for name, p in self.params.items() if p.grad is not None}
-                results += [*grads.values(), *scalars.values()]
-                names = frozenset(node.name for node in get_proxy_mode().tracer.graph.nodes)
-                cuts.append(_Cut(names, trains, tuple(grads), tuple(scalars)))
+            for phase in self._eager(pytree.tree_unflatten(list(inputs[: len(leaves)]), tree), watched):
+                grads = {name: p.grad for name, p in self._params.items() if p.grad is not None}
+                results += [*grads.values(), *phase.logs.values(), *([] if phase.when is None else [phase.when])]
+                mode = get_proxy_mode()
+                assert mode is not None
+                names = frozenset(node.name for node in mode.tracer.graph.nodes)
+                cuts.append(_Cut(names, phase, tuple(grads)))
                 for name in grads:
-                    self.params[name].grad = None
+                    self._params[name].grad = None
             return results
 
-        inputs, kept = self._inputs(leaves), [buffer.clone() for buffer in self.buffers.values()]
+        inputs, kept = self._inputs(leaves), [buffer.clone() for buffer in self._buffers.values()]
         # cuDNN's BatchNorm is another operator, which hides what it writes
         with torch.random.fork_rng(), torch.backends.cudnn.flags(enabled=False):
             traced = make_fx(step, decomposition_table=DECOMPOSITIONS)(*inputs.values())
-        for buffer, before in zip(self.buffers.values(), kept, strict=True):
+        for buffer, before in zip(self._buffers.values(), kept, strict=True):
             buffer.copy_(before)
         assert [node.name for node in traced.graph.find_nodes(op="placeholder")] == list(inputs)
-        self._segments = _segments(traced, cuts, self.compiler)
-        self._answers, self._shapes = watched.answers, [leaf.shape for leaf in leaves]
+        segments = _segments(traced, cuts, self._compiler)
+        return _Trace(watched.answers, [leaf.shape for leaf in leaves], segments)
 
 
-def _segments(traced: fx.GraphModule, cuts: Sequence[_Cut], compiler: Callable[[fx.GraphModule], Any]) -> list[_Segment]:
-    """Compiles the nodes between two cuts into one function each, which gives what later ones and the optimisers need."""
+def _segments(
+    traced: fx.GraphModule, cuts: Sequence[_Cut], compiler: Callable[[fx.GraphModule], Any]
+) -> list[_Segment]:
+    """Compiles the nodes between two cuts into one function each, which returns what later ones and optimizers need."""
     *nodes, output = traced.graph.nodes
     results = iter(output.args[0])
     segments, done = [], frozenset(node.name for node in nodes if node.op == "placeholder")
@@ -154,16 +180,20 @@ def _segments(traced: fx.GraphModule, cuts: Sequence[_Cut], compiler: Callable[[
                 run=compiler(_function(traced, own, takes, gives)),
                 takes=tuple(node.name for node in takes),
                 gives=tuple(node.name for node in gives),
-                trains=cut.trains,
+                trains=cut.phase.trains,
+                by=cut.phase.by,
                 grads={name: next(results).name for name in cut.grads},
-                scalars={name: next(results).name for name in cut.scalars},
+                logs={name: next(results).name for name in cut.phase.logs},
+                when=None if cut.phase.when is None else next(results).name,
             )
         )
         done |= cut.traced
     return segments
 
 
-def _function(root: nn.Module, nodes: Sequence[fx.Node], takes: Sequence[fx.Node], gives: Sequence[fx.Node]) -> fx.GraphModule:
+def _function(
+    root: nn.Module, nodes: Sequence[fx.Node], takes: Sequence[fx.Node], gives: Sequence[fx.Node]
+) -> fx.GraphModule:
     """Some nodes of a trace as a module: takes -> tuple of gives."""
     graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     for node in takes:

@@ -1,4 +1,4 @@
-"""How a run starts, stops and keeps its processes alike: launchers, Ctrl-C, lost processes, averages over processes."""
+"""How a run starts, stops and keeps its processes in step: launchers, Ctrl-C, lost processes, averages."""
 
 import os
 import re
@@ -18,10 +18,9 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 from torch import Tensor, nn
 
-from genzoo.errors import UsageError
-from genzoo.training.log import PeerLost
+from genzoo.errors import PeerLost, UsageError
 
-PATIENCE = timedelta(minutes=30)  # gloo's default; nccl's 10 minutes could be over before the first process has decoded the data
+PATIENCE = timedelta(minutes=30)  # gloo's default; nccl's 10 minutes may pass before the data is decoded
 TORCHRUN = "torchrun --standalone --nproc_per_node N -m genzoo ..."
 SHARDING = {  # variables of `accelerate launch`, and what they ask for
     "ACCELERATE_USE_FSDP": "FSDP",
@@ -32,15 +31,19 @@ SHARDING = {  # variables of `accelerate launch`, and what they ask for
 
 
 class Processes(Accelerator):
-    """An Accelerator whose collectives say in one line that another process is gone."""
+    """An Accelerator whose collectives report in one line that another process is gone."""
 
-    def reduce(self, *args: Any, **kwargs: Any) -> Any:
+    def reduce(self, tensor: Tensor, reduction: str = "sum", scale: float = 1.0) -> Tensor:
         with self._peers():
-            return super().reduce(*args, **kwargs)
+            reduced = super().reduce(tensor, reduction, scale)
+        assert isinstance(reduced, Tensor)
+        return reduced
 
-    def gather(self, *args: Any, **kwargs: Any) -> Any:
+    def gather(self, tensor: Tensor) -> Tensor:
         with self._peers():
-            return super().gather(*args, **kwargs)
+            gathered = super().gather(tensor)
+        assert isinstance(gathered, Tensor)
+        return gathered
 
     def wait_for_everyone(self) -> None:
         with self._peers():
@@ -64,13 +67,14 @@ class Processes(Accelerator):
             cause = re.search(r"Connection [^.\[]*|[Tt]imed out[^.\[]*", str(error))
             raise PeerLost(
                 f"Process {self.process_index} of {self.num_processes} lost another one, which died or stopped first "
-                f"({cause[0].strip() if cause else str(error).splitlines()[0]}). What was saved is whole. To go on from there:\n"
+                f"({cause[0].strip() if cause else str(error).splitlines()[0]}). What was saved is intact. "
+                "To continue from there:\n"
                 f"  {resume_command(Path(self.project_dir))}"
             ) from error
 
 
 def make_accelerator(device: str, precision: str, trackers: Sequence[str], folder: Path) -> Processes:
-    """Makes the Accelerator, and refuses what it would pass over in silence.
+    """Makes the Accelerator, and refuses what it would silently ignore.
 
     Raises:
         UsageError: a launcher's mistake (`launch_mistake`), or a tracker that is unknown or not installed.
@@ -78,8 +82,8 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
     cpu = device == "cpu" or not torch.accelerator.is_available()
     if mistake := launch_mistake(os.environ, gpus=None if cpu else torch.accelerator.device_count()):
         raise UsageError(mistake)
-    for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):  # PyTorch's own default rounds convolutions and not matrix products
-        backend.allow_tf32 = precision != "fp32"
+    # PyTorch's own default rounds convolutions and not matrix products
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers"))
     AcceleratorState._reset_state()  # or a second run of this process could have no other precision than the first
     try:
@@ -95,16 +99,20 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
     missing = set(trackers) - {str(getattr(tracker, "value", tracker)) for tracker in acc.log_with or ()}
     if missing:
         raise UsageError(
-            f"Tracker {', '.join(missing)} is not installed: pip install {' '.join(missing)}, or leave it out of train.trackers."
+            f"Tracker {', '.join(missing)} is not installed: pip install {' '.join(missing)}, "
+            "or leave it out of train.trackers."
         )
     announced = int(os.environ.get("WORLD_SIZE", 1))
     if acc.num_processes != announced:
-        raise UsageError(f"The launcher announced {announced} processes and this one sees {acc.num_processes}: start with `{TORCHRUN}`.")
+        raise UsageError(
+            f"The launcher announced {announced} processes and this one sees {acc.num_processes}: "
+            f"start with `{TORCHRUN}`."
+        )
     return acc
 
 
 def launch_mistake(env: Mapping[str, str], gpus: int | None) -> str | None:
-    """Says what is wrong with a launch that would run, but not as asked for; None where nothing is.
+    """Describes what is wrong with a launch that would silently do something else; None where nothing is.
 
     Args:
         env: the environment that the launcher left.
@@ -114,22 +122,30 @@ def launch_mistake(env: Mapping[str, str], gpus: int | None) -> str | None:
         if env.get(variable, "false").lower() == "true":
             return (
                 f"{name} would shard nothing here, networks are not wrapped: start with `{TORCHRUN}` "
-                "(docs/processes.md says what saves memory instead)."
+                "(docs/processes.md lists what saves memory instead)."
             )
     if env.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1") != "1":
-        return "ACCELERATE_GRADIENT_ACCUMULATION_STEPS would scale every gradient: unset it, and use --set train.accumulate=K."
+        return (
+            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS would scale every gradient: unset it, and use "
+            "--set train.accumulate=K."
+        )
     # `accelerate launch` leaves these without the others when it was asked for several processes and starts one.
     alone = not env.keys() & {"WORLD_SIZE", "LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"}
     if alone and env.keys() >= {"ACCELERATE_USE_CPU", "MASTER_PORT"}:
         return f"`accelerate launch` was asked for several processes and started one: start with `{TORCHRUN}`."
     here = int(env.get("LOCAL_WORLD_SIZE", 1))
     if gpus is not None and here > gpus:
-        return f"{here} processes share {gpus} GPU here: start at most {gpus}, or hide the GPUs with CUDA_VISIBLE_DEVICES= to run on CPU."
+        return (
+            f"{here} processes share {gpus} GPU here: start at most {gpus}, or hide the GPUs with "
+            "CUDA_VISIBLE_DEVICES= to run on CPU."
+        )
     return None
 
 
 class StopFlag:
-    """Turns the first Ctrl-C or SIGTERM into a flag, so that the step is finished and saved; a second Ctrl-C interrupts at once."""
+    """Turns the first Ctrl-C or SIGTERM into a flag, so that the step is finished and saved; a second Ctrl-C interrupts
+    at once.
+    """
 
     def __enter__(self) -> "StopFlag":
         self.is_set = False
@@ -139,7 +155,9 @@ class StopFlag:
         return self
 
     def _set(self, number: int, _: Any) -> None:
-        if self.is_set and number == signal.SIGINT:  # a launcher follows the terminal's Ctrl-C with a SIGTERM of its own
+        if (
+            self.is_set and number == signal.SIGINT
+        ):  # a launcher follows the terminal's Ctrl-C with a SIGTERM of its own
             raise KeyboardInterrupt
         self.is_set = True
 
@@ -148,28 +166,37 @@ class StopFlag:
             signal.signal(number, handler)
 
 
-def agree(flag: bool, acc: Accelerator) -> bool:
+def agree(flag: bool, acc: Processes) -> bool:
     """Whether any process says yes; a decision by the clock or a signal must be the same on all."""
-    return flag if acc.num_processes == 1 else bool(acc.reduce(torch.tensor(float(flag), device=acc.device), "sum").item())
+    if acc.num_processes == 1:
+        return flag
+    return bool(acc.reduce(torch.tensor(float(flag), device=acc.device), "sum").item())
 
 
-def average_gradients(net: nn.Module, acc: Accelerator) -> list[Tensor]:
-    """Averages a network's gradients over processes and returns them; with several, a parameter without gradient counts as zero."""
+def average_gradients(net: nn.Module, acc: Processes) -> list[Tensor]:
+    """Averages a network's gradients over processes, in place, and returns them.
+
+    A parameter outside of the graph on every process keeps no gradient, so that its optimizer leaves it alone as on one
+    process; outside of some graphs it counts as zero there.
+    """
     params = [p for p in net.parameters() if p.requires_grad]
-    if acc.num_processes > 1:
+    if acc.num_processes > 1 and params:
+        has_gradient = torch.stack([torch.full((), float(p.grad is not None)) for p in params]).to(params[0])
         for p in params:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        _average_in_place([p.grad for p in params], acc)
+        _average_in_place([*(p.grad for p in params if p.grad is not None), has_gradient], acc)
+        for p, share in zip(params, has_gradient.tolist(), strict=True):
+            p.grad = p.grad if share else None
     return [p.grad for p in params if p.grad is not None]
 
 
-def average_buffers(model: nn.Module, acc: Accelerator) -> None:
+def average_buffers(model: nn.Module, acc: Processes) -> None:
     """Keeps BatchNorm's running statistics equal on all processes: each has seen its own part of the batch."""
     if acc.num_processes > 1:
         _average_in_place([b for b in model.buffers() if b.is_floating_point()], acc)
 
 
-def _average_in_place(tensors: Sequence[Tensor], acc: Accelerator) -> None:
+def _average_in_place(tensors: Sequence[Tensor], acc: Processes) -> None:
     """Averages tensors through one flat message."""
     if not tensors:
         return
@@ -184,7 +211,9 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     import resource  # not on every platform
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # macOS counts bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )  # macOS counts bytes
 
 
 def resume_command(folder: Path) -> str:
@@ -195,5 +224,7 @@ def resume_command(folder: Path) -> str:
     command = f"genzoo {shlex.join(sys.argv[1:])}"
     if world == 1:
         return command
-    nodes = "--standalone" if world == local else f"--nnodes {world // local} --rdzv_backend c10d --rdzv_endpoint HOST:PORT"
+    nodes = (
+        "--standalone" if world == local else f"--nnodes {world // local} --rdzv_backend c10d --rdzv_endpoint HOST:PORT"
+    )
     return f"torchrun {nodes} --nproc_per_node {local} -m {command}"

@@ -1,46 +1,41 @@
-"""What a run says: a window of losses on the device, read rarely; a JSON line per window; any Accelerate tracker."""
+"""The losses of recent steps, kept on the device and read rarely; what counts as broken; the progress bar."""
 
-import json
 import math
-import os
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-
-class RunStopped(RuntimeError):
-    """A run that cannot go on; the message says where it stopped and what to try."""
-
-
-class PeerLost(RunStopped):
-    """Another process of the run is gone, and with it every step to come."""
+from genzoo.errors import RunStopped
 
 
 class Broken(RunStopped):
-    """A step that cannot be built upon, found when the window that holds it was read."""
+    """A step that training cannot continue from, found when its window was read."""
 
     def __init__(self, message: str, first: int, step: int):
         super().__init__(message)
         self.first, self.step = first, step  # of the window, of the trouble
 
 
-# Times the largest of the last windows: healthy gradients vary 200-fold (Soft-IntroVAE on 8gaussians), exploding ones 10^4-fold.
+# Times the largest of the last windows: healthy gradients vary 200-fold (on 8gaussians), exploding ones
+# 10^4-fold.
 EXPLODED = 1e3
-N_BEFORE = 10, 50  # windows that say what is usual: at least (the first steps may do anything), at most
-CURE = "Try a lower train.lr, train.clip=1, a longer warm-up (objective.warmup, if the model has one), or look for bad images."
+N_BEFORE = 10, 50  # windows that decide what is usual: at least (the first steps may do anything), at most
+ADVICE = (
+    "Try a lower train.lr, train.clip=1, a longer warm-up (objective.warmup, if the model has one), "
+    "or look for bad images."
+)
 
 
 class Window:
     """The scalars of the steps since the last read, kept on the device so that no step waits for the host.
 
     Args:
-        lines: the log so far, which says what is usual.
+        lines: the log so far, which decides what is usual.
     """
 
     def __init__(self, lines: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -48,7 +43,7 @@ class Window:
         self._numbers: dict[str, list[float]] = {}
         self._last_finite: dict[str, float] = {}
         self._sizes: dict[str, deque[float]] = {}
-        self._phase: frozenset[str] = frozenset()
+        self._losses: frozenset[str] = frozenset()
         for line in lines:
             self._remember(line)
 
@@ -57,15 +52,21 @@ class Window:
         self._steps.append((step, [("+".join(trains), dict(values)) for trains, values in phases]))
 
     def fetch(self, average: Any) -> list[tuple[int, dict[str, float]]]:
-        """Brings the scalars of the steps since the last fetch to the host, in order; `average` is the mean over processes.
+        """Brings the scalars of the steps since the last fetch to the host, in order; `average` is the mean over
+        processes.
 
         Raises:
-            Broken: a scalar is not finite, or a loss or gradient has exploded in all these steps (a spike that heals is none);
-                the message names the phase, the step and the last finite values.
+            Broken: a scalar is not finite, or a loss or gradient has exploded in all these steps (a spike that heals is
+                none); the message names the phase, the step and the last finite values.
         """
         if not self._steps:
             return []
-        rows = [(step, phase, name, value) for step, phases in self._steps for phase, values in phases for name, value in values.items()]
+        rows = [
+            (step, phase, name, value)
+            for step, phases in self._steps
+            for phase, values in phases
+            for name, value in values.items()
+        ]
         numbers = average(torch.stack([value.detach().float() for *_, value in rows])).tolist()
         fetched: dict[int, dict[str, float]] = {}
         for (step, phase, name, _), number in zip(rows, numbers, strict=True):
@@ -80,7 +81,9 @@ class Window:
             before = self._sizes.get(name, ())
             if len(before) >= N_BEFORE[0] and least > EXPLODED * max(before) > 0:
                 raise self._broken(
-                    f"{name} is {least:.4g} or more in the {phase} phase up to step {step}, and was at most {max(before):.4g}", step
+                    f"{name} is {least:.4g} or more in the {phase} phase up to step {step}, "
+                    f"and was at most {max(before):.4g}",
+                    step,
                 )
         self._steps.clear()
         for scalars in fetched.values():
@@ -96,9 +99,10 @@ class Window:
         return means
 
     def _remember(self, line: Mapping[str, Any]) -> None:
-        """Adds a window to what is usual; after the warm-up, other losses make other things usual."""
-        if (phase := frozenset(name for name in line if name.startswith("loss/"))) and phase != self._phase:
-            self._phase = phase
+        """Adds a window to what is usual; after the warm-up, other losses start over."""
+        losses = frozenset(name for name in line if name.startswith("loss/"))
+        if not losses <= self._losses:
+            self._losses = losses
             self._sizes.clear()
         for name, value in line.items():
             if name.startswith(("loss/", "gradient/")):
@@ -106,39 +110,19 @@ class Window:
 
     def _broken(self, what: str, step: int) -> Broken:
         last = ", ".join(f"{key} {value:.4g}" for key, value in self._last_finite.items()) or "none"
-        return Broken(f"{what}. Last finite values: {last}. {CURE}", self._steps[0][0], step)
-
-
-class JsonLines:
-    """An append-only log; on resume, the lines after the checkpoint are dropped so that no step is told twice."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def append(self, line: Mapping[str, Any]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def rewind(self, step: int) -> None:
-        """Drops the lines after `step`."""
-        if self.path.exists():
-            kept = [line for line in self.read() if line["step"] <= step]
-            temporary = self.path.with_name(f".{self.path.name}.tmp")
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            os.replace(temporary, self.path)
-
-    def read(self) -> list[dict[str, Any]]:
-        """Returns the whole lines; one that a kill cut short is left out."""
-        lines = []
-        for text in self.path.read_text().splitlines() if self.path.exists() else []:
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                continue
-        return lines
+        return Broken(f"{what}. Last finite values: {last}. {ADVICE}", self._steps[0][0], step)
 
 
 def progress_bar(name: str, done: int, total: int, shown: bool) -> tqdm:
-    """A bar over images; where the output is no terminal, a line now and then."""
+    """A bar over images; where the output is not a terminal, a line now and then."""
     every = 0.2 if sys.stderr.isatty() else 20
-    return tqdm(desc=name, initial=done, total=total, unit="img", unit_scale=True, dynamic_ncols=True, mininterval=every, disable=not shown)
+    return tqdm(
+        desc=name,
+        initial=done,
+        total=total,
+        unit="img",
+        unit_scale=True,
+        dynamic_ncols=True,
+        mininterval=every,
+        disable=not shown,
+    )

@@ -10,7 +10,8 @@ from torch.utils._pytree import tree_map_only
 
 
 class LiveBytes(TorchDispatchMode):
-    """Within it, counts the bytes of all tensors that operations make, each storage once, from its making to its release.
+    """Within it, counts the bytes of all tensors that operations make, each storage once, from its making to its
+    release.
 
     `now` and `peak` are in bytes. What a kernel takes for itself and gives back before it returns is not seen.
     """

@@ -1,70 +1,80 @@
-"""Watches a run by what it logs, names what it finds with step and figure, and says the cure in the option's own name.
+"""Watches a run by what it logs, and names problems with step, figures and the option that fixes them.
 
-The monitor's state is a function of the log and of the length that the run began with: a resumed run takes it up by reading its log again,
-and `genzoo doctor` reads the log of a run that had no monitor in the same way. A disease begins when its sign (`genzoo.training.signs`)
-has been there for `patience` steps, and ends when it has been away as long.
+The monitor's state is a function of the log and of the length that the run started with: a resumed run reads its log
+again, and `genzoo doctor` reads the log of a run that had no monitor in the same way. A problem begins when its symptom
+(`genzoo.training.rules`, and the objective's own) has been present for `patience` steps, and ends when it has been
+absent as long.
 """
 
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from genzoo.configure import data_shape
 from genzoo.errors import UsageError
-from genzoo.registry import get_spec
-from genzoo.resolve import data_shape
-from genzoo.training.log import JsonLines
-from genzoo.training.run import EVENTS, RunFolder, read_config
-from genzoo.training.signs import RULES, Rule, View, data_findings
+from genzoo.factory import build, build_objective
+from genzoo.files import JsonLines
+from genzoo.objective import Objective
+from genzoo.runs.folder import EVENTS, RunFolder, read_config
+from genzoo.signs import SHARED, Rule, View
+from genzoo.training.rules import RULES, data_findings
 
 SHARE, SHORTEST, LONGEST = 0.02, 50, 500  # patience: 2% of the run, in steps, within these bounds
-SETTLING = 2  # patiences after the run's start, and after each change of its losses, in which nothing is said
+SETTLING = 2  # patiences after the run's start, and after each change of its losses, in which nothing is reported
 
-Event = dict[str, Any]  # a line of events.jsonl: step, kind (run, begins, ends, data, trouble, control), and what belongs to the kind
+# A line of events.jsonl: step, kind (run, begins, ends, data, trouble, control), and what belongs to the kind.
+Event = dict[str, Any]
+GENERAL = {  # what `{word}` in a rule's fix means without an option of the model
+    "reconstruction": "an option of the model's objective",
+    "adversary": "the weight of the adversarial terms",
+}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A disease that a run has, or had."""
+    """A problem that a run has, or had."""
 
-    disease: str
+    problem: str
     text: str  # the figures, and for how long
-    cure: str
-    began: int  # step at which it was named
+    fix: str
+    began: int  # step at which it was reported
     ended: int | None = None
 
     def __str__(self) -> str:
         until = f" to {self.ended:,}" if self.ended is not None else ""
-        return f"step {self.began:,}{until}: {self.disease}: {self.text}. Cure: {self.cure}."
+        return f"step {self.began:,}{until}: {self.problem}: {self.text}. Fix: {self.fix}."
 
 
 def patience(total_steps: int) -> int:
-    """Steps for which a sign must last."""
+    """Steps for which a symptom must last."""
     return round(min(LONGEST, max(SHORTEST, SHARE * total_steps)))
 
 
 class Monitor:
-    """Reads log lines, one by one, and yields events: a disease begins, a disease ends.
+    """Reads log lines, one by one, and yields events: a problem begins, a problem ends.
 
     Args:
         total_steps: length of the run.
-        guides: the objective's lines, as drawn in its curves.
+        objective: its guides, as drawn in the curves, its own rules, and its options' names.
     """
 
-    def __init__(self, total_steps: int, guides: Mapping[str, float]):
-        self.patience, self.guides = patience(total_steps), guides
-        self.present: dict[str, int] = {}  # the step at which each disease that has not ended was named
+    def __init__(self, total_steps: int, objective: Objective):
+        self.patience, self._guides = patience(total_steps), dict(objective.guides)
+        self._rules, self._options = (*SHARED, *RULES, *objective.signs), GENERAL | dict(objective.options)
+        self.present: dict[str, int] = {}  # the step at which each problem that has not ended was reported
         self._recent: deque[Mapping[str, Any]] = deque()
         self._vitals: deque[Mapping[str, float]] = deque(maxlen=2)
         self._losses: frozenset[str] = frozenset()
         self._settled = 0
-        self._seen: dict[str, int] = {}  # step since which a sign is there
-        self._gone: dict[str, int] = {}  # step since which the sign of a named disease is away
+        self._since: dict[str, int] = {}  # step since which a symptom is present
+        self._absent_since: dict[str, int] = {}  # step since which the symptom of a reported problem is absent
 
     def observe(self, line: Mapping[str, Any]) -> Iterator[Event]:
         """Takes one line of the log and yields the events that it brings."""
@@ -73,101 +83,113 @@ class Monitor:
         losses = frozenset(name for name in line if name.startswith("loss/"))
         if not losses:
             return
-        if losses != self._losses:
+        if not losses <= self._losses:  # a phase may be left out of some steps
             self._settle(losses, line["step"])
         self._recent.append(line)
         while self._recent[0]["step"] <= line["step"] - self.patience:
             self._recent.popleft()
         if line["step"] >= self._settled:
             moved = {name.removeprefix("guide/"): value for name, value in line.items() if name.startswith("guide/")}
-            view = View(_means(self._recent), {**self.guides, **moved}, tuple(self._vitals))
-            for rule in RULES:
-                yield from self._judge(rule, view, line)
+            view = View(_means(self._recent), {**self._guides, **moved}, tuple(self._vitals))
+            for rule in self._rules:
+                yield from self._apply(rule, view, line)
 
     def _settle(self, losses: frozenset[str], step: int) -> None:
         """Forgets the curves of another phase of the run; a window that spans both phases counts as neither."""
         self._losses, self._settled = losses, step + SETTLING * self.patience
         self._recent.clear()
-        self._seen.clear()
+        self._since.clear()
 
-    def _judge(self, rule: Rule, view: View, line: Mapping[str, Any]) -> Iterator[Event]:
-        step, name, text = line["step"], rule.disease, rule.sign(view)
-        place = {"step": step, "nimg": line["nimg"], "disease": name}
+    def _apply(self, rule: Rule, view: View, line: Mapping[str, Any]) -> Iterator[Event]:
+        step, name, text = line["step"], rule.problem, rule.symptom(view)
+        event = {"step": step, "nimg": line["nimg"], "problem": name}
         if text is None:
-            self._seen.pop(name, None)
-            if name in self.present and step - self._gone.setdefault(name, step) >= self.patience:
-                yield place | {"kind": "ends", "text": f"it began at step {self.present.pop(name):,}"}
+            self._since.pop(name, None)
+            if name in self.present and step - self._absent_since.setdefault(name, step) >= self.patience:
+                yield event | {"kind": "ends", "text": f"it began at step {self.present.pop(name):,}"}
             return
-        self._gone.pop(name, None)
-        if name in self.present or not {*rule.instead_of}.isdisjoint({*self.present, *self._seen}):
+        self._absent_since.pop(name, None)
+        if name in self.present or not {*rule.instead_of}.isdisjoint({*self.present, *self._since}):
             return
-        if (lasted := step - self._seen.setdefault(name, step)) >= self.patience:
+        if (lasted := step - self._since.setdefault(name, step)) >= self.patience:
             self.present[name] = step
-            yield place | {"kind": "begins", "text": f"{text} for {lasted:,} steps", "cure": _cure(rule, line)}
+            yield event | {"kind": "begins", "text": f"{text} for {lasted:,} steps", "fix": self._fix(rule, line)}
+
+    def _fix(self, rule: Rule, line: Mapping[str, Any]) -> str:
+        """The rule's fix in the model's options, after those that the run changes by itself."""
+        fix = rule.fix.format_map(self._options)
+        controlled = [f"objective.{key.removeprefix('control/')}" for key in line if key.startswith("control/")]
+        if not (auto := [name for name in controlled if name in fix]):
+            return fix
+        return f"{' and '.join(auto)} is auto and changes by itself, wait; if it does not end, {fix}"
 
 
 class Watch:
-    """The monitor of a run that is being trained: writes events into the run folder, and says them. For one process."""
+    """The monitor of a running training: writes events into the run folder and prints them. For one process."""
 
-    def __init__(self, folder: RunFolder, total_steps: int, guides: Mapping[str, float]):
-        self.folder, self.total_steps, self.guides = folder, total_steps, guides
+    def __init__(self, folder: RunFolder, total_steps: int, objective: Objective):
+        self._folder, self._total_steps, self._objective = folder, total_steps, objective
+        self._reported = set[tuple[int, str, str]]()
+        self._monitor = Monitor(total_steps, objective)
 
     def begin(self, first_batch: Tensor | None) -> None:
-        """Takes up the log as it stands, at a start, a resume or a rollback; looks at the run's first batch where it is given."""
-        events = self.folder.events.read()
-        self._told = {_key(event) for event in events}
-        began_with = next((event["total_steps"] for event in events if event["kind"] == "run"), self.total_steps)
-        self.monitor = Monitor(began_with, self.guides)  # with its patience, what was told comes out again and is known
-        self.tell({"step": 0, "nimg": 0, "kind": "run", "total_steps": self.total_steps, "guides": dict(self.guides)})
-        for line in self.folder.log.read():
+        """Reads the log again, at a start, a resume or a rollback; checks the run's first batch where it is given."""
+        events = self._folder.events.read()
+        self._reported = {_key(event) for event in events}
+        began_with = next((event["total_steps"] for event in events if event["kind"] == "run"), self._total_steps)
+        self._monitor = Monitor(began_with, self._objective)  # the same patience reports the same again, which is known
+        self.report({"step": 0, "nimg": 0, "kind": "run", "total_steps": self._total_steps})
+        for line in self._folder.log.read():
             self.observe(line)
-        for disease, text, cure in data_findings(first_batch) if first_batch is not None else ():
-            self.tell({"step": 0, "nimg": 0, "kind": "data", "disease": disease, "text": text, "cure": cure})
+        for problem, text, fix in data_findings(first_batch) if first_batch is not None else ():
+            self.report({"step": 0, "nimg": 0, "kind": "data", "problem": problem, "text": text, "fix": fix})
 
     def observe(self, line: Mapping[str, Any]) -> None:
         """Takes a line of the log."""
-        for event in self.monitor.observe(line):
-            self.tell(event)
+        for event in self._monitor.observe(line):
+            self.report(event)
 
     def marks(self) -> list[tuple[int, str]]:
-        """Where diseases began: (images seen, disease), to draw into the curves."""
-        return [(event["nimg"], event["disease"]) for event in self.folder.events.read() if event["kind"] in ("begins", "data", "trouble")]
+        """Where problems began: (images seen, problem), to draw into the curves."""
+        events = (event for event in self._folder.events.read() if event["kind"] in ("begins", "data", "trouble"))
+        return [(event["nimg"], event["problem"]) for event in events]
 
     def summary(self) -> str:
         """What was found in the whole run."""
-        findings = read_findings(self.folder.events.read())
+        findings = read_findings(self._folder.events.read())
         return "\n".join(["Monitor:", *(f"  {finding}" for finding in findings)]) if findings else "Monitor: healthy."
 
-    def tell(self, event: Event) -> None:
-        """Writes an event and says it, once."""
-        if _key(event) in self._told:
+    def report(self, event: Event) -> None:
+        """Writes an event and prints it, once."""
+        if _key(event) in self._reported:
             return
-        self._told.add(_key(event))
-        self.folder.events.append(event)
+        self._reported.add(_key(event))
+        self._folder.events.append(event)
         if event["kind"] == "control":
             tqdm.write(f"step {event['step']:,}: {event['text']}")
         elif event["kind"] != "run":
-            cure = f". Cure: {event['cure']}" if "cure" in event else ""
+            fix = f". Fix: {event['fix']}" if "fix" in event else ""
             over = " is over" if event["kind"] == "ends" else ""
-            tqdm.write(f"monitor: step {event['step']:,}: {event['disease']}{over}: {event['text']}{cure}.")
+            tqdm.write(f"monitor: step {event['step']:,}: {event['problem']}{over}: {event['text']}{fix}.")
 
 
 def read_findings(events: Sequence[Event]) -> list[Finding]:
-    """Reads the events of a run as findings, in the order of their beginning."""
+    """Reads the events of a run as findings, in the order in which they began."""
     findings: list[Finding] = []
     for event in events:
         if event["kind"] == "ends":
-            i = max(i for i, finding in enumerate(findings) if finding.disease == event["disease"])
+            i = max(i for i, finding in enumerate(findings) if finding.problem == event["problem"])
             findings[i] = replace(findings[i], ended=event["step"])
         elif event["kind"] == "trouble":
-            findings.append(Finding(event["disease"], event["text"].rstrip("."), f"done: {event['did']}", event["at"], event["step"]))
+            text, done = event["text"].rstrip("."), f"done: {event['did']}"
+            findings.append(Finding(event["problem"], text, done, event["at"], event["step"]))
         elif event["kind"] in ("begins", "data"):
-            findings.append(Finding(event["disease"], event["text"], event["cure"], event["step"]))
+            findings.append(Finding(event["problem"], event["text"], event["fix"], event["step"]))
     return findings
 
 
 def diagnose(folder: Path) -> tuple[list[Finding], int]:
-    """Reads a run folder: its findings, by its events or, for a run that had no monitor, by its log; and the last step that was logged.
+    """Reads a run folder: its findings, by its events or, for a run without a monitor, by its log; and the last step.
 
     Raises:
         UsageError: the folder holds no run.
@@ -178,28 +200,23 @@ def diagnose(folder: Path) -> tuple[list[Finding], int]:
         return read_findings(events), max(last, *(event["step"] for event in events))
     config = read_config(folder)
     if config is None:
-        raise UsageError(f"{folder} holds no run.json: give the folder of a run, as `genzoo train` names it.")
+        raise UsageError(f"{folder} holds no run.json: give the folder of a run, as `genzoo train` prints it.")
     saved = folder / "model" / "config.json"
-    shape = tuple(json.loads(saved.read_text())["shape"]) if saved.exists() else data_shape(config)
-    objective = get_spec(config.model.partition(".")[0]).objective(config.objective, shape, config.arch.z_dim)
-    monitor = Monitor(last, objective.guides)
+    shape = tuple(json.loads(saved.read_bytes())["shape"]) if saved.exists() else data_shape(config)
+    with torch.device("meta"):
+        model = build(config, shape)
+    monitor = Monitor(last, build_objective(config, model.spaces))
     return read_findings([*events, *(event for line in log for event in monitor.observe(line))]), last
 
 
-def _cure(rule: Rule, line: Mapping[str, Any]) -> str:
-    """The rule's cure, after the settings in it that the run moves by itself."""
-    moving = [name for key in line if key.startswith("control/") and (name := f"objective.{key.removeprefix('control/')}") in rule.cure]
-    return f"{' and '.join(moving)} is auto and moves by itself, wait; if it does not end, {rule.cure}" if moving else rule.cure
-
-
 def _key(event: Event) -> tuple[int, str, str]:
-    return event["step"], event["kind"], event.get("disease") or event.get("text", "")
+    return event["step"], event["kind"], event.get("problem") or event.get("text", "")
 
 
-def _means(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    sums: dict[str, list[float]] = {}
+def _means(lines: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
     for line in lines:
         for name, value in line.items():
             if "/" in name:
-                sums.setdefault(name, []).append(value)
-    return {name: sum(values) / len(values) for name, values in sums.items()}
+                values.setdefault(name, []).append(value)
+    return {name: sum(numbers) / len(numbers) for name, numbers in values.items()}

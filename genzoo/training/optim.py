@@ -1,45 +1,93 @@
-"""One optimiser per network, the learning rate as a pure function of the run's progress, and the average of the weights."""
+"""One optimizer per network, learning rates as pure functions of the run's progress, and the average of the weights."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genzoo.errors import UsageError, suggest
+from genzoo.duration import in_images
+from genzoo.errors import UsageError, did_you_mean
 from genzoo.objective import Progress
 from genzoo.spec import TrainConfig
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+PLAIN = ("sgd", "rmsprop")  # have momentum 0.9 (and sgd Nesterov's) in timm, none in the papers
 
-def make_optimizer(network: str, net: nn.Module, c: TrainConfig) -> torch.optim.Optimizer:
-    """Makes the optimiser of one network: torch's Adam (both papers'), or any of timm's by name.
+
+def make_optimizers(
+    nets: Mapping[str, nn.Module], further: Mapping[str, Sequence[str]], c: TrainConfig
+) -> dict[str, torch.optim.Optimizer]:
+    """Makes the optimizers of all networks, by the keys of `genzoo.objective.Phase.keys`.
+
+    Args:
+        nets: networks by name.
+        further: additional optimizers of a network, see `Objective.optimizers`.
+        c: kind, rates and moments.
 
     Raises:
-        UsageError: an unknown optimiser (with suggestions), or train.betas for one that has none.
+        UsageError: an unknown optimizer, a setting that it does not take, or a rate for an optimizer that does not
+            exist.
     """
-    lr = c.lr_of.get(network, c.lr)
-    params = list(net.parameters())
-    if c.optimizer == "adam":
-        optimizer: torch.optim.Optimizer = torch.optim.Adam(params, lr=lr, betas=c.betas, weight_decay=c.weight_decay, fused=True)
-    else:
-        from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
+    keys = {name: name for name in nets} | {f"{name}-{by}": name for name in further for by in further[name]}
+    for key in c.lr_of:
+        if key not in keys:
+            raise UsageError(f"train.lr_of.{key}: the model has no network of that name.{did_you_mean(key, keys)}")
+    if c.lr_schedule == "exponential" and not c.lr_end:
+        raise UsageError("train.lr_schedule=exponential never reaches 0: set train.lr_end above it, e.g. 0.01.")
+    return {
+        key: make_optimizer(list(nets[name].parameters()), c.lr_of.get(key, c.lr_of.get(name, c.lr)), c)
+        for key, name in keys.items()
+    }
 
-        if c.optimizer not in list_optimizers():
-            raise UsageError(
-                f"Unknown optimiser {c.optimizer!r}.{suggest(c.optimizer, list_optimizers())} See timm.optim.list_optimizers()."
-            )
-        betas = {"betas": c.betas} if c.betas != TrainConfig().betas else {}  # else the optimiser's own
-        if betas and not ((info := get_optimizer_info(c.optimizer)).has_betas and info.num_betas == 2):
-            raise UsageError(f"{c.optimizer} does not take two moment decays: leave train.betas out, or choose train.optimizer=adamw.")
-        optimizer = create_optimizer_v2(params, opt=c.optimizer, lr=lr, weight_decay=c.weight_decay, **betas)
+
+def make_optimizer(params: Sequence[nn.Parameter], lr: float, c: TrainConfig) -> torch.optim.Optimizer:
+    """Makes one optimizer: torch's Adam (both papers'), or any of timm's by name.
+
+    Raises:
+        UsageError: an unknown optimizer (with suggestions), or train.betas or train.momentum for one without them.
+    """
+    if c.optimizer == "adam":
+        if c.momentum is not None:
+            raise UsageError("adam takes no momentum: leave train.momentum out, and set train.betas.")
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(
+            params, lr=lr, betas=c.betas, weight_decay=c.weight_decay, fused=True
+        )
+    else:
+        optimizer = _timm_optimizer(params, lr, c)
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
+    optimizer.register_load_state_dict_post_hook(_match_layout)
     return optimizer
 
 
-def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Loads a saved state, each moment laid out in memory as its weights are: the fused step walks through both side by side."""
-    optimizer.load_state_dict(state)
+def _timm_optimizer(params: Sequence[nn.Parameter], lr: float, c: TrainConfig) -> torch.optim.Optimizer:
+    from timm.optim._optim_factory import create_optimizer_v2, get_optimizer_info, list_optimizers
+
+    names = [str(name) for name in list_optimizers()]
+    if c.optimizer not in names:
+        raise UsageError(
+            f"Unknown optimizer {c.optimizer!r}.{did_you_mean(c.optimizer, names)} See timm.optim.list_optimizers()."
+        )
+    info, options = get_optimizer_info(c.optimizer), dict[str, Any]()
+    if c.betas != TrainConfig().betas:  # else the optimizer's own
+        if not (info.has_betas and info.num_betas == 2):
+            raise UsageError(
+                f"{c.optimizer} does not take two moment decays: leave train.betas out, or set train.optimizer=adamw."
+            )
+        options["betas"] = c.betas
+    if c.momentum is not None and not info.has_momentum:
+        raise UsageError(f"{c.optimizer} takes no momentum: leave train.momentum out, or choose train.optimizer=sgd.")
+    if c.momentum is not None or c.optimizer in PLAIN:
+        options["momentum"] = c.momentum or 0.0
+    if c.optimizer == "sgd":
+        options["nesterov"] = False  # timm's name for it is `nesterov`
+    return create_optimizer_v2(list(params), opt=c.optimizer, lr=lr, weight_decay=c.weight_decay, **options)
+
+
+def _match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Lays each loaded moment out in memory as its weights are: a fused step walks through both side by side."""
     for param, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == param.shape:
@@ -47,22 +95,52 @@ def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 
 
 def learning_rate(base: float, c: TrainConfig, at: Progress) -> float:
-    """Returns the rate of a step: `base`, times lr_factor for every drop that lies behind."""
-    return base * c.lr_factor ** sum(not at.before(drop) for drop in c.lr_drops)
+    """Returns the rate of a step: `base`, times the factor of `train.lr_schedule` after so many images."""
+    if c.lr_schedule == "steps":
+        return base * c.lr_factor ** sum(not at.before(drop) for drop in c.lr_drops)
+    if c.lr_schedule == "constant":
+        return base
+    first = in_images(c.lr_from, batch=at.batch * at.parts, epoch=at.epoch_nimg, total=at.total_nimg)
+    done = min(1.0, max(0.0, (at.nimg - first) / max(1, at.total_nimg - first)))
+    return base * decay(c.lr_schedule, done, c.lr_end)
 
 
-def ema_with_warmup(decay: float, done: Callable[[], int]) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """An average over the last 1 / (1 - decay) steps, shorter in the beginning: decay is at most (1 + n) / (10 + n).
+def decay(schedule: str, done: float, end: float) -> float:
+    """Returns the factor of a rate that falls from 1 to `end` while `done` goes from 0 to 1.
 
     Args:
-        done: n, the steps averaged so far; asked of the host, as the number that torch hands over lies on the device and would be waited for.
+        schedule: `cosine` (half a period), `linear`, or `exponential` (a constant ratio per image; `end` > 0).
+        done: in [0, 1].
+        end: in [0, 1].
+    """
+    if schedule == "exponential":
+        return end**done
+    return end + (1 - end) * (0.5 * (1 + math.cos(math.pi * done)) if schedule == "cosine" else 1 - done)
+
+
+def ema_with_warmup(decay: float, steps_done: Callable[[], int]) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """An average over the last 1 / (1 - decay) steps, shorter at the start: the decay is at most (1 + n) / (10 + n).
+
+    Args:
+        decay: in [0, 1).
+        steps_done: n, the steps averaged so far, read on the host: torch passes a number on the device, which a step
+            would have to wait for.
     """
 
     @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
+    def update(averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
+        n = steps_done()
         if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + done()) / (10 + done())))
-        else:
-            torch._foreach_copy_(averaged, current)  # BatchNorm's counters
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]  (as in torch's swa_utils)
+                averaged, current, 1 - min(decay, (1 + n) / (10 + n))
+            )
+        else:  # BatchNorm's counters
+            for average, value in zip(averaged, current, strict=True):
+                average.copy_(value)
 
     return update
+
+
+def averaged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of an `AveragedModel` that has averaged nothing yet."""
+    return {"n_averaged": torch.zeros((), dtype=torch.long)} | {f"module.{name}": w for name, w in weights.items()}

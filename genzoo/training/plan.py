@@ -1,39 +1,36 @@
-"""`--dry-run`: the resolved configuration, the update plan, the sizes and the memory of a run, without data and without training."""
+"""`--dry-run`: a run's configuration, updates, sizes and memory, without data and without training."""
 
 import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from genzoo import hub
+from genzoo.configure import data_shape, planned_classes, section_classes
 from genzoo.data import heldout_split
+from genzoo.data.batches import as_real
 from genzoo.errors import UsageError
+from genzoo.factory import build, build_objective
+from genzoo.items import Items
 from genzoo.noise import Noise
-from genzoo.objective import Progress, Update, lockstep
+from genzoo.objective import Objective, Phase, Progress, phases
 from genzoo.registry import get_spec, split_name
-from genzoo.resolve import build, data_shape, section_classes
 from genzoo.settings import fields, show
 from genzoo.spec import RunConfig
-from genzoo.training.loader import as_real
 from genzoo.training.memory import LiveBytes
 
 EPOCH = 10**6  # images; the real number is not known without the data
-LATE = 10**12  # images seen when every warm-up is over
+LATE = 10**9 // 27720 * 27720 - 1  # a step after every warm-up, and the last of each 2, 3, ..., 12 steps
 META = torch.device("meta")
 # What a process takes besides tensors; chosen by the rows of benchmarks/memory, whose README says how. CPU, glibc.
-LIBRARIES = 64 * 2**20  # code paged in and compiled by the first step (32 MiB), and the largest block that glibc serves from its heap
+LIBRARIES = (
+    64 * 2**20
+)  # code paged in and compiled by the first step (32 MiB), and the largest block that glibc serves from its heap
 HOLES = 1 / 8  # of all tensors: free memory between them that the heap does not give back
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One optimiser step of an iteration."""
-
-    trains: tuple[str, ...]
-    logs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,9 @@ def plan(run: RunConfig) -> str:
     if not hub.is_id(run.data.name):  # that would need the network
         heldout_split(run.data)  # refuses a name that leads nowhere
     with META:
-        model = build(run, shape)
+        model = build(run, shape, planned_classes(run))
     spec, preset_name = split_name(run.model)
+    assert preset_name is not None
     preset = spec.presets[preset_name]
     lines = [
         f"{run.model}: {spec.summary}",
@@ -66,11 +64,13 @@ def plan(run: RunConfig) -> str:
     lines += [f"note: {note}" for note in run.notes]
     lines += _configuration(run)
     lines += ["", "updates of one step, in order:"]
-    (warm, _), (late, needs) = (_trace(run, nimg) for nimg in (0, LATE))
+    (warm, _), (late, needs) = (_trace(run, step) for step in (0, LATE))
     lines += _updates("warm-up", warm) + _updates("then", late) if _differ(warm, late) else _updates("", late)
     lines += ["", "networks:"]
     sizes = {name: sum(p.numel() for p in net.parameters()) for name, net in model.named_children()}
-    lines += [f"  {name:<10} {type(net).__name__:<14} {sizes[name]:>12,} parameters" for name, net in model.named_children()]
+    lines += [
+        f"  {name:<10} {type(net).__name__:<14} {sizes[name]:>12,} parameters" for name, net in model.named_children()
+    ]
     lines += ["", *_memory(run, needs), f"length: {c.duration} at {c.batch} images a step"]
     return "\n".join(lines)
 
@@ -85,11 +85,12 @@ def _configuration(run: RunConfig) -> Iterator[str]:
 
 
 def estimate(run: RunConfig) -> Estimate:
-    """Estimates the memory of a run's process after its imports: one step runs on the meta device, and its tensors are counted.
+    """Estimates the memory of a run's process after its imports.
 
-    Counted are weights, moments (two, as Adam's) and average, the batch, all that autograd keeps, gradients on their way, gradients of
-    weights, and what `objective.recompute`, `train.accumulate` and `train.checkpointing` make of these; all in fp32. Not counted are what
-    kernels take for themselves (on the CPU next to nothing; cuDNN's workspace is not known), saving, scoring and pictures.
+    One step runs on the meta device, and its tensors are counted: weights, moments (two, as Adam's) and average, the
+    batch, all that autograd keeps, gradients on their way, gradients of weights, and the effect of the options that
+    save memory; all in fp32. Not counted are what kernels allocate for themselves (on the CPU next to nothing; cuDNN's
+    workspace is not known), saving, scoring and pictures.
 
     Raises:
         UsageError: the networks cannot run without data.
@@ -97,73 +98,83 @@ def estimate(run: RunConfig) -> Estimate:
     return _trace(run, LATE)[1]
 
 
-def _trace(run: RunConfig, nimg: int) -> tuple[list[Phase], Estimate]:
-    """Runs one step of one process on the meta device, as the trainer does, after so many images."""
+def _trace(run: RunConfig, step: int) -> tuple[list[Phase], Estimate]:
+    """Runs one step of one process on the meta device, as the trainer does, after so many steps."""
     c, shape = run.train, data_shape(run)
-    objective = get_spec(run.model.partition(".")[0]).objective(run.objective, shape, run.arch.z_dim)
-    at = Progress(step=nimg // c.batch, batch=c.batch, total_nimg=LATE, epoch_nimg=EPOCH)
     with META:
-        model = build(run, shape)
-    phases, live = [], LiveBytes()
+        model = build(run, shape, planned_classes(run))
+    objective = build_objective(run, model.spaces)
+    if isinstance(objective, nn.Module):
+        objective.to(META)
+    parts = 1 + objective.fresh
+    at = Progress(step=step, batch=c.batch, total_nimg=(LATE + 1) * c.batch * parts, epoch_nimg=EPOCH, parts=parts)
+    live = LiveBytes()
     live.count(model.state_dict().values())
     state = [torch.empty_like(p) for p in model.parameters() for _ in ("first moment", "second moment")]
     average = [torch.empty_like(value) for value in model.state_dict().values()] if c.ema else []
     live.count([*state, *average])
     kept = live.now
     with live:
-        batch = torch.empty(c.batch, *shape, dtype=torch.uint8 if len(shape) == 3 else torch.float32, device=META)
-        n = max(1, c.batch // c.accumulate)
-        micro = (
-            objective.draw(part, Noise(seed=0, step=0, batch=c.batch, start=i * n, stop=i * n + len(part), like=part))
-            for i, part in enumerate(as_real(batch, META).split(n))
-        )
+        items = _items(run, shape)  # the loader holds them while the step runs
+        batches = list(_draws(objective, run, items, parts))
         try:
-            logs: tuple[str, ...] = ()
-            for phase in lockstep([objective.step(model, one, at) for one in micro]):
-                update = _backward(model, phase)
-                logs += tuple(update.logs)
-                if not update.waits:
-                    phases.append(Phase(update.trains, logs))
-                    logs = ()
-                    model.zero_grad()
+            found = []
+            for phase in phases(objective, model, batches, at):
+                found.append(replace(phase, logs=dict.fromkeys(phase.logs, torch.empty(0, device=META))))
+                model.zero_grad()
         except RuntimeError as error:  # a trunk with data-dependent control flow cannot run without data
             raise UsageError(
                 f"--dry-run cannot trace this network ({error}): train a few steps instead, --images {4 * c.batch}."
             ) from error
-    return phases, Estimate(kept, live.peak - kept)
+    return found, Estimate(kept, live.peak - kept)
 
 
-def _backward(model: nn.Module, phase: Iterator[Update]) -> Update:
-    """Makes the gradients of one phase; returns its last update, without the graph."""
-    for update in phase:
-        trained = [p for name in update.trains for p in getattr(model, name).parameters() if p.requires_grad]
-        update.loss.backward(inputs=trained, retain_graph=update.keep_graph)
-        last = replace(update, loss=update.loss.detach())
-    return last
+def _items(run: RunConfig, shape: tuple[int, ...]) -> Items:
+    """A batch as the loader gives it."""
+    n = run.train.batch
+    x = torch.empty(n, *shape, dtype=torch.uint8 if len(shape) == 3 else torch.float32, device=META)
+    return Items(x, torch.zeros(n, dtype=torch.int64, device=META) if run.data.labels else None)
+
+
+def _draws(objective: Objective, run: RunConfig, items: Items, parts: int) -> Iterator[list[Any]]:
+    """Each micro-batch's batches of a step."""
+    c = run.train
+    size = max(1, c.batch // c.accumulate)
+    for i, micro in enumerate(as_real(items, META).split(size)):
+        noise = Noise(seed=0, step=0, batch=c.batch, start=i * size, stop=i * size + len(micro), like=micro.x)
+        yield [objective.draw(micro, replace(noise, part=part)) for part in range(parts)]
 
 
 def _memory(run: RunConfig, needs: Estimate) -> Iterator[str]:
     """The estimate, and what would make it smaller where this machine has less."""
-    c, has = run.train, machine_memory(run.train.device)
+    c, available = run.train, machine_memory(run.train.device)
+    average, counted = " and average" if c.ema else "", " (counted in fp32)" if c.precision == "bf16" else ""
+    rest = needs.total - needs.kept - needs.step
     yield (
-        f"memory, estimated: weights, moments{' and average' if c.ema else ''} {_mib(needs.kept)} + a step's tensors {_mib(needs.step)} "
-        f"+ heap and libraries {_mib(needs.total - needs.kept - needs.step)} = {_mib(needs.total)} in {c.precision}"
-        f"{' (counted in fp32)' if c.precision == 'bf16' else ''}, saving and scoring not counted"
+        f"memory, estimated: weights, moments{average} {_mib(needs.kept)} + a step's tensors {_mib(needs.step)} + heap "
+        f"and libraries {_mib(rest)} = {_mib(needs.total)} in {c.precision}{counted}, saving and scoring not counted"
     )
-    if needs.total <= has:
+    if needs.total <= available:
         return
-    yield f"this machine has {_mib(has)}; less is needed with a smaller train.batch, or at {c.batch} with"
+    yield f"this machine has {_mib(available)}; less is needed with a smaller train.batch, or at {c.batch} with"
     for settings, smaller in _smaller(run):
         yield f"  {_mib(estimate(smaller).total):>9}  {' '.join(f'--set {name}=true' for name in settings)}"
 
 
 def _smaller(run: RunConfig) -> Iterator[tuple[tuple[str, ...], RunConfig]]:
-    """The same run with each measure that saves memory and that it has not taken yet, and with all of them."""
-    choices = {"objective.recompute": "objective", "train.checkpointing": "train"}
-    open_ = [name for name, section in choices.items() if getattr(getattr(run, section), name.partition(".")[2], None) is False]
-    for settings in [*((name,) for name in open_), *([tuple(open_)] if len(open_) > 1 else [])]:
-        changed = {choices[name]: replace(getattr(run, choices[name]), **{name.partition(".")[2]: True}) for name in settings}
-        yield settings, replace(run, **changed)
+    """The same run with each option that saves memory and is not set yet, and with all of them."""
+    savers = (*get_spec(run.model.partition(".")[0]).memory_savers, "train.checkpointing")
+    unset = tuple(name for name in savers if _value(run, name) is False)
+    for names in [*((name,) for name in unset), *([unset] if len(unset) > 1 else [])]:
+        smaller = run
+        for section, field in (name.split(".") for name in names):
+            smaller = replace(smaller, **{section: replace(getattr(smaller, section), **{field: True})})
+        yield names, smaller
+
+
+def _value(run: RunConfig, name: str) -> Any:
+    section, field = name.split(".")
+    return getattr(getattr(run, section), field)
 
 
 def machine_memory(device: str) -> int:
@@ -173,12 +184,18 @@ def machine_memory(device: str) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _updates(when: str, phases: list[Phase]) -> list[str]:
-    return [f"  {when + ': ' if when else ''}{i}. {' + '.join(p.trains)}, by {', '.join(p.logs)}" for i, p in enumerate(phases, 1)]
+def _updates(when: str, found: list[Phase]) -> list[str]:
+    """One line per phase: the optimizers that step, a gate if there is one, and what is logged."""
+    prefix = f"{when}: " if when else ""
+    gates = ["" if phase.when is None else " (gated)" for phase in found]
+    return [
+        f"  {prefix}{i}. {' + '.join(phase.keys)}{gate}, by {', '.join(phase.logs)}"
+        for i, (phase, gate) in enumerate(zip(found, gates, strict=True), 1)
+    ]
 
 
 def _differ(a: list[Phase], b: list[Phase]) -> bool:
-    return [phase.trains for phase in a] != [phase.trains for phase in b]
+    return [phase.keys for phase in a] != [phase.keys for phase in b]
 
 
 def _mib(size: float) -> str:

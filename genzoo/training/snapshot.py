@@ -1,160 +1,119 @@
-"""What is written from time to time: checkpoint, pictures, curves, a score, and the model in the form that is shared."""
+"""A snapshot of a run: measured, shown, and exported in the form that is shared."""
 
 import math
 import shutil
-import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from genzoo.data import heldout_split, open_dataset
-from genzoo.duration import in_images
-from genzoo.metrics.sliced import sliced_wasserstein
-from genzoo.metrics.vitals import matrix_sizes, vitals
-from genzoo.models.card import run_card
-from genzoo.noise import generator
-from genzoo.resolve import build
-from genzoo.training.checkpoint import replacing
-from genzoo.training.loader import as_real
-from genzoo.training.pictures import save_curves, save_grid, save_points
+from genzoo.data import Dataset
+from genzoo.files import replacing
+from genzoo.models.autoencoder import Autoencoder
+from genzoo.models.generative import Generative
+from genzoo.objective import Objective
+from genzoo.pictures import save_curves, save_grid, save_points
+from genzoo.runs.card import run_card
+from genzoo.runs.folder import RunFolder
+from genzoo.spec import RunConfig
+from genzoo.training.evaluators import SCORE, Evaluator, Fixed, Weights, fixed_items, n_scored, samples_of
+from genzoo.training.monitor import Watch
 
-if TYPE_CHECKING:
-    from genzoo.training.trainer import Trainer
-
-N_SHOWN = 8  # images a row
-N_SCORED = (32, 256, 2048)  # items on each side of the score: at least, at most for images, for points
-SCORED_VALUES = 2**22  # pixel values that the score may decode, so that large images are not scored longer than they are trained
-CHUNK = 32  # images decoded at once
-N_VITALS = 64  # items whose vitals are measured: thirteen passes of so many, forward only, at each snapshot
-
-
-def n_scored(shape: tuple[int, ...]) -> int:
-    """How many samples, and as many real items, the score compares."""
-    fewest, most, points = N_SCORED
-    return points if len(shape) == 1 else min(most, max(fewest, SCORED_VALUES // math.prod(shape)))
+N_SHOWN = 8  # images per row
 
 
 class Snapshots:
-    """Decides when a run is saved and shown, and does it; pictures use fixed images and latents, so that progress can be watched."""
+    """Takes snapshots; pictures use fixed items and latents, so that progress can be watched. For one process.
 
-    def __init__(self, trainer: "Trainer"):
-        self.t = trainer
+    Args:
+        config: the run.
+        dataset: what it trains on.
+        folder: where everything is written.
+        objective: its guides are drawn in the curves.
+        watch: sees every measured line.
+        evaluators: what is measured; one of them yields `SCORE`.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        folder: RunFolder,
+        objective: Objective,
+        watch: Watch,
+        evaluators: Sequence[Evaluator],
+    ):
+        self._config, self._dataset, self._folder = config, dataset, folder
+        self._objective, self._watch, self._evaluators = objective, watch, evaluators
         self.best = math.inf  # lowest score so far
-        c = trainer.config.train
-        every = in_images(c.snapshot_every, batch=c.batch, epoch=trainer.dataset.size, total=trainer.total_nimg)
-        self.every_steps = max(1, round(every / c.batch))
-        self._fixed: dict[str, Tensor] = {}
-        self._sizes: dict[str, float] = {}
+        self._fixed: Fixed | None = None
 
-    def start(self) -> None:
-        self._began = self._last = time.monotonic()
-        self._wait = 60.0  # the first look comes after a minute, then the pauses double up to snapshot_minutes
-        lines = self.t.folder.log.read()
-        self._before = lines[-1]["seconds"] if lines else 0.0
+    def state_dict(self) -> dict[str, float]:
+        return {"best": self.best}
 
-    def seconds(self) -> float:
-        """Seconds of training, over all restarts."""
-        return self._before + time.monotonic() - self._began
+    def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
+        self.best = state_dict["best"]
 
-    def planned(self) -> bool:
-        return self.t.step % self.every_steps == 0
+    def take(self, weights: Weights, position: Mapping[str, Any]) -> None:
+        """Measures, shows and exports the run as it stands.
 
-    def due(self) -> bool:
-        return self.planned() or time.monotonic() - self._last > min(self._wait, 60 * self.t.config.train.snapshot_minutes)
+        Args:
+            weights: of the run; both in eval mode.
+            position: step, images seen and seconds, for the log.
+        """
+        if self._fixed is None:
+            self._fixed = fixed_items(self._config, self._dataset, weights.shown)
+        values = {name: value for evaluate in self._evaluators for name, value in evaluate(weights, self._fixed)}
+        line = {**position, **values}
+        self._folder.log.append(line)
+        self._watch.observe(line)
+        improved = values[SCORE] < self.best
+        self.best = min(values[SCORE], self.best)
+        self._show(weights.shown, self._fixed, position["nimg"])
+        self._export(weights.shown, position["nimg"], values[SCORE], improved)
 
-    def take(self) -> None:
-        """Saves and shows the run as it stands. All processes call it; the first one writes."""
-        if self.t.acc.is_main_process:
-            model = self.t.ema.module if self.t.ema is not None else self.t.model
-            training = model.training
-            model.eval()  # pictures come from the model as people will load it
-            try:
-                score = self._score(model)
-                self._vitals = self._measure(model, score)
-                improved = score < self.best
-                self.best = min(score, self.best)
-                self._show(model, score)
-                self._export(model, score, improved)
-                self.t.checkpoints.save(self.t.step, self.t.saved.state())  # last: what is cut short is done again on resume
-            finally:
-                model.train(training)
-        self.t.acc.wait_for_everyone()
-        self._wait *= 2
-        self._last = time.monotonic()
-
-    @torch.no_grad()
-    def _score(self, model: torch.nn.Module) -> float:
-        real = self._fixed_data("real")
-        z = self._fixed_data("z")
-        samples = torch.cat([model.decode(part).sample for part in z.split(CHUNK if model.is_image else len(z))])
-        return sliced_wasserstein(real, samples.clamp(0, 1) if model.is_image else samples)
-
-    def _measure(self, model: torch.nn.Module, score: float) -> dict[str, float]:
-        """The vitals of the shown model, and, where it is an average of weights, how its score compares with the raw weights'."""
-        seen = self._fixed_data("seen") if "seen" in self._fixed else None
-        values = vitals(model, self._fixed_data("real")[:N_VITALS], self._fixed_data("z")[:N_VITALS], seen)
-        if model is not self.t.model:
-            self.t.model.eval()
-            values["average"] = score / max(self._score(self.t.model), 1e-12)
-            self.t.model.train()
-        values["growth"] = max(size / self._first_sizes()[name] for name, size in matrix_sizes(self.t.model).items())
-        return {f"vitals/{name}": value for name, value in values.items()}
-
-    def _first_sizes(self) -> dict[str, float]:
-        """The size of each network's weights before the first step."""
-        if not self._sizes:
-            torch.manual_seed(self.t.config.train.seed)  # every step seeds anew
-            self._sizes = matrix_sizes(build(self.t.config, self.t.dataset.shape))
-        return self._sizes
-
-    def _show(self, model: torch.nn.Module, score: float) -> None:
-        folder, nimg = self.t.folder, self.t.progress.nimg
-        place = {"step": self.t.step, "nimg": nimg, "seconds": round(self.seconds(), 2)}
-        line = place | {"score/sliced_wasserstein": score} | self._vitals
-        folder.log.append(line)
-        self.t.watch.observe(line)
-        real, z = self._fixed_data("real"), self._fixed_data("z")
-        path = folder.path / "previews" / f"{nimg:010d}.png"
-        with torch.no_grad():
-            if model.is_image:
-                shown = real[:N_SHOWN]
-                samples = model.decode(z[: 2 * N_SHOWN]).sample
-                save_grid([shown, model.reconstruct(shown), *samples.split(N_SHOWN)], path)
-            elif model.shape == (2,):
-                save_points(model, real, model.decode(z).sample, path, extent=1.3 * real.abs().max().item())
+    def _show(self, model: Generative, fixed: Fixed, nimg: int) -> None:
+        path = self._folder.path / "previews" / f"{nimg:010d}.png"
+        save_preview(model, fixed, path)
         if path.exists():
-            shutil.copyfile(path, folder.path / "preview.png")
-        save_curves(folder.log.read(), self.t.objective.guides, folder.path / "curves.png", self.t.watch.marks())
+            shutil.copyfile(path, self._preview)
+        curves = self._folder.path / "curves.png"
+        save_curves(self._folder.log.read(), self._objective.guides, curves, self._watch.marks())
 
-    def _export(self, model: torch.nn.Module, score: float, improved: bool) -> None:
-        """Writes `model/`, and `best/` when the score has improved: folders that `genzoo.load` reads and that can be shared."""
-        preview, averaged = self.t.folder.path / "preview.png", self.t.ema is not None
-        told = {"nimg": self.t.progress.nimg, "score": score, "n": n_scored(self.t.dataset.shape)}
-        card = run_card(self.t.config, model, **told, averaged=averaged, pictured=preview.exists())
+    def _export(self, model: Generative, nimg: int, score: float, improved: bool) -> None:
+        """Writes `model/`, and `best/` when the score has improved: folders that `genzoo.load` reads."""
+        pictured, averaged = self._preview.exists(), self._config.train.ema > 0
+        n = n_scored(self._dataset.shape)
+        card = run_card(self._config, model, nimg=nimg, score=score, n=n, averaged=averaged, pictured=pictured)
         for name in ("model", "best") if improved else ("model",):
-            with replacing(self.t.folder.path / name) as temporary:
+            with replacing(self._folder.path / name) as temporary:
                 model.save_pretrained(temporary, card=card)
-                if preview.exists():
-                    shutil.copyfile(preview, temporary / "preview.png")
+                if pictured:
+                    shutil.copyfile(self._preview, temporary / "preview.png")
 
-    @torch.no_grad()
-    def _fixed_data(self, name: str) -> Tensor:
-        """Held-out real data where the source has any (else training data) and prior latents, the same for the whole run."""
-        if name not in self._fixed:
-            t, seed = self.t, self.t.config.train.seed
-            device = t.acc.device
-            n = n_scored(t.dataset.shape)
-            if t.dataset.size is None:
-                real = t.dataset.draw(n, generator(seed, "fixed"))
-            else:
-                split = heldout_split(t.config.data)
-                source = open_dataset(t.config.data, split=split, progress=False) if split else t.dataset
-                n = min(n, source.size)
-                real = source.batch(torch.randperm(source.size, generator=generator(seed, "fixed"))[:n].numpy())
-                if split:
-                    seen = torch.randperm(t.dataset.size, generator=generator(seed, "fixed seen"))[:N_VITALS]
-                    self._fixed["seen"] = as_real(t.dataset.batch(seen.numpy()), device)
-            z = torch.randn(n, t.config.arch.z_dim, generator=generator(seed, "fixed latents"))
-            self._fixed |= {"real": as_real(real, device), "z": z.to(device)}
-        return self._fixed[name]
+    @cached_property
+    def _preview(self) -> Path:
+        return self._folder.path / "preview.png"
+
+
+@torch.no_grad()
+def save_preview(model: Generative, fixed: Fixed, path: Path) -> None:
+    """Writes a picture: rows of real images, reconstructions (if the model encodes) and samples; or 2-D points."""
+    real = fixed.real.x
+    if model.is_image:
+        shown, samples = real[:N_SHOWN], samples_of(model, fixed, 2 * N_SHOWN)
+        labels = fixed.real.labels[:N_SHOWN] if model.conditional and fixed.real.labels is not None else None
+        again = [model.reconstruct(shown, labels)] if isinstance(model, Autoencoder) else []
+        save_grid([shown, *again, *samples.split(N_SHOWN)], path)
+    elif model.shape == (2,):
+        save_points(real, samples_of(model, fixed), path, 1.3 * real.abs().max().item(), _energy(model))
+
+
+def _energy(model: Generative) -> Callable[[Tensor], Tensor] | None:
+    """KL + SSE, without noise: the negative ELBO of a model that has one."""
+    if not isinstance(model, Autoencoder) or model.code != "gaussian" or model.conditional:
+        return None
+    return lambda x: sum(model.score(x).values(), torch.zeros(()))

@@ -1,91 +1,116 @@
-"""Everything that a run's next step depends on: to a checkpoint, from one, and back to the beginning."""
+"""The complete training state, by name: saved, restored and reset together."""
 
-import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
 
+from genzoo.data import Dataset
 from genzoo.errors import UsageError
-from genzoo.resolve import build
-from genzoo.training.optim import load_state
-
-if TYPE_CHECKING:
-    from genzoo.training.trainer import Trainer
+from genzoo.runs.checkpoint import Checkpoints
+from genzoo.training.launch import Processes
 
 
-class RunState:
-    """The state of a trainer: networks, average, optimisers, best score, ladder and controllers. Made before the first step."""
+class Stateful(Protocol):
+    """Anything that later steps depend on."""
 
-    def __init__(self, trainer: "Trainer"):
-        self.t = trainer
-        self._controllers = {name: controller.state() for name, controller in trainer.controllers.items()}
+    def state_dict(self) -> Mapping[str, Any]: ...
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds: nested dicts and lists of tensors and JSON values."""
-        t = self.t
-        averaged = {"ema": t.ema.state_dict()} if t.ema is not None else {}
-        optimizers = {f"optimizer-{name}": optimizer.state_dict() for name, optimizer in t.optimizers.items()}
-        controllers = {name: controller.state() for name, controller in t.controllers.items()}
-        progress = {"step": t.step, "best": t.snapshots.best, "ladder": t.recovery.state(), "controllers": controllers}
-        progress["data"] = {"size": t.dataset.size, "fingerprint": t.dataset.fingerprint}
-        return {"model": t.model.state_dict(), **averaged, **optimizers, "progress": progress}
+    def load_state_dict(self, state_dict: Any) -> Any: ...
 
-    def load(self) -> int:
-        """Puts every process where the newest whole checkpoint left it, if there is one; returns its step.
+
+class TrainingState:
+    """Parts by name. Each is registered once; a checkpoint has one file pair per part.
+
+    Args:
+        checkpoints: where the state is saved.
+        acc: all processes restore together; the first one saves.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, acc: Processes):
+        self.checkpoints, self._acc = checkpoints, acc
+        self._parts: dict[str, Stateful] = {}
+        self._initial: dict[str, Callable[[], Mapping[str, Any]]] = {}
+
+    def add(self, name: str, part: Stateful, initial: Callable[[], Mapping[str, Any]] | None = None) -> None:
+        """Registers a part.
+
+        Args:
+            name: becomes a file name.
+            part: its state is JSON values and tensors, in nested dicts and lists.
+            initial: recomputes the state before the first step; by default a copy of the present state is kept, which
+                suits small parts.
+        """
+        if initial is None:
+            first = copy.deepcopy(dict(part.state_dict()))
+            initial = lambda: copy.deepcopy(first)  # noqa: E731
+        self._parts[name], self._initial[name] = part, initial
+
+    def save(self, step: int) -> None:
+        self.checkpoints.save(step, {name: part.state_dict() for name, part in self._parts.items()})
+
+    def restore(self) -> int:
+        """Restores the newest intact checkpoint in every process and returns its step; 0, and no change, without one.
 
         Raises:
-            UsageError: the processes see different checkpoints, none of them is whole, or the data has another size than when it was saved.
+            UsageError: the processes see different checkpoints, none of them is intact, or a part refuses its state.
         """
-        t = self.t
-        step, state, complaints = t.checkpoints.load_latest() or (0, {}, [])
-        steps = t.acc.gather(torch.tensor([step], device=t.acc.device)).tolist()
+        step, state, complaints = self.checkpoints.load_latest() or (0, {}, [])
+        steps = self._acc.gather(torch.tensor([step], device=self._acc.device)).tolist()
         if min(steps) != max(steps):
             raise UsageError(
-                f"Processes found checkpoints of different steps ({steps}): put {t.folder.path} on a disk that all nodes share."
+                f"Processes found checkpoints of different steps ({steps}): "
+                f"put {self.checkpoints.folder.parent} on a disk that all nodes share."
             )
         for complaint in complaints:
-            t.acc.print(f"warning: {complaint}")
+            self._acc.print(f"warning: {complaint}")
         if state:
-            self._check_data(state["progress"].get("data"))
-            t.model.load_state_dict(state["model"])
-            if t.ema is not None:
-                t.ema.load_state_dict(state["ema"])
-            for name, optimizer in t.optimizers.items():
-                load_state(optimizer, state[f"optimizer-{name}"])
-            t.snapshots.best = state["progress"]["best"]
-            t.recovery.load(state["progress"].get("ladder", {}))
-            for name, controller in t.controllers.items():
-                controller.load_state(state["progress"]["controllers"][name])
+            if missing := self._parts.keys() - state.keys():
+                raise UsageError(
+                    f"The checkpoints in {self.checkpoints.folder} hold no {', '.join(sorted(missing))}: "
+                    "give another --out, or the version of genzoo that wrote them."
+                )
+            for name, part in self._parts.items():
+                part.load_state_dict(state[name])
         return step
 
-    def _check_data(self, saved: Mapping[str, Any] | None) -> None:
-        """Compares the data with what the run began on; which images a step sees depends on their number and order."""
-        data = self.t.dataset
-        if saved is None or saved["fingerprint"] == data.fingerprint:
+    def reset(self) -> None:
+        """Returns every part to its state before the first step."""
+        for name, part in self._parts.items():
+            part.load_state_dict(self._initial[name]())
+
+
+class DataIdentity:
+    """Stateful: which data a run trains on. Which items a step uses depends on their number and order.
+
+    Args:
+        dataset: the data of this process.
+        warn: prints one line.
+    """
+
+    def __init__(self, dataset: Dataset, warn: Callable[[str], None]):
+        self._dataset, self._warn = dataset, warn
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"size": self._dataset.size, "fingerprint": self._dataset.fingerprint}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Compares the data with that of the saved run.
+
+        Raises:
+            UsageError: it has another number of items.
+        """
+        if state_dict["fingerprint"] == self._dataset.fingerprint:
             return
-        if saved["size"] != data.size:
+        size, saved = self._dataset.size, state_dict["size"]
+        if saved != size:
             raise UsageError(
-                f"{data.name} has {data.size:,} items and had {saved['size']:,} when this run was saved: put them back, or give another --out."
+                f"{self._dataset.name} has {_count(size)} items and had {_count(saved)} when this run was "
+                "saved: restore them, or give another --out."
             )
-        self.t.acc.print(f"warning: the files of {data.name} have changed since this run was saved")
+        self._warn(f"warning: the files of {self._dataset.name} have changed since this run was saved")
 
-    def rewind(self) -> None:
-        """Takes out of the run folder what came after the present step. For one process."""
-        self.t.folder.rewind(self.t.step)
-        self.t.checkpoints.rewind(self.t.step)
 
-    def begin(self) -> None:
-        """Goes back to where the run began."""
-        t = self.t
-        torch.manual_seed(t.config.train.seed)
-        fresh = build(t.config, t.dataset.shape).state_dict()
-        t.model.load_state_dict(fresh)
-        if t.ema is not None:
-            t.ema.module.load_state_dict(fresh)
-            t.ema.n_averaged.zero_()
-        for name, controller in t.controllers.items():
-            controller.load_state(self._controllers[name])
-        for optimizer in t.optimizers.values():
-            optimizer.state.clear()
-        t.snapshots.best = math.inf
+def _count(size: int | None) -> str:
+    return "endless" if size is None else f"{size:,}"

@@ -1,279 +1,276 @@
-"""One trainer for every adversarial autoencoder: it knows updates and networks by name, and no model, loss or role."""
+"""One trainer for every model: it knows updates and networks by name, and no model, loss or role."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from torch import Tensor
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from genzoo.controller import EVERY, Controller
-from genzoo.data import open_dataset
+from genzoo.configure import flat, to_json
+from genzoo.controller import EVERY
+from genzoo.data import Dataset, open_dataset
+from genzoo.data.batches import Batches, Resident, load, make_resident
 from genzoo.duration import in_images
-from genzoo.errors import UsageError, suggest
-from genzoo.noise import Noise, generator
-from genzoo.objective import Progress, Update, lockstep
-from genzoo.registry import get_spec
-from genzoo.resolve import build, flat, to_json
+from genzoo.errors import UsageError
+from genzoo.factory import build, build_objective
+from genzoo.items import Items
+from genzoo.metrics.vitals import matrix_sizes
+from genzoo.models.generative import Generative
+from genzoo.objective import Progress
+from genzoo.runs.checkpoint import Checkpoints
+from genzoo.runs.folder import RunFolder
 from genzoo.spec import RunConfig
-from genzoo.training.checkpoint import Checkpoints
-from genzoo.training.graph import CompiledStep, Phase
-from genzoo.training.launch import StopFlag, agree, average_buffers, average_gradients, make_accelerator, peak_memory, resume_command
-from genzoo.training.loader import Batches, Resident, as_real, load, make_resident
-from genzoo.training.log import Broken, RunStopped, Window, progress_bar
+from genzoo.training.evaluators import Growth, Weights, scores, shown_vitals
+from genzoo.training.iteration import Iteration, Scalars
+from genzoo.training.launch import StopFlag, agree, make_accelerator, resume_command
+from genzoo.training.log import Broken, Window, progress_bar
 from genzoo.training.monitor import Watch
-from genzoo.training.optim import ema_with_warmup, learning_rate, make_optimizer
-from genzoo.training.recovery import Recovery
-from genzoo.training.run import RunFolder
+from genzoo.training.optim import averaged, ema_with_warmup, make_optimizers
+from genzoo.training.recovery import Ladder, Recovery
+from genzoo.training.reporting import Reporter
+from genzoo.training.schedule import Schedule
 from genzoo.training.snapshot import Snapshots
-from genzoo.training.state import RunState
+from genzoo.training.state import DataIdentity, TrainingState
 
 
 class Trainer:
-    """Trains what a RunConfig says, into a run folder; the same call resumes it.
+    """Trains what a RunConfig describes, into a run folder; the same call resumes it.
 
     Args:
         config: from `genzoo.resolve(...)`.
         out: the run folder; by default `runs/<model>-<data>-<size>-s<seed>`.
         progress: show bars.
+        dataset: trains on this instead of opening what `config.data` names; held-out items still come from there.
 
     Raises:
         UsageError: the configuration does not fit the data, the folder or the machine.
     """
 
-    def __init__(self, config: RunConfig, out: str | Path | None = None, progress: bool = True):
+    def __init__(
+        self,
+        config: RunConfig,
+        out: str | Path | None = None,
+        progress: bool = True,
+        dataset: Dataset | None = None,
+    ):
         c = config.train
-        self.config, self.shows_bars = config, progress
-        place = Path(out) if out is not None else RunFolder.default(config)
-        self.acc = make_accelerator(c.device, c.precision, c.trackers, place)
+        self.config, self.shows_bars, self.step = config, progress, 0
+        path = Path(out) if out is not None else RunFolder.default(config)
+        self.acc = make_accelerator(c.device, c.precision, c.trackers, path)
         self.rank, self.world = self.acc.process_index, self.acc.num_processes
-        if c.batch % (self.world * c.accumulate):
-            raise UsageError(
-                f"train.batch={c.batch} does not divide over {self.world} processes x {c.accumulate} micro-batches: choose a multiple."
-            )
-        self.folder = RunFolder(place, config)
+        self.folder = RunFolder(path, config)
         with self.acc.main_process_first():  # the first process decodes the cache, the others read it
-            self.dataset = open_dataset(config.data, progress=progress and self.acc.is_main_process)
-        torch.manual_seed(c.seed)
-        self.model = build(config, self.dataset.shape)
-        self.objective = get_spec(config.model.partition(".")[0]).objective(config.objective, self.dataset.shape, config.arch.z_dim)
-        self.controllers: Mapping[str, Controller] = getattr(self.objective, "controllers", {})
-        if c.compile and (self.world > 1 or c.checkpointing or self.controllers):
-            raise UsageError(
-                "train.compile=true takes one process, and neither train.checkpointing nor a setting that is auto: leave it out, or them."
-            )
-        self.nets = dict(self.model.named_children())
-        for name in c.lr_of:
-            if name not in self.nets:
-                raise UsageError(f"train.lr_of.{name}: the model has no network of that name.{suggest(name, self.nets)}")
-        self.total_nimg = in_images(c.duration, batch=c.batch, epoch=self.dataset.size)
-        self.total_steps = -(-self.total_nimg // c.batch)
-        if not self.total_steps:
-            raise UsageError(f"train.duration={c.duration} is no image at all: give at least one, --images 100k.")
-        self._prepare()
+            shown = progress and self.acc.is_main_process
+            self.dataset = dataset or open_dataset(config.data, progress=shown)
+        self.model = self._make_model()
+        self.objective = build_objective(config, self.model.spaces)
+        self.controllers = self.objective.controllers
+        self.per_step = c.batch * (1 + self.objective.fresh)  # images
+        self.total_nimg = in_images(c.duration, batch=self.per_step, epoch=self.dataset.size)
+        self.total_steps = -(-self.total_nimg // self.per_step)
+        self._refuse_misfits()
+        # Networks are placed un-wrapped: gradients are averaged after each phase, which no phase can silently get
+        # wrong.
+        self.model.to(
+            self.acc.device, memory_format=torch.channels_last
+        ).train()  # faster convolutions, the same result
+        self.ema = self._make_average()
+        nets = dict(self.model.named_children())
+        for net in nets.values():
+            self.acc.prepare_model(net, evaluation_mode=True)  # autocast, no wrapper
+        self.optimizers = make_optimizers(nets, self.objective.optimizers, c)
+        self.ladder = Ladder()
+        self.iteration = Iteration(self.objective, self.model, self.ema, self.optimizers, c, self.ladder, self.acc)
+
+        every = in_images(c.snapshot_every, batch=self.per_step, epoch=self.dataset.size, total=self.total_nimg)
+        self.schedule = Schedule(max(1, round(every / self.per_step)), c.snapshot_minutes)
+        self.watch = Watch(self.folder, self.total_steps, self.objective)
+        evaluators = (scores, shown_vitals, Growth(matrix_sizes(self.model)))
+        self.snapshots = Snapshots(config, self.dataset, self.folder, self.objective, self.watch, evaluators)
+        self.state = self._register_state()
+        self.reporter = Reporter(self.folder, self.watch, self.objective, self.acc, self.state.checkpoints)
+        self.recovery = Recovery(
+            self.ladder,
+            self.state,
+            self.folder,
+            self.acc,
+            rungs=c.recover,
+            interval=self.schedule.every_steps,
+            writing=self.reporter.writing,
+        )
         if self.acc.is_main_process:
             self.folder.create()
 
-    def _prepare(self) -> None:
-        """Places the networks un-wrapped: gradients are averaged by hand after each backward, which no phase can get silently wrong."""
+    def _make_model(self) -> Generative:
+        """The run's model with its first weights, a function of the seed."""
+        torch.manual_seed(self.config.train.seed)
+        labels = self.config.data.labels
+        return build(self.config, self.dataset.shape, self.dataset.classes(labels) if labels else ())
+
+    def _make_average(self) -> AveragedModel | None:
+        decay = self.config.train.ema
+        if not decay:
+            return None
+        counter = lambda: int(average.n_averaged)  # noqa: E731  (a counter that stays on the host)
+        average = AveragedModel(self.model, multi_avg_fn=ema_with_warmup(decay, counter), use_buffers=True)
+        return average
+
+    def _refuse_misfits(self) -> None:
         c = self.config.train
-        self.model.to(self.acc.device, memory_format=torch.channels_last).train()  # faster convolutions, the same mathematics
-        average = ema_with_warmup(c.ema, done=lambda: int(self.ema.n_averaged))  # a counter that stays on the host
-        self.ema = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if c.ema else None
-        for net in self.nets.values():
-            self.acc.prepare_model(net, evaluation_mode=True)  # autocast, no wrapper
-        self.optimizers = {name: self.acc.prepare_optimizer(make_optimizer(name, net, c)) for name, net in self.nets.items()}
-        self._phases = CompiledStep(self.model, self._gradients, self._move) if c.compile else self._eager
-        self.checkpoints = Checkpoints(self.folder.path / "checkpoints", c.keep)
-        self.saved = RunState(self)
-        self.snapshots = Snapshots(self)
-        self.recovery = Recovery(self)
-        self.watch = Watch(self.folder, self.total_steps, self.objective.guides)
+        if c.batch % (self.world * c.accumulate):
+            raise UsageError(
+                f"train.batch={c.batch} does not divide over {self.world} processes x {c.accumulate} micro-batches: "
+                "choose a multiple."
+            )
+        if c.compile and (self.world > 1 or c.checkpointing or self.controllers):
+            raise UsageError(
+                "train.compile=true takes one process, and neither train.checkpointing nor a setting that is auto: "
+                "leave it out, or them."
+            )
+        if not self.total_steps:
+            raise UsageError(
+                f"train.duration={c.duration} is not even one image: use a longer one, e.g. --images 100k."
+            )
+
+    def _register_state(self) -> TrainingState:
+        """Registers everything that later steps depend on."""
+        state = TrainingState(Checkpoints(self.folder.path / "checkpoints", self.config.train.keep), self.acc)
+        fresh = lambda: self._make_model().state_dict()  # noqa: E731
+        state.add("model", self.model, fresh)
+        if self.ema is not None:
+            state.add("ema", self.ema, lambda: averaged(fresh()))
+        for key, optimizer in self.optimizers.items():
+            state.add(f"optimizer-{key}", optimizer)
+        if isinstance(self.objective, nn.Module):
+            self.objective.to(self.acc.device).requires_grad_(False)
+            state.add("objective", self.objective)
+        for name, controller in self.controllers.items():
+            state.add(f"controller-{name}", controller)
+        state.add("ladder", self.ladder)
+        state.add("snapshots", self.snapshots)
+        state.add("data", DataIdentity(self.dataset, self.acc.print))
+        return state
 
     def summary(self) -> str:
         """What is about to run, in two lines."""
         c, data = self.config.train, self.dataset
         items = f"{data.size:,}" if data.size is not None else "endless"
-        sizes = ", ".join(f"{name} {sum(p.numel() for p in net.parameters()):,}" for name, net in self.nets.items())
+        sizes = ", ".join(
+            f"{name} {sum(p.numel() for p in net.parameters()):,}" for name, net in self.model.named_children()
+        )
+        shape = "x".join(map(str, data.shape))
         return (
-            f"{self.config.model} on {data.name}: {items} items of shape {'x'.join(map(str, data.shape))}; parameters: {sizes}\n"
-            f"{self.total_nimg:,} images in {self.total_steps:,} steps of {c.batch}, {c.precision} on {self.world} x {self.acc.device.type}, "
-            f"into {self.folder.path}"
+            f"{self.config.model} on {data.name}: {items} items of shape {shape}; parameters: {sizes}\n"
+            f"{self.total_nimg:,} images in {self.total_steps:,} steps of {self.per_step}, {c.precision} on "
+            f"{self.world} x {self.acc.device.type}, into {self.folder.path}"
         )
 
     def fit(self) -> Path:
         """Trains to the end, or from the newest checkpoint on; returns the run folder.
 
         Raises:
-            RunStopped: a loss is not finite and no rung of the ladder helps, or nothing can be written; the last good checkpoint stays.
+            RunStopped: a loss is not finite and no rung of the ladder helps, or nothing can be written; the last good
+                checkpoint stays.
             KeyboardInterrupt: on Ctrl-C or SIGTERM, after saving.
         """
         self._resume()
-        self.snapshots.start()
+        lines = self.folder.log.read()
+        self.schedule.start(earlier=lines[-1]["seconds"] if lines else 0.0)
         if self.config.train.trackers:
-            self.acc.init_trackers("genzoo", config={key: str(value) for key, value in flat(to_json(self.config))})
-        resident = make_resident(self.dataset, self.acc.device, self.acc.print) if self.config.train.workers is None else None
-        stopping, done, end = None, self.step * self.config.train.batch, self.total_steps * self.config.train.batch
+            settings = {key: str(value) for key, value in flat(to_json(self.config))}
+            self.acc.init_trackers("genzoo", config=settings)
+        wanted = self.config.train.workers is None
+        resident = make_resident(self.dataset, self.acc.device, self.acc.print) if wanted else None
+        stopping, done, end = None, self.step * self.per_step, self.total_steps * self.per_step
         shown = self.shows_bars and self.acc.is_main_process
         with progress_bar(self.config.model, done, end, shown) as bar, StopFlag() as stop:
             while stopping is None:
                 try:
                     stopping = self._run(bar, stop, resident)
                 except Broken as trouble:
-                    self.recovery.go_back(trouble)
-                    bar.n = self.step * self.config.train.batch
+                    self.step = self.recovery.go_back(trouble, self.data(whole=True))
+                    bar.n = self.step * self.per_step
                     bar.refresh()
         if stopping:
             self.acc.print(
-                f"Stopped at {self.progress.nimg:,} images; everything is saved. To resume:\n  {resume_command(self.folder.path)}"
+                f"Stopped at {self.progress.nimg:,} images; everything is saved. To resume:\n"
+                f"  {resume_command(self.folder.path)}"
             )
             raise KeyboardInterrupt
         if self.shows_bars:
             self.acc.print(self.watch.summary())
-        for tracker in self.acc.trackers:  # not end_training(): it would also end the processes' group, which the next run needs
+        for tracker in self.acc.trackers:  # not end_training(): it would also end the process group of the next run
             tracker.finish()
         return self.folder.path
 
     def _run(self, bar: tqdm, stop: StopFlag, resident: Resident | None) -> bool:
-        """Trains on to the end, or until it is told to stop; returns whether it was."""
+        """Trains to the end, or until a stop is requested; returns whether it was."""
         if self.acc.is_main_process:
-            self.guarded(lambda: self.watch.begin(self.data(whole=True)[0] if self.step == 0 else None))
+            with self.reporter.writing():
+                self.watch.begin(self.data(whole=True)[0][0].x if self.step == 0 else None)
         window = Window(self.folder.log.read())
-        for batch in self._batches(resident):
-            window.add(self.step, self.train_step(batch, self.progress))
+        for parts in self._batches(resident):
+            window.add(self.step, self.train_step(parts, self.progress))
             self.step += 1
-            bar.update(self.config.train.batch)
+            bar.update(self.per_step)
             if self.controllers and self.step % EVERY == 0:
-                self._observe(window)
-            if self._pause(stop):
+                self.reporter.observe(window, self.progress, self._position())
+            if self._pauses(stop):
                 stopping = agree(stop.is_set, self.acc) and self.step < self.total_steps
-                due = agree(self.snapshots.due(), self.acc) or self.step == self.total_steps
-                self._tell(window, bar)
+                due = agree(self.schedule.due(self.step), self.acc) or self.step == self.total_steps
+                self.reporter.log(window, self.progress, self._position(), bar)
                 if due or stopping:
-                    self.guarded(self.snapshots.take)
+                    self._snapshot()
                 if stopping:
                     return True
         return False
 
-    def _pause(self, stop: "StopFlag") -> bool:
-        """Whether to read the losses now: at steps that all processes agree on, or, when alone, as soon as something is due."""
-        planned = self.step % self.config.train.log_every == 0 or self.step == self.total_steps or self.snapshots.planned()
-        return planned or (self.world == 1 and (stop.is_set or self.snapshots.due()))
+    def _pauses(self, stop: StopFlag) -> bool:
+        """Whether to read the losses now: at steps that all processes agree on, or, alone, once something is due."""
+        planned = self.step % self.config.train.log_every == 0 or self.step == self.total_steps
+        planned = planned or self.schedule.planned(self.step)
+        return planned or (self.world == 1 and (stop.is_set or self.schedule.due(self.step)))
 
-    def _observe(self, window: Window) -> None:
-        """Reads the losses of the steps since the last time, refuses to go on with a broken one, and shows them to the controllers."""
-        for step, scalars in window.fetch(lambda values: self.acc.reduce(values, "mean")):
-            for controller in self.controllers.values():
-                told = controller.observe(replace(self.progress, step=step), scalars)
-                if told and self.acc.is_main_process:
-                    self.guarded(lambda text=told: self.watch.tell({**self._place(), "kind": "control", "text": text}))
-
-    def _place(self) -> dict[str, Any]:
-        return {"step": self.step, "nimg": self.progress.nimg, "seconds": round(self.snapshots.seconds(), 2)}
-
-    def _tell(self, window: Window, bar: tqdm) -> None:
-        """Logs the means of the losses since the last time, and the settings that move."""
-        self._observe(window)
-        scalars = window.means()
-        if self.controllers:
-            scalars |= {f"control/{name}": controller.value for name, controller in self.controllers.items()}
-            scalars |= {f"guide/{panel}": value for panel, value in self.objective.guides.items()}
-        line = self._place() | {"peak_gib": round(peak_memory(self.acc.device) / 2**30, 3)} | scalars
-        self.acc.log(scalars, step=self.step)
+    def _snapshot(self) -> None:
+        """Measures, shows, exports and saves. All processes call it; the first one writes."""
         if self.acc.is_main_process:
-            self.guarded(lambda: self.folder.log.append(line))
-            self.guarded(lambda: self.watch.observe(line))
-            bar.set_postfix(
-                {
-                    name.replace("loss/", ""): f"{scalars[name]:.3g}"
-                    for name in sorted(scalars)
-                    if not name.startswith(("gradient/", "guide/"))
-                },
-                refresh=False,
-            )
+            shown = self.ema.module if self.ema is not None else self.model
+            assert isinstance(shown, Generative)
+            modes = [(net, net.training) for net in (shown, self.model)]
+            for net, _ in modes:
+                net.eval()  # pictures come from the model as people will load it
+            try:
+                with self.reporter.writing():
+                    self.snapshots.take(Weights(shown, self.model), self._position())
+                    self.state.save(self.step)  # last: what is cut short is repeated on resume
+            finally:
+                for net, training in modes:
+                    net.train(training)
+        self.acc.wait_for_everyone()
+        self.schedule.taken()
 
-    def guarded(self, write: Callable[[], None]) -> None:
-        """Writes to the run folder; a full disk or a lost folder stops the run in one line, with what was saved before intact."""
-        try:
-            write()
-        except (OSError, SafetensorError) as error:
-            saved = self.checkpoints.steps()
-            at = f"the checkpoint of step {saved[-1]} is whole" if saved else "no checkpoint was written yet"
-            raise RunStopped(
-                f"Cannot write to {self.folder.path} ({error}); {at}. Make room, then resume:\n  {resume_command(self.folder.path)}"
-            ) from error
+    def _position(self) -> dict[str, Any]:
+        return {"step": self.step, "nimg": self.progress.nimg, "seconds": round(self.schedule.seconds(), 2)}
 
     @property
     def progress(self) -> Progress:
-        return Progress(step=self.step, batch=self.config.train.batch, total_nimg=self.total_nimg, epoch_nimg=self.dataset.size)
+        size, parts = self.dataset.size, 1 + self.objective.fresh
+        return Progress(self.step, self.config.train.batch, self.total_nimg, epoch_nimg=size, parts=parts)
 
-    def train_step(self, batch: Tensor, at: Progress) -> list[Phase]:
-        """Runs one iteration of the objective on this process's part of the batch, all its phases; returns each phase's scalars."""
-        seed = self.recovery.ladder.seed(self.config.train.seed, at.step)
-        torch.manual_seed(generator(seed, f"torch/{self.rank}", at.step).initial_seed())  # dropout in trunks
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(group["base_lr"], self.config.train, at) * self.recovery.ladder.lr_factor
-        phases = self._phases(list(self._micro_batches(batch, at)), at)
-        average_buffers(self.model, self.acc)
-        if self.ema is not None:
-            self.ema.update_parameters(self.model)
-        return phases
+    def train_step(self, parts: Sequence[Items], at: Progress) -> list[tuple[tuple[str, ...], Scalars]]:
+        """Runs one iteration on this process's part of the step's real batches; returns each phase's scalars."""
+        return self.iteration(parts, at)
 
-    def _eager(self, batches: Sequence[Any], at: Progress) -> list[Phase]:
-        """All phases of a step, as PyTorch runs them; `train.compile` replaces this."""
-        return [(trains, scalars | self._move(trains)) for trains, scalars in self._gradients(batches, at)]
-
-    def _gradients(self, batches: Sequence[Any], at: Progress) -> Iterator[Phase]:
-        """Computes one phase after the other, from all micro-batches; to be resumed after its networks have been moved."""
-        steps, scalars = [self.objective.step(self.model, micro, at) for micro in batches], dict[str, Tensor]()
-        for phase in lockstep(steps, mean=lambda value: self.acc.reduce(value, "mean")):
-            trains, waits = self._backward(phase, scalars)
-            if not waits:
-                yield trains, scalars
-                scalars = {}
-
-    def _backward(self, phase: Iterator[Update], scalars: dict[str, Tensor]) -> tuple[tuple[str, ...], bool]:
-        """Adds gradients to `.grad` and logs to `scalars`, averaged over micro-batches; returns what is trained, and whether more is to come."""
-        share = self.config.train.accumulate
-        for update in phase:
-            inputs = [p for name in update.trains for p in self.nets[name].parameters() if p.requires_grad]
-            self.acc.backward(update.loss / share, inputs=inputs, retain_graph=update.keep_graph)
-            for name, value in update.logs.items():
-                scalars[name] = scalars.get(name, 0) + value / share
-            told = update.trains, update.waits
-        return told
-
-    def _move(self, trains: Sequence[str]) -> dict[str, Tensor]:
-        """One optimiser step of some networks, from the gradients of all processes; returns the gradients' norms."""
-        norms = {}
-        for name in trains:
-            norms[f"gradient/{name}"] = norm = torch.nn.utils.get_total_norm(average_gradients(self.nets[name], self.acc))
-            clips = self.config.train.clip, self.recovery.ladder.clip.get(name)
-            if clip := min(filter(None, clips), default=None):
-                torch.nn.utils.clip_grads_with_norm_(self.nets[name].parameters(), clip, norm)
-            self.optimizers[name].step()
-            self.optimizers[name].zero_grad()
-        return norms
-
-    def _micro_batches(self, batch: Tensor, at: Progress) -> Iterator[Any]:
-        c = self.config.train
-        size, seed = c.batch // (self.world * c.accumulate), self.recovery.ladder.seed(c.seed, at.step)
-        for i, micro in enumerate(as_real(batch, self.acc.device).split(size)):
-            start = (self.rank * c.accumulate + i) * size
-            yield self.objective.draw(micro, Noise(seed=seed, step=at.step, batch=c.batch, start=start, stop=start + size, like=micro))
-
-    def _batches(self, resident: Resident | None) -> Iterator[Tensor]:
+    def _batches(self, resident: Resident | None) -> Iterator[Sequence[Items]]:
         steps = self.data(), self.step, self.total_steps
         return resident.load(*steps) if resident else load(*steps, self.config.train.workers)
 
     def data(self, whole: bool = False) -> Batches:
-        """This process's part of every step's batch, or the whole of it."""
-        c = self.config.train
+        """This process's part of every step's batches, or the global ones."""
+        c, data = self.config.train, self.config.data
         local = c.batch // self.world
         start, stop = (0, c.batch) if whole else (self.rank * local, (self.rank + 1) * local)
         return Batches(
@@ -282,16 +279,20 @@ class Trainer:
             batch=c.batch,
             start=start,
             stop=stop,
-            mirror=self.config.data.mirror,
-            seed_of=self.recovery.ladder.seed,
-            left_out=self.recovery.ladder.left_out,
+            mirror=data.mirror,
+            labels=data.labels,
+            parts=1 + self.objective.fresh,
+            seed_of=self.ladder.seed,
+            left_out=self.ladder.left_out,
         )
 
     def _resume(self) -> None:
-        """Puts every process where the newest whole checkpoint left it; `step` is the number of steps done."""
-        self.step = self.saved.load()
+        """Restores the newest intact checkpoint in every process; `step` is the number of steps done."""
+        self.step = self.state.restore()
         if self.step:
-            self.acc.print(f"Resuming {self.folder.path} at {self.progress.nimg:,} of {self.total_nimg:,} images.")
+            done, total = f"{self.progress.nimg:,}", f"{self.total_nimg:,}"
+            self.acc.print(f"Resuming {self.folder.path} at {done} of {total} images.")
         if self.acc.is_main_process:
-            self.saved.rewind()
+            self.folder.rewind(self.step)
+            self.state.checkpoints.rewind(self.step)
         self.acc.wait_for_everyone()  # the others read what is left

@@ -1,46 +1,75 @@
-"""IntroVAE (Huang et al., NeurIPS 2018, arXiv 1807.06358): Algorithm 1 with Eqs. 9-12, and the authors' code where it differs."""
+"""IntroVAE (Huang et al., NeurIPS 2018, arXiv 1807.06358): Algorithm 1 with Eqs. 9-12, and the authors' code where it
+differs.
+"""
 
-from typing import NamedTuple
+from collections.abc import Generator
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from genzoo.controller import Controller, Fixed, hinge_margin
+from genzoo.controller import Controller, Fixed
+from genzoo.items import Items
 from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.models._elbo import elbo_step, kl_logs
 from genzoo.models.autoencoder import Autoencoder
-from genzoo.models.introvae.presets import IntroVAEConfig
+from genzoo.models.introvae.controllers import hinge_margin
+from genzoo.models.introvae.presets import IntroVAEArch, IntroVAEConfig
+from genzoo.models.introvae.signs import RULES
 from genzoo.noise import Noise
-from genzoo.objective import Mean, Progress, Step, Update, detached, elbo_step, frozen, spread
+from genzoo.objective import Mean, Objective, Progress, Spaces, Step, Update, detached, frozen
+from genzoo.signs import Rule
 
 
 class IntroVAE(Autoencoder):
-    """Encoder and decoder trained introspectively: the KL to the prior that the encoder assigns is its score of an image."""
+    """Encoder and decoder trained introspectively: the KL to the prior that the encoder assigns scores an image."""
+
+    arch_class = IntroVAEArch
 
 
 class Batch(NamedTuple):
     x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
-    eps: Tensor  # [N, Z], noise of the posterior sample
-    z_p: Tensor  # [N, Z], samples of the prior
+    eps: Tensor  # [N, *latent], noise of the posterior sample
+    z_p: Tensor  # [N, *latent], samples of the prior
 
 
-class IntroVAEObjective:
-    """One iteration of Algorithm 1; `form=official` puts the hinge on the batch mean and drops the 1/2 of Eq. 10, as the authors' code does."""
+class IntroVAEObjective(Objective):
+    """One iteration of Algorithm 1.
 
-    def __init__(self, config: IntroVAEConfig, shape: tuple[int, ...], z_dim: int):
-        self.config, self.z_dim = config, z_dim
-        self.margin: Controller = hinge_margin(z_dim, config.warmup) if config.margin == "auto" else Fixed(config.margin)
-        self.controllers = {"margin": self.margin} if config.margin == "auto" else {}
+    `form=official` puts the hinge on the batch mean and drops the 1/2 of Eq. 10, as the authors' code does.
+    """
+
+    config: IntroVAEConfig
+
+    def __init__(self, config: IntroVAEConfig, spaces: Spaces):
+        super().__init__(config, spaces)
+        self.margin: Controller = (
+            hinge_margin(spaces.z_dim, config.warmup) if config.margin == "auto" else Fixed(config.margin)
+        )
         self.per_image = (config.hinge or {"paper": "image", "official": "batch"}[config.form]) == "image"
         self.alpha_decoder = config.alpha if config.alpha_decoder is None else config.alpha_decoder
+
+    @property
+    def controllers(self) -> dict[str, Controller]:
+        return {"margin": self.margin} if self.config.margin == "auto" else {}
 
     @property
     def guides(self) -> dict[str, float]:
         return {"kl": self.margin.value}
 
-    def draw(self, real: Tensor, noise: Noise) -> Batch:
-        return Batch(real, noise.normal("eps", self.z_dim), noise.normal("prior", self.z_dim))
+    @property
+    def signs(self) -> tuple[Rule, ...]:
+        return RULES
 
-    def step(self, nets: nn.Module, batch: Batch, at: Progress) -> Step:
+    @property
+    def options(self) -> dict[str, str]:
+        return {"reconstruction": "objective.beta", "adversary": "objective.margin or objective.alpha"}
+
+    def draw(self, items: Items, noise: Noise) -> Batch:
+        latent = self.spaces.latent
+        return Batch(items.x, noise.normal("eps", *latent), self.spaces.prior.draw(noise, "prior", latent))
+
+    def step(self, nets: IntroVAE, batch: Batch, at: Progress) -> Step:
         c, enc, dec, x = self.config, nets.encoder, nets.decoder, batch.x
         half = 0.5 if c.form == "paper" else 1.0
         if at.before(c.warmup):  # alpha = 0 (paper), or SSE + KL, both unweighted (official)
@@ -59,7 +88,12 @@ class IntroVAEObjective:
         if c.reconstruction_branch:  # always, but for an ablation
             hinge = (yield from self._hinge(kl_r)) + hinge
         loss_e = kl_x.mean() + c.alpha * hinge + c.beta * l_ae  # 9-10, Eq. 11
-        logs = {"loss/encoder": loss_e, **spread("real", kl_x), "kl/reconstruction": kl_r.mean(), "kl/sample": kl_p.mean()}
+        logs = {
+            "loss/encoder": loss_e,
+            **kl_logs("real", kl_x),
+            "kl/reconstruction": kl_r.mean(),
+            "kl/sample": kl_p.mean(),
+        }
         logs |= {"error/sse": error, "hinge/active": self._active([kl_r, kl_p] if c.reconstruction_branch else [kl_p])}
         yield Update(("encoder",), loss_e, detached(logs), keep_graph=not c.recompute)
 
@@ -69,10 +103,10 @@ class IntroVAEObjective:
             l_ae = half * sse(x, x_r).mean()
         with frozen(enc):  # the encoder has been updated by now
             kls = [kl_to_prior(*enc(image)) for image in ((x_r, x_p) if c.reconstruction_branch else (x_p,))]  # 11
-        loss_g = self.alpha_decoder * sum(kls).mean() + c.beta * l_ae  # 12-13, Eq. 12
+        loss_g = self.alpha_decoder * sum(kls[1:], start=kls[0]).mean() + c.beta * l_ae  # 12-13, Eq. 12
         yield Update(("decoder",), loss_g, detached({"loss/decoder": loss_g}))
 
-    def _hinge(self, kl: Tensor) -> Step:
+    def _hinge(self, kl: Tensor) -> Generator[Mean, Any, Tensor]:
         """[m - KL]^+, per image (paper) or on the mean of the global batch (official); returns a scalar."""
         m = self.margin.value
         if self.per_image:

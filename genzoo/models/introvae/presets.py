@@ -1,43 +1,65 @@
-"""What IntroVAE's loss can be told, and its presets; `--res` takes the first row of that size."""
+"""IntroVAE's options and its presets; `--res` takes the first row of that size."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from genzoo.duration import Duration
-from genzoo.models.points import points_preset
-from genzoo.spec import Preset, config
+from genzoo.models._points import points_preset
+from genzoo.spec import ArchConfig, NormPlace, Preset, config
+
+
+@config
+class IntroVAEArch(ArchConfig):
+    """The networks, with the residual blocks of the authors' code."""
+
+    norm_place: NormPlace = "after"
 
 
 @config
 class IntroVAEConfig:
-    """Eqs. 11 and 12. In the authors' code's words: beta = weight_rec, alpha = weight_neg / 2, alpha_decoder = weight_kl / 2."""
+    """Eqs. 11 and 12. Authors' code: beta = weight_rec, alpha = weight_neg / 2, alpha_decoder = weight_kl / 2."""
 
     form: Annotated[
         Literal["paper", "official"],
-        Field(description="paper: hinge per image, 1/2 SSE; official: hinge on the batch mean, SSE, unweighted warm-up (authors' code)"),
+        Field(
+            description="paper: hinge per image, 1/2 SSE; official: hinge on the batch mean, SSE, unweighted warm-up "
+            "(authors' code)"
+        ),
     ] = "paper"
     margin: Annotated[
         Annotated[float, Field(gt=0)] | Literal["auto"],
         Field(
-            description="m, in nats: KL of generated images that the encoder is pushed to, above the KL of real ones; auto: from the warm-up, "
-            "then held by slow feedback"
+            description="m, in nats: KL of generated images that the encoder is pushed to, above the KL of real ones; "
+            "auto: from the warm-up, then held by slow feedback"
         ),
     ] = 110.0
     alpha: Annotated[float, Field(ge=0, description="weight of each adversarial term")] = 0.25
     alpha_decoder: Annotated[float | None, Field(ge=0, description="the decoder's own alpha; none: the same")] = None
     beta: Annotated[float, Field(ge=0, description="weight of the reconstruction error")] = 0.5
-    warmup: Annotated[Duration, Field(description="plain VAE before the game begins (paper: 1-2 epochs)")] = "1ep"
-    hinge: Annotated[Literal["image", "batch"] | None, Field(description="KL that the hinge is on; none: as the form has it")] = None
-    reconstruction_branch: Annotated[bool, Field(description="reconstructions count as generated images, as in both forms")] = True
+    warmup: Annotated[
+        Duration, Field(description="plain VAE before adversarial training starts (paper: 1-2 epochs)")
+    ] = "1ep"
+    hinge: Annotated[
+        Literal["image", "batch"] | None, Field(description="KL that the hinge is on; none: as the form has it")
+    ] = None
+    reconstruction_branch: Annotated[
+        bool, Field(description="reconstructions count as generated images, as in both forms")
+    ] = True
     recompute: Annotated[
-        bool, Field(description="decode again for the decoder's step: less memory, same weights; BatchNorm counts these images twice")
+        bool,
+        Field(
+            description="decode again for the decoder's step: less memory, same weights; BatchNorm counts these images "
+            "twice"
+        ),
     ] = False
 
 
 CELEBA = "Huang et al. 2018, Section 4.1 and Table 1"
 CODE = "authors' code, as listed in genzoo/models/introvae/README.md"
-UNSTATED = "length, data order and augmentation are not stated in the paper: 700,000 steps as in its Figure 5, mirrored images"
+UNSTATED = (
+    "length, data order and augmentation are not stated in the paper: 700,000 steps as in its Figure 5, mirrored images"
+)
 CODE_LENGTH = "length not stated: 700,000 steps"
 BRING = "the hub's CelebA-HQ is 256x256: give --data FOLDER of the 1024 images and --set data.split=train[:29000]"
 C128, C256 = (64, 128, 256, 512, 512), (32, 64, 128, 256, 512, 512)
@@ -46,7 +68,10 @@ LONG = "700000it"
 
 
 def _points(name: str, margin: float, beta: float) -> Preset:
-    source = "ours: no 2-D settings are published; margin and beta by the search of benchmarks/2d, the rest is Soft-IntroVAE's"
+    source = (
+        "ours: no 2-D settings are published; margin and beta by the search of benchmarks/2d, "
+        "the rest is Soft-IntroVAE's"
+    )
     return points_preset(name, {"margin": margin, "beta": beta, "warmup": "2000it"}, source)
 
 
@@ -58,7 +83,8 @@ PRESETS = {
         train={"batch": 64, "duration": LONG},
         source=CELEBA,
         expected="MS-SSIM .2719 (mean over 10K generated pairs at 128, Table 2)",
-        deviations=f"{UNSTATED}; channels at 128 and the crop of CelebA are not given: Soft-IntroVAE's channels, 148 pixels",
+        deviations=f"{UNSTATED}; channels at 128 and the crop of CelebA are not given: Soft-IntroVAE's channels, "
+        "148 pixels",
     ),
     "celebahq256": Preset(
         data={"name": "celeba-hq", "size": (256, 256), "mirror": True},
@@ -73,7 +99,8 @@ PRESETS = {
         arch={"z_dim": 512, "channels": C512},
         objective={"margin": 105, "alpha": 0.25, "beta": 0.0125},
         train={"batch": 12, "duration": LONG},
-        source="ours: Table 1 gives the batch (12) and 7 days, no other setting; m and beta lie between those of 256 and 1024",
+        source="ours: Table 1 gives the batch (12) and 7 days, no other setting; m and beta lie between those of "
+        "256 and 1024",
         deviations=f"everything but the batch is ours; {BRING}",
     ),
     "celebahq1024": Preset(
@@ -88,7 +115,14 @@ PRESETS = {
     "celebahq1024-official": Preset(
         data={"size": (1024, 1024), "mirror": True},
         arch={"z_dim": 512, "channels": C1024},
-        objective={"form": "official", "margin": 500, "alpha": 0.5, "alpha_decoder": 0.5, "beta": 0.01, "warmup": "4ep"},
+        objective={
+            "form": "official",
+            "margin": 500,
+            "alpha": 0.5,
+            "alpha_decoder": 0.5,
+            "beta": 0.01,
+            "warmup": "4ep",
+        },
         train={"batch": 12, "duration": LONG},
         source=CODE,
         deviations=f"{CODE_LENGTH}; {BRING}",
@@ -104,7 +138,14 @@ PRESETS = {
     "celebahq256-official-m1000": Preset(
         data={"name": "celeba-hq", "size": (256, 256), "mirror": True},
         arch={"z_dim": 512, "channels": C256},
-        objective={"form": "official", "margin": 1000, "alpha": 0.25, "alpha_decoder": 0.5, "beta": 1.0, "warmup": "10ep"},
+        objective={
+            "form": "official",
+            "margin": 1000,
+            "alpha": 0.25,
+            "alpha_decoder": 0.5,
+            "beta": 1.0,
+            "warmup": "10ep",
+        },
         train={"batch": 16, "duration": LONG},
         source=f"{CODE}, its second setting at 256",
         deviations=f"{CODE_LENGTH}; weight_neg and batch of this setting not found: those of the first",
@@ -133,8 +174,11 @@ PRESETS = {
 
 
 def suggested(detail: float, shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
-    """Weights for data whose finest detail varies by `detail` (SSE): a Gaussian decoder of that variance has beta = 1 / variance on 1/2 SSE."""
+    """Weights for data whose finest detail varies by `detail` (SSE).
+
+    A Gaussian decoder of that variance has beta = 1 / variance on 1/2 SSE.
+    """
     return {
         "margin": ("auto", "chosen above the KL that real images have in the warm-up, then held"),
-        "beta": (f"{1 / detail:.2g}", f"1 / {detail:.2g}, the variance (SSE) of the finest detail to be learnt"),
+        "beta": (f"{1 / detail:.2g}", f"1 / {detail:.2g}, the variance (SSE) of the finest detail to learn"),
     }

@@ -1,21 +1,57 @@
-"""SoftIntroVAE, soft introspective VAE: an exponential of the ELBO takes the hinge's place. Daniel & Tamar, CVPR 2021, arXiv 2012.13253."""
+"""SoftIntroVAE, soft introspective VAE: an exponential of the ELBO replaces the hinge.
 
-import lazy_loader
+Daniel & Tamar, CVPR 2021, arXiv 2012.13253.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from genzoo.models.softintrovae.presets import PRESETS, SoftIntroVAEConfig, suggested
-from genzoo.spec import ModelSpec
+from genzoo.spec import ModelSpec, PublishedProtocol
 
-# The class and the objective need torch: they are imported when somebody asks for them.
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"objective": ["SoftIntroVAE", "SoftIntroVAEObjective"]})
+__all__ = ["SPEC", "SoftIntroVAE", "SoftIntroVAEConfig", "SoftIntroVAEObjective"]
+
+if TYPE_CHECKING:
+    from genzoo.models.softintrovae.objective import SoftIntroVAE, SoftIntroVAEObjective
+else:  # the model and its objective need torch: they are imported on first use
+    import lazy_loader
+
+    __getattr__, __dir__, _ = lazy_loader.attach(
+        __name__, submod_attrs={"objective": ["SoftIntroVAE", "SoftIntroVAEObjective"]}
+    )
+
+
+def _model() -> "type[SoftIntroVAE]":
+    from genzoo.models.softintrovae.objective import SoftIntroVAE
+
+    return SoftIntroVAE
+
+
+def _objective(*args: Any) -> "SoftIntroVAEObjective":
+    from genzoo.models.softintrovae.objective import SoftIntroVAEObjective
+
+    return SoftIntroVAEObjective(*args)
+
 
 SPEC = ModelSpec(
     name="softintrovae",
-    summary="soft introspective VAE: an exponential of the ELBO takes the hinge's place",
+    summary="soft introspective VAE: an exponential of the ELBO replaces the hinge",
     paper="Daniel & Tamar, CVPR 2021, arXiv 2012.13253",
     config=SoftIntroVAEConfig,
     presets=PRESETS,
     default_preset="toyfaces32",
-    model=lambda: __getattr__("SoftIntroVAE"),
-    objective=lambda *args: __getattr__("SoftIntroVAEObjective")(*args),
+    model=_model,
+    objective=_objective,
+    memory_savers=("objective.recompute",),
     suggested=suggested,
+    warmup=lambda config: config.warmup,
+    protocols={
+        "sintrovae2021": PublishedProtocol(
+            word="fid",
+            extractor="inception-pytorch",
+            extractor_mode="train",
+            batchnorm="batch",
+            note="Extractor and model run in train mode, as in Soft-IntroVAE's published code: comparable with its "
+            "scores only.",
+        )
+    },
 )

@@ -1,18 +1,25 @@
-"""Soft-IntroVAE (Daniel & Tamar, CVPR 2021, arXiv 2012.13253): the hinge becomes a soft exponential of generated images' ELBO."""
+"""Soft-IntroVAE (Daniel & Tamar, CVPR 2021, arXiv 2012.13253): a soft exponential of generated images' ELBO replaces
+the hinge.
+"""
 
 import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from genzoo.controller import Controller, Fixed, negative_weight
+from genzoo.controller import Controller, Fixed
 from genzoo.errors import UsageError
+from genzoo.items import Items
 from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.models._elbo import elbo_step, kl_logs
 from genzoo.models.autoencoder import Autoencoder
+from genzoo.models.softintrovae.controllers import negative_weight
 from genzoo.models.softintrovae.presets import SoftIntroVAEConfig
+from genzoo.models.softintrovae.signs import RULES
 from genzoo.noise import Noise
-from genzoo.objective import Progress, Step, Update, detached, elbo_step, frozen, spread
+from genzoo.objective import Objective, Progress, Spaces, Step, Update, detached, frozen
+from genzoo.signs import Rule
 
 
 class SoftIntroVAE(Autoencoder):
@@ -21,35 +28,54 @@ class SoftIntroVAE(Autoencoder):
 
 class Batch(NamedTuple):
     x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
-    eps: Tensor  # [N, Z], noise of the posterior sample of x
-    z_p: Tensor  # [N, Z], samples of the prior
-    eps_e: tuple[Tensor, Tensor]  # two [N, Z]: posterior noise of reconstruction and sample, encoder phase
+    eps: Tensor  # [N, *latent], noise of the posterior sample of x
+    z_p: Tensor  # [N, *latent], samples of the prior
+    eps_e: tuple[Tensor, Tensor]  # two [N, *latent]: posterior noise of reconstruction and sample, encoder phase
     eps_d: tuple[Tensor, Tensor]  # the same, decoder phase
 
 
-class SoftIntroVAEObjective:
-    """L_E = ELBO(x) - 1/2 exp(2 ELBO(D(z))), L_D = ELBO(x) + ELBO(D(z)), both maximised (the paper's alpha = 2, gamma = 1).
+class SoftIntroVAEObjective(Objective):
+    """L_E = ELBO(x) - 1/2 exp(2 ELBO(D(z))), L_D = ELBO(x) + ELBO(D(z)), both maximised (the paper's alpha = 2,
+    gamma = 1).
 
     Generated images are prior samples (`form=paper`), or reconstructions and prior samples, averaged (`form=official`).
     """
 
-    def __init__(self, config: SoftIntroVAEConfig, shape: tuple[int, ...], z_dim: int):
-        self.config, self.z_dim = config, z_dim
-        self.scale = 1 / math.prod(shape) if len(shape) == 3 else 0.5  # s: per pixel for images, 1/2 for points
-        self.guides: dict[str, float] = {}
-        auto = config.beta_neg == "auto"
-        if auto and not config.beta_kl:
-            raise UsageError("objective.beta_neg=auto weighs against objective.beta_kl, which is 0: raise it, or give a number.")
-        made = negative_weight(z_dim, self.scale, config.beta_kl, config.warmup) if auto else Fixed(config.beta_neg)
-        self.beta_neg: Controller = made
-        self.controllers = {"beta_neg": self.beta_neg} if auto else {}
+    config: SoftIntroVAEConfig
 
-    def draw(self, real: Tensor, noise: Noise) -> Batch:
-        names = ("eps", "prior", "eps_e/reconstruction", "eps_e/sample", "eps_d/reconstruction", "eps_d/sample")
-        eps, z_p, *again = (noise.normal(name, self.z_dim) for name in names)
-        return Batch(real, eps, z_p, (again[0], again[1]), (again[2], again[3]))
+    def __init__(self, config: SoftIntroVAEConfig, spaces: Spaces):
+        super().__init__(config, spaces)
+        self.scale = 1 / math.prod(spaces.shape) if spaces.is_image else 0.5  # s: per pixel for images, 1/2 for points
+        if config.beta_neg == "auto" and not config.beta_kl:
+            raise UsageError(
+                "objective.beta_neg=auto weighs against objective.beta_kl, which is 0: raise it, or give a number."
+            )
+        self.beta_neg: Controller = (
+            negative_weight(spaces.z_dim, self.scale, config.beta_kl, config.warmup)
+            if config.beta_neg == "auto"
+            else Fixed(config.beta_neg)
+        )
 
-    def step(self, nets: nn.Module, batch: Batch, at: Progress) -> Step:
+    @property
+    def controllers(self) -> dict[str, Controller]:
+        return {"beta_neg": self.beta_neg} if self.config.beta_neg == "auto" else {}
+
+    @property
+    def signs(self) -> tuple[Rule, ...]:
+        return RULES
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"reconstruction": "objective.beta_rec", "adversary": "objective.beta_neg"}
+
+    def draw(self, items: Items, noise: Noise) -> Batch:
+        latent = self.spaces.latent
+        names = ("eps_e/reconstruction", "eps_e/sample", "eps_d/reconstruction", "eps_d/sample")
+        again = [noise.normal(name, *latent) for name in names]
+        z_p = self.spaces.prior.draw(noise, "prior", latent)
+        return Batch(items.x, noise.normal("eps", *latent), z_p, (again[0], again[1]), (again[2], again[3]))
+
+    def step(self, nets: SoftIntroVAE, batch: Batch, at: Progress) -> Step:
         c, s, enc, dec, x = self.config, self.scale, nets.encoder, nets.decoder, batch.x
         if at.before(c.warmup):  # not scaled by s (published code)
             yield from elbo_step(nets, x, batch.eps, beta_rec=c.beta_rec, beta_kl=c.beta_kl)
@@ -65,9 +91,9 @@ class SoftIntroVAEObjective:
         loss_x = s * (c.beta_rec * error + c.beta_kl * kl_x.mean())
         if c.form == "official":
             loss_x = loss_x + share * self._exp_elbo(nets, x_r, batch.eps_e[0]).mean()
-        logs = detached({**spread("real", kl_x), "error/sse": error})
+        logs = detached({**kl_logs("real", kl_x), "error/sse": error})
         yield Update(("encoder",), loss_x, logs, keep_graph=not c.recompute, waits=True)
-        loss_x = loss_x.detach()  # samples come apart, when the graphs that only the loss above needed are gone: less memory
+        loss_x = loss_x.detach()  # samples come later, when the graphs that only the loss above needed are freed
         exp_elbo = self._exp_elbo(nets, x_p, batch.eps_e[1]).mean()
         loss_p = share * exp_elbo
         yield Update(("encoder",), loss_p, detached({"loss/encoder": loss_x + loss_p, "expelbo/sample": exp_elbo}))
@@ -81,8 +107,11 @@ class SoftIntroVAEObjective:
             posteriors = [enc(image) for image, _ in generated]
         kls = [kl_to_prior(*posterior).mean() for posterior in posteriors]
         loss_d = s * (c.beta_rec * error + c.beta_kl * _average(kls))
-        if c.gamma_r > torch.finfo(x.dtype).eps:  # a smaller weight drowns in rounding: 1.6e-9 of the gradient at the published 1e-8
-            zs = [reparameterize(*posterior, eps).detach() for posterior, (_, eps) in zip(posteriors, generated, strict=True)]
+        if c.gamma_r > torch.finfo(x.dtype).eps:  # rounding hides a smaller one: 1.6e-9 of the gradient at 1e-8
+            zs = [
+                reparameterize(mean, log, eps).detach()
+                for (mean, log), (_, eps) in zip(posteriors, generated, strict=True)
+            ]
             errors = [sse(image.detach(), dec(z)).mean() for (image, _), z in zip(generated, zs, strict=True)]
             loss_d = loss_d + s * c.gamma_r * c.beta_rec * _average(errors)
         # These KLs are the updated encoder's, as the published code prints them; IntroVAE's are from before its update.
@@ -94,16 +123,19 @@ class SoftIntroVAEObjective:
         pairs = [(x_r, eps[0]), (x_p, eps[1])]
         return pairs if self.config.form == "official" else pairs[1:]
 
-    def _exp_elbo(self, nets: nn.Module, image: Tensor, eps: Tensor) -> Tensor:
+    def _exp_elbo(self, nets: SoftIntroVAE, image: Tensor, eps: Tensor) -> Tensor:
         """exp(2 ELBO(image)) per image: [N, ...] -> [N], in (0, 1]. The image enters the encoder detached.
 
-        As the target of its own reconstruction it is not: the published code lets that gradient reach the encoder through x_r.
+        As the target of its own reconstruction it is not: the published code lets that gradient reach the encoder
+        through x_r.
         """
         c = self.config
         mu, logvar = nets.encoder(image.detach())
         with frozen(nets.decoder):
             again = nets.decoder(reparameterize(mu, logvar, eps))
-        return torch.exp(-2 * self.scale * (c.beta_rec * sse(image, again) + self.beta_neg.value * kl_to_prior(mu, logvar)))
+        return torch.exp(
+            -2 * self.scale * (c.beta_rec * sse(image, again) + self.beta_neg.value * kl_to_prior(mu, logvar))
+        )
 
 
 def _average(values: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What Soft-IntroVAE's loss can be told, and its presets; `--res` takes the first row of that size."""
+"""Soft-IntroVAE's options and its presets; `--res` takes the first row of that size."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -6,35 +6,48 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from genzoo.duration import Duration
-from genzoo.models.points import points_preset
+from genzoo.models._points import points_preset
 from genzoo.spec import Preset, config
 
 
 @config
 class SoftIntroVAEConfig:
-    """The weights inside the two ELBOs (Section 4 of the paper); all errors are SSE per image, scaled by s = 1 / (C H W)."""
+    """Weights in the two ELBOs (Section 4 of the paper); all errors are SSE per image, scaled by s = 1 / (C H W)."""
 
     form: Annotated[
         Literal["paper", "official"],
         Field(
-            description="generated images are prior samples (paper), or reconstructions and prior samples, averaged (official: published code)"
+            description="generated images are prior samples (paper), or reconstructions and prior samples, averaged "
+            "(official: published code)"
         ),
     ] = "official"
-    beta_kl: Annotated[float, Field(ge=0, description="weight of the KL of real images, and of generated ones in the decoder")] = 1.0
-    beta_rec: Annotated[float, Field(ge=0, description="weight of the reconstruction errors; authors: at most beta_kl")] = 1.0
+    beta_kl: Annotated[
+        float, Field(ge=0, description="weight of the KL of real images, and of generated ones in the decoder")
+    ] = 1.0
+    beta_rec: Annotated[
+        float, Field(ge=0, description="weight of the reconstruction errors; authors: at most beta_kl")
+    ] = 1.0
     beta_neg: Annotated[
         Annotated[float, Field(ge=0)] | Literal["auto"],
         Field(
-            description="weight of generated images' KL in the encoder; authors: about z_dim or more; auto: from the warm-up, then held by "
-            "slow feedback"
+            description="weight of generated images' KL in the encoder; authors: about z_dim or more; auto: from the "
+            "warm-up, then held by slow feedback"
         ),
     ] = 256.0
     gamma_r: Annotated[
-        float, Field(ge=0, description="weight of generated images' reconstruction error in the decoder; skipped where rounding hides it")
+        float,
+        Field(
+            ge=0,
+            description="weight of generated images' reconstruction error in the decoder; skipped if rounding hides it",
+        ),
     ] = 1e-8
-    warmup: Annotated[Duration, Field(description="plain VAE before the game begins")] = "0"
+    warmup: Annotated[Duration, Field(description="plain VAE before adversarial training starts")] = "0"
     recompute: Annotated[
-        bool, Field(description="decode again for the decoder's step: less memory, same weights; BatchNorm counts these images twice")
+        bool,
+        Field(
+            description="decode again for the decoder's step: less memory, same weights; BatchNorm counts these images "
+            "twice"
+        ),
     ] = False
 
 
@@ -47,7 +60,13 @@ def _points(name: str, kl: float, rec: float, neg: float) -> Preset:
 
 
 def _images(
-    data: dict[str, Any], size: int, channels: tuple[int, ...], z_dim: int, betas: tuple[float, float, float], batch: int, **more: str
+    data: dict[str, Any],
+    size: int,
+    channels: tuple[int, ...],
+    z_dim: int,
+    betas: tuple[float, float, float],
+    batch: int,
+    **more: str,
 ) -> Preset:
     return Preset(
         data={**data, "size": (size, size)},
@@ -70,10 +89,22 @@ PRESETS = {
     ),
     "svhn": _images({"name": "svhn"}, 32, (64, 128, 256), 128, (1, 1, 256), 32),
     "mnist": _images(
-        {"name": "mnist", "channels": 1}, 28, (64, 128), 32, (1, 1, 256), 128, deviations="the author later advised beta_neg = 128"
+        {"name": "mnist", "channels": 1},
+        28,
+        (64, 128),
+        32,
+        (1, 1, 256),
+        128,
+        deviations="the author later advised beta_neg = 128",
     ),
     "fashion-mnist": _images(
-        {"name": "fashion_mnist", "channels": 1}, 28, (64, 128), 32, (1, 1, 256), 128, deviations="the author later advised beta_neg = 128"
+        {"name": "fashion_mnist", "channels": 1},
+        28,
+        (64, 128),
+        32,
+        (1, 1, 256),
+        128,
+        deviations="the author later advised beta_neg = 128",
     ),
     "monsters128": _images(
         {},
@@ -110,12 +141,12 @@ PRESETS = {
 def suggested(detail: float, shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
     """Weights for data of `shape` whose finest detail varies by `detail` (SSE).
 
-    A Gaussian decoder of that variance has beta_kl / beta_rec = 2 variance. And beta_kl stays under 0.1 / s, with s = 1 / (C H W) or 1/2: no beta_neg
-    lets the exponential balance above 1 / (2 e s beta_kl) nats (genzoo/controller.py).
+    A Gaussian decoder of that variance has beta_kl / beta_rec = 2 variance. And beta_kl stays under 0.1 / s, with
+    s = 1 / (C H W) or 1/2: no beta_neg lets the exponential balance above 1 / (2 e s beta_kl) nats (controllers.py).
     """
     most = 0.1 * (math.prod(shape) if len(shape) == 3 else 2)
     beta_kl = min(2 * detail, most)
-    finest = f"{detail:.2g} is the variance (SSE) of the finest detail to be learnt"
+    finest = f"{detail:.2g} is the variance (SSE) of the finest detail to learn"
     return {
         "beta_kl": (f"{beta_kl:.2g}", f"the smaller of 2 x {detail:.2g} and 0.1 / s = {most:.2g}; {finest}"),
         "beta_rec": (f"{beta_kl / (2 * detail):.2g}", f"beta_kl / (2 x {detail:.2g})"),

@@ -1,12 +1,34 @@
-"""VAE, variational autoencoder with a weighted KL (beta-VAE). Kingma & Welling, ICLR 2014; Higgins et al., ICLR 2017."""
+"""VAE, variational autoencoder with a weighted KL (beta-VAE).
 
-import lazy_loader
+Kingma & Welling, ICLR 2014; Higgins et al., ICLR 2017.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from genzoo.models.vae.presets import PRESETS, VAEConfig, suggested
 from genzoo.spec import ModelSpec
 
-# The class and the objective need torch: they are imported when somebody asks for them.
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"objective": ["VAE", "VAEObjective"]})
+__all__ = ["SPEC", "VAE", "VAEConfig", "VAEObjective"]
+
+if TYPE_CHECKING:
+    from genzoo.models.vae.objective import VAE, VAEObjective
+else:  # the model and its objective need torch: they are imported on first use
+    import lazy_loader
+
+    __getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs={"objective": ["VAE", "VAEObjective"]})
+
+
+def _model() -> "type[VAE]":
+    from genzoo.models.vae.objective import VAE
+
+    return VAE
+
+
+def _objective(*args: Any) -> "VAEObjective":
+    from genzoo.models.vae.objective import VAEObjective
+
+    return VAEObjective(*args)
+
 
 SPEC = ModelSpec(
     name="vae",
@@ -15,7 +37,7 @@ SPEC = ModelSpec(
     config=VAEConfig,
     presets=PRESETS,
     default_preset="toyfaces32",
-    model=lambda: __getattr__("VAE"),
-    objective=lambda *args: __getattr__("VAEObjective")(*args),
+    model=_model,
+    objective=_objective,
     suggested=suggested,
 )

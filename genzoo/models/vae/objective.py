@@ -1,13 +1,17 @@
-"""VAE (Kingma & Welling, ICLR 2014) with the beta of Higgins et al. (ICLR 2017): the baseline, and everybody's warm-up."""
+"""VAE (Kingma & Welling, ICLR 2014) with the beta of Higgins et al. (ICLR 2017): the baseline, and the warm-up of the
+introspective models.
+"""
 
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from genzoo.items import Items
+from genzoo.models._elbo import elbo_step
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.vae.presets import VAEConfig
 from genzoo.noise import Noise
-from genzoo.objective import Progress, Step, elbo_step
+from genzoo.objective import Objective, Progress, Step
 
 
 class VAE(Autoencoder):
@@ -16,18 +20,20 @@ class VAE(Autoencoder):
 
 class Batch(NamedTuple):
     x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
-    eps: Tensor  # [N, Z], noise of the posterior sample
+    eps: Tensor  # [N, *latent], noise of the posterior sample
 
 
-class VAEObjective:
+class VAEObjective(Objective):
     """-ELBO = beta_rec * SSE + beta * KL, one update of both networks."""
 
-    def __init__(self, config: VAEConfig, shape: tuple[int, ...], z_dim: int):
-        self.config, self.z_dim = config, z_dim
-        self.guides: dict[str, float] = {}
+    config: VAEConfig
 
-    def draw(self, real: Tensor, noise: Noise) -> Batch:
-        return Batch(real, noise.normal("eps", self.z_dim))
+    @property
+    def options(self) -> dict[str, str]:
+        return {"reconstruction": "objective.beta_rec"}
 
-    def step(self, nets: nn.Module, batch: Batch, at: Progress) -> Step:
+    def draw(self, items: Items, noise: Noise) -> Batch:
+        return Batch(items.x, noise.normal("eps", *self.spaces.latent))
+
+    def step(self, nets: VAE, batch: Batch, at: Progress) -> Step:
         yield from elbo_step(nets, batch.x, batch.eps, beta_rec=self.config.beta_rec, beta_kl=self.config.beta)

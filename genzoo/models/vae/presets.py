@@ -1,10 +1,10 @@
-"""What the VAE's loss can be told, and its presets."""
+"""The VAE's options and its presets."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from genzoo.models.points import points_preset
+from genzoo.models._points import points_preset
 from genzoo.spec import Preset, config
 
 
@@ -13,7 +13,9 @@ class VAEConfig:
     """-ELBO = beta_rec * SSE + beta * KL."""
 
     beta: Annotated[float, Field(ge=0, description="weight of the KL to the prior (Higgins et al. 2017)")] = 1.0
-    beta_rec: Annotated[float, Field(ge=0, description="weight of the SSE; 0.5 is a Gaussian likelihood of unit variance")] = 0.5
+    beta_rec: Annotated[
+        float, Field(ge=0, description="weight of the SSE; 0.5 is a Gaussian likelihood of unit variance")
+    ] = 0.5
 
 
 def _points(name: str, beta: float) -> Preset:
@@ -37,8 +39,11 @@ PRESETS = {
 
 
 def suggested(detail: float, shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
-    """Weights for data whose finest detail varies by `detail` (SSE): a Gaussian decoder of that variance has beta / beta_rec = 2 variance."""
+    """Weights for data whose finest detail varies by `detail` (SSE).
+
+    A Gaussian decoder of that variance has beta / beta_rec = 2 variance.
+    """
     return {
         "beta_rec": ("1", "the other weight is relative to it"),
-        "beta": (f"{2 * detail:.2g}", f"2 x {detail:.2g}, the variance (SSE) of the finest detail to be learnt"),
+        "beta": (f"{2 * detail:.2g}", f"2 x {detail:.2g}, the variance (SSE) of the finest detail to learn"),
     }

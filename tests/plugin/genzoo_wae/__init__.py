@@ -10,7 +10,7 @@ from genzoo.spec import ModelSpec, Preset, config
 
 @config
 class WAEConfig:
-    """Reconstruction error plus the weighted MMD between encodings and the prior."""
+    """Reconstruction error plus the weighted MMD between codes and prior."""
 
     mmd_weight: Annotated[float, Field(ge=0, description="weight of the maximum mean discrepancy")] = 10.0
 

@@ -5,22 +5,28 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from genzoo.items import Items
 from genzoo.losses import sse
 from genzoo.models.autoencoder import Autoencoder
-from genzoo.objective import Update
+from genzoo.noise import Noise
+from genzoo.objective import Objective, Progress, Step, Update, detached
 
 
 class WAE(Autoencoder):
-    """Encoder and decoder whose encodings match the prior as a whole, not image by image."""
+    """Encoder and decoder whose codes match the prior as a whole, not image by image."""
+
+    code = "point"
 
 
 class Batch(NamedTuple):
-    x: Tensor
-    z_p: Tensor
+    x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
+    z_p: Tensor  # [N, Z], samples of the prior
 
 
 def mmd(a: Tensor, b: Tensor) -> Tensor:
-    """Squared maximum mean discrepancy with the inverse multiquadratics kernel (Section 4 of the paper): two [N, Z] -> scalar."""
+    """Squared maximum mean discrepancy with the inverse multiquadratics kernel (Section 4 of the paper): two [N, Z] ->
+    scalar.
+    """
     scale = 2 * a.shape[1]
     kernel = [scale / (scale + torch.cdist(u, v).square()) for u, v in ((a, a), (b, b), (a, b))]
     n = len(a)
@@ -28,15 +34,15 @@ def mmd(a: Tensor, b: Tensor) -> Tensor:
     return (kernel[0] * off).sum() / (n * (n - 1)) + (kernel[1] * off).sum() / (n * (n - 1)) - 2 * kernel[2].mean()
 
 
-class WAEObjective:
-    def __init__(self, config, shape, z_dim):
-        self.config, self.z_dim, self.guides = config, z_dim, {}
+class WAEObjective(Objective):
+    """Reconstruction error plus the weighted MMD between codes and prior (Eq. 4 of the paper)."""
 
-    def draw(self, real, noise):
-        return Batch(real, noise.normal("prior", self.z_dim))
+    def draw(self, items: Items, noise: Noise) -> Batch:
+        return Batch(items.x, self.spaces.prior.draw(noise, "prior", self.spaces.latent))
 
-    def step(self, nets, batch, at):
-        z, _ = nets.encoder(batch.x)
+    def step(self, nets: WAE, batch: Batch, at: Progress) -> Step:
+        z = nets.encoder(batch.x)
         error, distance = sse(batch.x, nets.decoder(z)).mean(), mmd(z, batch.z_p)
         loss = error + self.config.mmd_weight * distance
-        yield Update(("encoder", "decoder"), loss, {"loss/wae": loss.detach(), "error/sse": error.detach(), "mmd/prior": distance.detach()})
+        logs = {"loss/wae": loss, "error/sse": error, "mmd/prior": distance}
+        yield Update(("encoder", "decoder"), loss, detached(logs))

@@ -1,0 +1,253 @@
+"""From a name and overrides to one frozen RunConfig: model defaults <- preset <- what the data asks for <- what the
+user sets.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Never
+
+from genzoo.data.catalog import find_entry
+from genzoo.data.entry import Entry
+from genzoo.errors import UsageError, did_you_mean
+from genzoo.registry import split_name
+from genzoo.settings import known, parse_setting, validated
+from genzoo.spec import DataConfig, ModelSpec, Preset, RunConfig, TrainConfig
+
+SECTIONS = ("arch", "objective", "data", "train")
+OWN_FILES = ("channels", "precrop", "column", "split", "fit")  # settings of a preset that hold for its own data only
+# Changing these cannot change the weights that a run ends with, so a resumed run may.
+FREE = {
+    "data.cache",
+    "train.checkpointing",
+    "train.keep",
+    "train.log_every",
+    "train.snapshot_every",
+    "train.snapshot_minutes",
+    "train.trackers",
+    "train.workers",
+}
+BY_LENGTH = ("cosine", "linear", "exponential")  # learning-rate schedules that end with the run
+
+
+def resolve(
+    name: str,
+    *,
+    res: tuple[int, int] | None = None,
+    data: str | Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
+    arch: Mapping[str, Any] | None = None,
+    objective: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
+    **unknown: Never,
+) -> RunConfig:
+    """Resolves a run.
+
+    Args:
+        name: `model` or `model.preset`. A bare model takes the preset of `res`, else that of `data`, else its default
+            one.
+        res: height and width in pixels.
+        data: what to train on, by name (see `DataConfig.name`), or values of the data section by field.
+        settings: `section.field=value` texts, typed by the field; they win over everything else.
+        arch: values of the section by field, for callers that have them typed; so are `objective` and `train`.
+        **unknown: refused, with a suggestion.
+
+    Raises:
+        UsageError: unknown name, section or field (with a suggestion), or a value that its field does not take.
+    """
+    for section in unknown:
+        raise UsageError(f"Unknown section {section!r} in resolve(...).{did_you_mean(section, SECTIONS)}")
+    spec, preset_name = split_name(name)
+    classes = section_classes(spec)
+    asked = data if isinstance(data, str) else None  # by name, which a bare model takes its preset by
+    fields = {} if data is None or isinstance(data, str) else data
+    given = {"arch": arch or {}, "objective": objective or {}, "data": fields, "train": train or {}}
+    chosen = _chosen(given, settings, classes)
+    notes: list[str] = []
+    explicit = preset_name is not None
+    preset_name = preset_name or _choose(spec, res, asked, notes)
+    preset = spec.presets[preset_name]
+    layers = {section: dict(getattr(preset, section)) for section in SECTIONS}
+
+    own, embedded = layers["data"].get("name"), DataConfig().name
+    by_res = res is not None and not explicit  # --res picks a recipe; its data must be asked for by name
+    if asked is None and "name" not in chosen["data"] and own != embedded and (by_res or own is None):
+        layers["data"].pop("name", None)
+        or_own = f", or type {spec.name}.{preset_name} for its own data, {own}" if own else ""
+        notes.append(f"recipe {spec.name}.{preset_name} on the embedded {embedded}: give --data{or_own}")
+    if asked is not None:
+        chosen["data"].setdefault("name", asked)
+    if res is not None:
+        chosen["data"].setdefault("size", tuple(res))
+    shape = _adapt_data(layers["data"], chosen["data"], preset)
+    if shape is not None:
+        _adapt_arch(spec, layers["arch"], chosen["arch"], shape, preset, notes)
+
+    built = {section: validated(section, classes[section], layers[section] | chosen[section]) for section in SECTIONS}
+    return RunConfig(model=f"{spec.name}.{preset_name}", notes=tuple(notes), **built)
+
+
+def _chosen(
+    given: Mapping[str, Mapping[str, Any]], settings: Sequence[str], classes: Mapping[str, type]
+) -> dict[str, dict[str, Any]]:
+    """What the user set, by section and field; unknown fields are refused."""
+    chosen = {section: dict(values) for section, values in given.items()}
+    for text in settings:
+        section, field, value = parse_setting(text, classes)
+        name, _, entry = field.partition(".")
+        values = chosen[section]
+        values[name] = {**values.get(name, {}), **value} if entry else value
+    for section, values in chosen.items():
+        for field in values:
+            known(section, field, classes[section])
+    return chosen
+
+
+def section_classes(spec: ModelSpec) -> dict[str, type]:
+    """Returns the configuration class of each section of this model's runs."""
+    return {"arch": spec.arch, "objective": spec.config, "data": DataConfig, "train": TrainConfig}
+
+
+def describe(name: str) -> Entry | None:
+    """Returns the catalogue's entry of a dataset, or None for a folder, a file or a hub id."""
+    return find_entry(name)
+
+
+def data_shape(run: RunConfig) -> tuple[int, ...]:
+    """Returns the shape of one item: (C, H, W) or (D,), as far as the configuration alone tells."""
+    row = describe(run.data.name)
+    if row is not None and row.kind == "points":
+        return (2,)
+    if run.data.size is None:
+        raise UsageError("The image size is open: give --res, e.g. --res 64.")
+    return (run.data.channels, *run.data.size)
+
+
+def planned_classes(run: RunConfig) -> tuple[str, ...]:
+    """Returns names for the classes of `data.labels`, as far as the configuration alone tells their number.
+
+    Raises:
+        UsageError: the number of classes is known with the data only.
+    """
+    if run.data.labels is None:
+        return ()
+    row = describe(run.data.name)
+    known = row.labels if row is not None else {}
+    if run.data.labels not in known:
+        raise UsageError(
+            f"How many classes data.labels={run.data.labels} has is known with the data only: train a few steps."
+        )
+    return tuple(map(str, range(known[run.data.labels])))
+
+
+def to_json(run: RunConfig) -> dict[str, Any]:
+    """Returns the run as JSON values; `from_json` is its inverse."""
+    return json.loads(json.dumps(dataclasses.asdict(run)))
+
+
+def from_json(values: Mapping[str, Any]) -> RunConfig:
+    """Reads a run back, checked as strictly as a new one.
+
+    Raises:
+        UsageError: it names a model or an option that does not exist.
+    """
+    classes = section_classes(split_name(values["model"])[0])
+    built = {section: validated(section, classes[section], values[section]) for section in SECTIONS}
+    return RunConfig(model=values["model"], notes=tuple(values.get("notes", ())), **built)
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """Lists, as `field: old -> new`, what would make `new` another run than `old`.
+
+    A longer duration would not, unless something in either run depends on its length: a share (%) or a schedule.
+    """
+    before, after = (dict(flat(to_json(run))) for run in (old, new))
+    by_length = any(
+        "%" in str(value) or (key == "train.lr_schedule" and value in BY_LENGTH)
+        for values in (before, after)
+        for key, value in values.items()
+        if key not in FREE
+    )
+    free = FREE if by_length else FREE | {"train.duration"}
+    return [
+        f"{key}: {before.get(key)} -> {after.get(key)}"
+        for key in sorted(before | after)
+        if key not in free and before.get(key) != after.get(key)
+    ]
+
+
+def changed_settings(run: RunConfig) -> dict[str, Any]:
+    """Returns what differs from a run's preset, `section.field: value`, but for what is reported elsewhere: data name
+    and seed.
+    """
+    base = dict(flat(to_json(resolve(run.model))))
+    left_out = FREE | {"data.name", "train.seed"}
+    return {key: value for key, value in flat(to_json(run)) if key not in left_out and base.get(key) != value}
+
+
+def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, notes: list[str]) -> str:
+    """Picks a preset for a bare model name; the tables' order decides between rows of one size."""
+    if res is None:
+        by_data = [
+            name for name, preset in spec.presets.items() if data is not None and preset.data.get("name") == data
+        ]
+        return by_data[0] if by_data else spec.default_preset
+    sizes = {name: preset.data["size"] for name, preset in spec.presets.items() if preset.data.get("size")}
+    exact = [name for name, size in sizes.items() if tuple(size) == tuple(res)]
+    if exact:
+        return exact[0]
+    if not sizes:
+        return spec.default_preset
+    nearest = min(sizes, key=lambda name: abs(math.log(math.prod(sizes[name]) / math.prod(res))))
+    notes.append(
+        f"no recipe at {res[0]}x{res[1]} is published: {spec.name}.{nearest} is the nearest; "
+        "its margins and weights may need tuning"
+    )
+    return nearest
+
+
+def _adapt_data(layer: dict[str, Any], chosen: Mapping[str, Any], preset: Preset) -> tuple[int, ...] | None:
+    """Makes a preset's data section fit other data than its own; returns the shape of one item where it is known."""
+    name = chosen.get("name", layer.get("name", DataConfig().name))
+    row = describe(name)
+    if name != preset.data.get("name"):  # how a preset reads its own files says nothing about others
+        for field in OWN_FILES:
+            layer.pop(field, None)
+        if row is not None:
+            layer["channels"] = row.channels
+    if row is not None and row.kind == "points":
+        layer.pop("size", None)
+        return (2,)
+    if "size" not in chosen and preset.data.get("size") is None:
+        layer["size"] = (row.size if row else None) or (32, 32)
+    size = chosen.get("size", layer.get("size"))
+    return None if size is None else (chosen.get("channels", layer.get("channels", DataConfig().channels)), *size)
+
+
+def _adapt_arch(
+    spec: ModelSpec,
+    layer: dict[str, Any],
+    chosen: Mapping[str, Any],
+    shape: tuple[int, ...],
+    preset: Preset,
+    notes: list[str],
+) -> None:
+    """Makes a preset's networks fit other data than its own, by the model's rules; what the user chose is kept."""
+    made_for = preset.data.get("size")
+    changes, note = spec.arch.fitted(layer, shape, made_for and tuple(made_for))
+    changes = {field: value for field, value in changes.items() if field not in chosen}
+    layer |= changes
+    if changes and note:
+        notes.append(note)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields `section.field` and value of a run's JSON values, without what decides nothing: notes and format."""
+    for key, value in values.items():
+        if not prefix and key == "notes":
+            continue
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,66 @@
+"""Labels of a dataset's items by name: classes, which a conditional model may be trained on, and continuous factors."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from genzoo.data.catalog import list_datasets
+from genzoo.errors import UsageError, did_you_mean
+
+ONLY = "label"  # the name of the classes of a dataset that has one kind of them
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label of every item."""
+
+    values: np.ndarray  # [n], int64 class numbers (negative: the item has none) or float factors
+    classes: tuple[str, ...] = ()  # names by class number; empty for a continuous factor
+
+
+Labels = Mapping[str, Label]
+
+
+def class_label(values: Any, names: Sequence[str] | None = None) -> Label:
+    """Makes the label of classes; without names they are called by their numbers."""
+    values = np.asarray(values).astype(np.int64)
+    if names is None:
+        names = [str(number) for number in range(int(values.max(initial=-1)) + 1)]
+    return Label(values, tuple(names))
+
+
+def only_or_all(labels: Labels) -> Labels:
+    """Calls the only label `label`; several keep their names."""
+    return {ONLY: next(iter(labels.values()))} if len(labels) == 1 else labels
+
+
+def select(read: Callable[[], Labels], indices: Sequence[int] | np.ndarray) -> Labels:
+    """Reads the labels of some items."""
+    return {name: Label(label.values[np.asarray(indices)], label.classes) for name, label in read().items()}
+
+
+def find_classes(labels: Labels, name: str, owner: str) -> tuple[str, ...]:
+    """Returns the names of the classes of the label `name`, by class number.
+
+    Args:
+        owner: the dataset, for messages.
+
+    Raises:
+        UsageError: the dataset has no classes (the line names datasets that do), or none of that name, or `label` could
+            mean several, or the name is that of a continuous factor.
+    """
+    kinds = [kind for kind, label in labels.items() if label.classes]
+    if name in kinds:
+        return labels[name].classes
+    if not kinds:
+        labelled = ", ".join(entry.name for entry in list_datasets() if entry.labels)
+        raise UsageError(f"{owner} has no labels: leave data.labels out, or choose a dataset with labels: {labelled}.")
+    choices = ", ".join(kinds)
+    if name in labels:
+        raise UsageError(f"{name} of {owner} is a continuous factor, not classes: give data.labels one of {choices}.")
+    if name == ONLY:
+        raise UsageError(f"{owner} has several kinds of labels: give data.labels one of {choices}.")
+    hint = did_you_mean(name, kinds) or f" Choose from: {choices}."
+    raise UsageError(f"{owner} has no labels called {name!r}.{hint}")

@@ -1,0 +1,209 @@
+"""Turns a source of encoded images into a set: decoded once into the cache where that works, else by every batch."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from tqdm import tqdm
+
+from genzoo.data import cache
+from genzoo.data.decoding import DECODING, CorruptImageError, Decode, Raw
+from genzoo.data.labels import select
+from genzoo.data.sets import ArraySet, Finite, FiniteSet
+from genzoo.data.sources import Source, fingerprint
+from genzoo.errors import UsageError
+from genzoo.spec import DataConfig
+
+RAM_BYTES = 2 * 1024**3  # decoded images that may stay in memory where no cache can be written
+CHUNK_ITEMS, CHUNK_BYTES = 256, 16 * 1024**2  # most decoded together by one process while a cache is built
+
+
+def open_images(source: Source, config: DataConfig, progress: bool) -> FiniteSet:
+    """Opens a split of encoded images: from the cache, else decoded into it, else in RAM, else decoded by every batch.
+
+    Raises:
+        UsageError: no readable image, an unreadable one (unless config.skip_corrupt), or sizes that differ (unless
+            config.size).
+    """
+    job = Job(source, config)
+    use_cache = config.cache and source.cache_pays(source.size)
+    found = (cache.load(job.key) or _decode_all(job, progress)) if use_cache else None
+    if found is None:
+        return LazySet(job, progress)
+    _warn_of_skipped(source, found.skipped)
+    read_labels = partial(select, source.labels, _kept(source.size, found.skipped))
+    return ArraySet(source.name, job.key, found.images, read_labels, tuple(found.skipped.values()))
+
+
+class Job:
+    """What is to be decoded, and how."""
+
+    def __init__(self, source: Source, config: DataConfig) -> None:
+        self.source, self.skip = source, config.skip_corrupt
+        settings = {name: getattr(config, name) for name in ("size", "channels", "fit", "precrop", "background")}
+        self.pixels = Decode(**settings)
+        self.key = fingerprint(source.name, source.identity, settings, self.skip, DECODING)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """(C,H,W), read off the first readable image."""
+        for index in range(self.source.size):
+            pixels = self._attempt(index, *self.source.fetch([index]))
+            if not isinstance(pixels, str):
+                return pixels.shape
+        raise UsageError(
+            f"{self.source.name} holds no readable image: all {self.source.size:,} are corrupt, "
+            f"as is {self.source.where(0)}."
+        )
+
+    def decode(self, indices: Sequence[int]) -> list[np.ndarray | str]:
+        """Decodes items, uint8 [C,H,W] each; a corrupt one that is to be skipped becomes a str with the reason.
+
+        Raises:
+            UsageError: a corrupt image that is not to be skipped, or one of another size than the first.
+        """
+        decoded = list(map(self._attempt, indices, self.source.fetch(indices)))
+        for index, pixels in zip(indices, decoded, strict=True):
+            if not isinstance(pixels, str) and pixels.shape != self.shape:
+                raise UsageError(
+                    f"{self.source.where(index)} has {_size(pixels.shape)} pixels and others have {_size(self.shape)}: "
+                    "give --res to bring all images to one size."
+                )
+        return decoded
+
+    def _attempt(self, index: int, raw: Raw) -> np.ndarray | str:
+        try:
+            return self.pixels(raw)
+        except CorruptImageError as error:
+            unreadable = f"{self.source.where(index)} ({error})"
+            if self.skip:
+                return unreadable
+            raise UsageError(f"cannot read {unreadable}: repair or delete it, or pass --skip-corrupt.") from error
+        except UsageError as error:
+            raise UsageError(f"{self.source.where(index)}: {error}") from error
+
+
+class LazySet(Finite):
+    """Images that every batch decodes: for sets that fit no cache, best read through a DataLoader with workers."""
+
+    cached = False
+
+    def __init__(self, job: Job, progress: bool) -> None:
+        skipped: dict[int, str] = {}
+        if job.skip:  # the number of readable images must be known before the first epoch, so all are tried once
+            for _ in _chunks(job, skipped, progress):
+                pass
+            _warn_of_skipped(job.source, skipped)
+        self._job, self._kept = job, _kept(job.source.size, skipped)
+        self.read_labels = partial(select, job.source.labels, self._kept)
+        self.name, self.fingerprint, self.skipped = job.source.name, job.key, tuple(skipped.values())
+        self.size, self.shape = len(self._kept), job.shape
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:
+        """Decodes items, uint8 [n,C,H,W]. Raises UsageError for one that cannot be read."""
+        decoded = self._job.decode(self._kept[np.asarray(indices)].tolist())
+        images = [pixels if isinstance(pixels, np.ndarray) else _now_unreadable(pixels) for pixels in decoded]
+        return torch.from_numpy(_stack(images)).movedim(-1, 1)
+
+
+class _Chunks(TorchDataset[tuple[np.ndarray, dict[int, str]] | UsageError]):
+    """Consecutive items that a worker decodes together: (images uint8 [k,H,W,C], corrupt ones by index)."""
+
+    def __init__(self, job: Job) -> None:
+        step = max(1, min(CHUNK_ITEMS, CHUNK_BYTES // int(np.prod(job.shape))))
+        everything = range(job.source.size)
+        self.job, self.parts = job, [everything[start : start + step] for start in everything[::step]]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, dict[int, str]] | UsageError:
+        try:
+            decoded = self.job.decode(self.parts[number])
+        except UsageError as error:
+            return error  # raised by the parent: DataLoader would wrap a worker's error in its traceback
+        numbered = zip(self.parts[number], decoded, strict=True)
+        corrupt = {index: pixels for index, pixels in numbered if isinstance(pixels, str)}
+        images = [pixels for pixels in decoded if not isinstance(pixels, str)]
+        channels, *sides = self.job.shape
+        return _stack(images) if images else np.empty((0, *sides, channels), np.uint8), corrupt
+
+
+def _chunks(job: Job, skipped: dict[int, str], progress: bool) -> Iterator[np.ndarray]:
+    """Decodes everything in order, uint8 [k,H,W,C] at a time; corrupt items go into `skipped`."""
+    chunks = _Chunks(job)
+    # Processes, because the interpreter lock leaves threads nothing to gain on small images. Only Linux forks safely,
+    # and only a fork works from a script without a __main__ guard.
+    workers = min(len(os.sched_getaffinity(0)), len(chunks) // 4) if sys.platform == "linux" else 0
+    loader = DataLoader(
+        chunks,
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_same,  # arrays go through pipes: tensors would need shared memory, of which containers have little
+        multiprocessing_context="fork" if workers else None,
+        generator=torch.Generator(),  # leaves the global random state alone, so that a cached run equals the first
+    )
+    silent = None if progress else True  # None: no bar where the output is not a terminal
+    text = f"decoding {job.source.name}"
+    with tqdm(total=job.source.size, desc=text, unit=" images", delay=1, leave=False, disable=silent) as bar:
+        for done in loader:
+            if isinstance(done, UsageError):
+                raise done
+            images, corrupt = done
+            skipped.update(corrupt)
+            bar.update(len(images) + len(corrupt))
+            yield images
+
+
+def _stack(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Stacks images [C,H,W] as [k,H,W,C], their order in memory."""
+    return np.stack([pixels.transpose(1, 2, 0) for pixels in images])
+
+
+def _now_unreadable(problem: str) -> np.ndarray:
+    raise UsageError(f"{problem} could be read when this run began: put the file back, and resume the run.")
+
+
+def _same(item: object) -> object:
+    return item
+
+
+def _decode_all(job: Job, progress: bool) -> cache.Cached | None:
+    """Decodes into the cache; into RAM where it cannot be written and the images are few; None where neither works."""
+    nbytes, skipped = job.source.size * int(np.prod(job.shape)), dict[int, str]()
+    channels, height, width = job.shape
+    try:
+        if cache.fits(nbytes):
+            chunks = _chunks(job, skipped, progress)
+            return cache.build(job.key, job.source.name, (height, width, channels), chunks, skipped)
+        problem = f"{job.source.name} decoded takes {nbytes / 1e9:.1f} GB, more than half of the free disk"
+    except (OSError, NotImplementedError) as error:  # the latter from a file system without locks
+        problem = f"the cache {cache.root()} cannot be written ({error})"
+    small = nbytes <= RAM_BYTES
+    instead = "the decoded images stay in memory" if small else "every batch decodes its images"
+    warnings.warn(f"{problem}: {instead}. GENZOO_CACHE=<folder> puts the cache elsewhere.", stacklevel=2)
+    if not small:
+        return None
+    skipped.clear()
+    return cache.Cached(np.concatenate(list(_chunks(job, skipped, progress))), skipped)
+
+
+def _warn_of_skipped(source: Source, skipped: dict[int, str]) -> None:
+    if skipped:
+        named = ", ".join(list(skipped.values())[:3]) + (", ..." if len(skipped) > 3 else "")
+        warnings.warn(f"{source.name}: {len(skipped):,} unreadable left out: {named}", stacklevel=2)
+
+
+def _kept(count: int, skipped: dict[int, str]) -> np.ndarray:
+    return np.setdiff1d(np.arange(count), list(skipped))
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[2]}"

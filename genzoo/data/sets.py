@@ -1,0 +1,172 @@
+"""What a trainer sees of a dataset: a finite set of images, points or vectors, or an endless stream of points."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from genzoo.data.labels import Labels, find_classes, select
+from genzoo.errors import UsageError
+from genzoo.items import Items
+
+
+@runtime_checkable
+class FiniteSet(Protocol):
+    """Images, points or vectors, neither augmented nor shuffled. A torch DataLoader can wrap one."""
+
+    name: str
+    shape: tuple[int, ...]  # (C, H, W) or (D,)
+    size: int  # items
+    fingerprint: str  # changes with the content, and with the settings that decide the pixels
+    skipped: tuple[str, ...]  # unreadable items that were left out, named
+    cached: bool  # False: every batch decodes its images, and loader processes are worth their start
+
+    @property
+    def is_image(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Tensor: ...
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:
+        """Gathers items into new memory: images uint8 [n, C, H, W] in [0, 255], channels last; else float32 [n, D]."""
+        ...
+
+    def labels(self) -> Mapping[str, np.ndarray]:
+        """Reads labels [size] by name, int64 class numbers or float factors; empty where there are none.
+
+        Decodes no image.
+        """
+        ...
+
+    def classes(self, name: str) -> tuple[str, ...]:
+        """Names the classes of a label, by class number. Raises UsageError where there are none of that name."""
+        ...
+
+
+@runtime_checkable
+class EndlessSet(Protocol):
+    """A distribution of points that can be drawn from for ever."""
+
+    name: str
+    shape: tuple[int, ...]  # (D,)
+    size: None
+    fingerprint: str
+    cached: bool  # True: a draw costs next to nothing
+
+    @property
+    def is_image(self) -> bool: ...
+
+    def draw(self, n: int, generator: Generator) -> Tensor:
+        """Draws n points, float32 [n, D]; all randomness comes from the generator."""
+        ...
+
+    def labels(self) -> Mapping[str, np.ndarray]:
+        """Returns no labels."""
+        ...
+
+    def classes(self, name: str) -> tuple[str, ...]:
+        """Raises UsageError: an endless set has no classes."""
+        ...
+
+
+Dataset = FiniteSet | EndlessSet
+
+
+def some(dataset: Dataset, n: int, generator: Generator, labels: str | None = None) -> Items:
+    """Takes n items to look at: a seeded choice of a finite set, a draw of an endless one.
+
+    Of a finite set with fewer items it takes all, shuffled.
+
+    Args:
+        labels: the name of the labels that the items shall have; None = without.
+
+    Raises:
+        UsageError: the dataset has no such labels.
+    """
+    numbers = None if labels is None else class_numbers(dataset, labels)
+    if isinstance(dataset, EndlessSet):
+        return Items(dataset.draw(n, generator))
+    chosen = torch.randperm(dataset.size, generator=generator)[:n].numpy()
+    return Items(dataset.batch(chosen), None if numbers is None else torch.from_numpy(numbers[chosen]))
+
+
+def class_numbers(dataset: Dataset, name: str) -> np.ndarray:
+    """Reads the class number of every item, int64 [size].
+
+    Raises:
+        UsageError: the dataset has no such classes, or some of its items have none.
+    """
+    n_classes = len(dataset.classes(name))
+    numbers = np.asarray(dataset.labels()[name], np.int64)
+    without = int(((numbers < 0) | (numbers >= n_classes)).sum())
+    if without:
+        raise UsageError(
+            f"{without:,} items of {dataset.name} have a {name} that is none of its {n_classes} classes: "
+            "choose a data.split in which all are labelled."
+        )
+    return numbers
+
+
+class Finite:
+    """What the finite sets here share: items one by one, and labels that are read when they are asked for."""
+
+    name: str
+    shape: tuple[int, ...]
+    size: int
+    read_labels: Callable[[], Labels]
+
+    @property
+    def is_image(self) -> bool:
+        return len(self.shape) == 3
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int, /) -> Tensor:
+        return self.batch([index])[0]
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:
+        raise NotImplementedError
+
+    def labels(self) -> dict[str, np.ndarray]:
+        return {name: label.values for name, label in self.read_labels().items()}
+
+    def classes(self, name: str) -> tuple[str, ...]:
+        return find_classes(self.read_labels(), name, self.name)
+
+
+class ArraySet(Finite):
+    """Items in one array, in memory or mapped into it.
+
+    Args:
+        array: decoded images [n, H, W, C], uint8 in [0, 255], or vectors [n, D], float32.
+        read_labels: gives the labels of the n items when they are asked for; by default there are none.
+    """
+
+    cached = True
+
+    def __init__(
+        self,
+        name: str,
+        fingerprint: str,
+        array: np.ndarray,
+        read_labels: Callable[[], Labels] = dict,
+        skipped: tuple[str, ...] = (),
+    ) -> None:
+        self.name, self.fingerprint, self.skipped = name, fingerprint, skipped
+        self.size, *sides = array.shape
+        self.shape = (sides[-1], *sides[:-1])
+        self.read_labels, self._array = read_labels, array
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(self._array)[np.asarray(indices)]).movedim(-1, 1)
+
+    def part(self, chosen: range) -> "ArraySet":
+        """Takes consecutive items."""
+        fingerprint = f"{self.fingerprint}[{chosen.start}:{chosen.stop}]"
+        array = self._array[chosen.start : chosen.stop]
+        return ArraySet(self.name, fingerprint, array, partial(select, self.read_labels, chosen))

@@ -1,0 +1,234 @@
+"""Runs a protocol on a subject and records everything that decides the number."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genzoo.configure import changed_settings
+from genzoo.data import heldout_split, open_dataset
+from genzoo.data.batches import to_float
+from genzoo.data.embedded.points import EXTENT, draw
+from genzoo.data.sets import Dataset, FiniteSet
+from genzoo.errors import UsageError
+from genzoo.evaluation.extractors import get_extractor
+from genzoo.evaluation.features import dataset_features, extract, is_mine
+from genzoo.evaluation.lines import ScoreLine
+from genzoo.evaluation.protocols import Protocol
+from genzoo.evaluation.subject import Subject, can_encode
+from genzoo.files import JsonLines
+from genzoo.metrics.inputs import BATCH, FeaturePair, Images, Inputs, Points, Posteriors, Reconstructions, RunLog
+from genzoo.metrics.registry import Metric, Result, list_metrics
+from genzoo.models.autoencoder import Autoencoder
+from genzoo.provenance import commit, device_name, versions
+from genzoo.spec import DataConfig
+
+
+@dataclass(frozen=True)
+class Job:
+    """One protocol, ready to run."""
+
+    subject: Subject
+    protocol: Protocol
+    data: DataConfig
+    seed: int = 0
+    weights: Path | None = None  # of the extractor
+    progress: bool = True
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False)  # features that protocols of one command share
+
+    @property
+    def split(self) -> str:
+        """The split of the data that the protocol's `train` or `test` means."""
+        if self.protocol.split == "train":
+            return self.data.split
+        if (found := heldout_split(self.data)) is None:
+            raise UsageError(
+                f"{self.data.name} has no held-out split: "
+                "name a protocol that ends in _train, or set data.split=train[:N]."
+            )
+        return found
+
+    def dataset(self) -> Dataset:
+        return open_dataset(self.data, split=self.split, progress=self.progress)
+
+    def images(self) -> FiniteSet:
+        """The dataset, which must be of images."""
+        found = self.dataset()
+        if not isinstance(found, FiniteSet) or not found.is_image:
+            raise UsageError(
+                f"{self.protocol.name} is for images, and {self.data.name} holds none: choose other data with --data."
+            )
+        return found
+
+
+def evaluate(job: Job) -> Result:
+    """Runs a protocol.
+
+    Raises:
+        UsageError: the protocol does not fit the subject or the data, or something that it needs is missing.
+    """
+    if reason := refusal(job.protocol.metric, job.subject):
+        raise UsageError(f"{job.protocol.name} {reason}.")
+    with torch.no_grad(), job.subject.policy(job.protocol, job.data) as subject:
+        inputs = _inputs(replace(job, subject=subject))
+        found = job.protocol.metric.compute(inputs)
+    return Result(found.values, found.spreads, {**inputs.details, **found.details})
+
+
+def result_line(job: Job) -> ScoreLine:
+    """Runs a protocol and returns the line for a results file.
+
+    Raises:
+        UsageError: as `evaluate`.
+    """
+    start = time.monotonic()
+    found = evaluate(job)
+    subject, run = job.subject, job.subject.run
+    return ScoreLine(
+        run=subject.name,
+        model=run.model if run else subject.name,
+        overrides=changed_settings(run) if run else {},
+        data=job.data.name if job.data.name in EXTENT else Path(job.data.name).name,
+        split=job.split,
+        resolution=job.dataset().shape[1:] or None,
+        seed=run.train.seed if run else None,
+        images_seen=subject.images_seen,
+        protocol=job.protocol.name,
+        values=dict(found.values),
+        spreads=dict(found.spreads),
+        details={
+            "definition": job.protocol.definition,
+            "n_fake": job.protocol.n,
+            "weights": subject.weights,
+            "batchnorm": job.protocol.batchnorm,
+            "eval_seed": job.seed,
+            **found.details,
+        },
+        commit=commit(),
+        versions=versions(),
+        device=device_name(subject.device),
+        seconds=round(time.monotonic() - start, 1),
+    )
+
+
+def refusal(metric: Metric, subject: Subject) -> str | None:
+    """Returns why a metric cannot score a subject, to be read after the protocol's name; or None."""
+    if reason := _mismatch(metric, subject):
+        return f"{reason}: take {', '.join(_words(subject)) or 'another model'}"
+    return None
+
+
+def _mismatch(metric: Metric, subject: Subject) -> str | None:
+    model, inputs = subject.model, metric.inputs
+    if issubclass(inputs, RunLog):
+        return None if subject.run else f"is read from a run's log, and {subject.name} is not a run folder"
+    if model is None:
+        needs_model = issubclass(inputs, Reconstructions | Points)
+        return f"needs a model, and {subject.name} is a folder of images" if needs_model else None
+    if inputs.kind != ("images" if model.is_image else "points"):
+        return f"is for {inputs.kind}, and {subject.name} is a model of others"
+    if not issubclass(inputs, Reconstructions):
+        return None
+    if not can_encode(model):
+        why = "encodes with labels" if isinstance(model, Autoencoder) else "has none"
+        return f"needs an encoder of images, and {subject.name} {why}"
+    if issubclass(inputs, Posteriors) and model.code != "gaussian":
+        return f"needs a KL to the prior, and the encoder of {subject.name} outputs points"
+    return None
+
+
+def _words(subject: Subject) -> list[str]:
+    """How the names of the protocols begin that can score a subject."""
+    metrics = [metric for metric in list_metrics() if _mismatch(metric, subject) is None]
+    return list(dict.fromkeys(word for metric in metrics for word in (metric.inception, metric.word) if word))
+
+
+def _inputs(job: Job) -> Inputs:
+    """Prepares what the metric asks for."""
+    asked = job.protocol.metric.inputs
+    if issubclass(asked, FeaturePair):
+        return _feature_pair(job)
+    if issubclass(asked, Images):
+        return _images(job, asked)
+    if issubclass(asked, Points):
+        return _points(job)
+    assert issubclass(asked, RunLog) and job.subject.folder is not None, asked
+    return RunLog(seed=job.seed, run=job.subject.name, lines=JsonLines(job.subject.folder / "log.jsonl").read())
+
+
+def _feature_pair(job: Job) -> FeaturePair:
+    """Extracts features of the real split (or takes them from the cache) and of the samples."""
+    p = job.protocol
+    assert p.extractor is not None
+    weights = None if p.extractor.startswith("classifier:") else job.weights  # genzoo trains classifiers itself
+    extractor = get_extractor(
+        p.extractor, weights=weights, device=job.subject.device, progress=job.progress, data=job.data
+    )
+    n_real = min(p.n, job.images().size)
+    options: dict[str, Any] = {"mode": p.extractor_mode, "progress": job.progress}
+    real = dataset_features(extractor, job.data, job.split, n_real, seed=job.seed, batch=BATCH, **options)
+    key = (extractor.mark(p.extractor_mode), p.n, p.weights, p.batchnorm, job.seed)
+    if key not in job.memo:
+        job.memo[key] = extract(extractor, job.subject.samples(p.n, job.seed, is_mine), total=p.n, **options)
+    fake = job.memo[key]
+    assert real.extractor == fake.extractor
+    details = {
+        "extractor": extractor.name,
+        "extractor_hash": extractor.digest,
+        "resize": extractor.resize,
+        "n_real": n_real,
+        "extractor_precision": extractor.best_precision(p.extractor_mode),
+    }
+    return FeaturePair(seed=job.seed, details=details, real=real.values, fake=fake.values, extractor=real.extractor)
+
+
+def _images(job: Job, asked: type[Images]) -> Images:
+    dataset, subject = job.images(), job.subject
+
+    def take(indices: Tensor) -> Tensor:
+        return to_float(dataset.batch(indices.numpy()), subject.device)
+
+    def generate(n: int) -> Iterator[Tensor]:
+        return subject.samples(n, job.seed)
+
+    options: dict[str, Any] = {
+        "seed": job.seed,
+        "n": job.protocol.n,
+        "size": dataset.size,
+        "shape": dataset.shape,
+        "take": take,
+        "generate": generate,
+    }
+    if issubclass(asked, Reconstructions):
+        assert subject.model is not None and can_encode(subject.model)
+        return asked(model=subject.model, **options)
+    return asked(**options)
+
+
+def _points(job: Job) -> Points:
+    """Draws from the density itself, even if a run was limited to a few of its points."""
+    model, data, device = job.subject.model, job.data.name, job.subject.device
+    assert model is not None
+    if data not in EXTENT:
+        raise UsageError(f"{job.protocol.name} is defined on {', '.join(EXTENT)}, and {data} is none of them.")
+
+    def real(n: int, rng: torch.Generator) -> Tensor:
+        return draw(data, n, rng).to(device)
+
+    def generate(n: int, rng: torch.Generator) -> Tensor:
+        return model.sample(n, generator=rng)
+
+    energy = _energy(model) if can_encode(model) and model.code == "gaussian" else None
+    return Points(seed=job.seed, extent=EXTENT[data], real=real, generate=generate, energy=energy)
+
+
+def _energy(model: Autoencoder) -> Callable[[Tensor], Tensor]:
+    def energy(x: Tensor) -> Tensor:
+        score = model.score(x)
+        return score["kl"] + score["sse"]
+
+    return energy

@@ -1,0 +1,215 @@
+"""Features of many images: batched, shared between processes, and cached on disk for datasets.
+
+They are kept in `<cache>/features/<key>/`, where the key is a hash of everything that decides the numbers. Nothing
+deletes them; the folder can be deleted at any time.
+"""
+
+import json
+import warnings
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from genzoo.data import cache, open_dataset
+from genzoo.data.batches import to_float
+from genzoo.data.sets import FiniteSet
+from genzoo.data.sources import fingerprint
+from genzoo.errors import UsageError
+from genzoo.evaluation.extractors import Extractor, Mode, Precision
+from genzoo.files import digest, replacing
+from genzoo.noise import generator
+from genzoo.spec import DataConfig
+
+if TYPE_CHECKING:
+    from genzoo.metrics.frechet import Statistics
+
+VALUES, ABOUT = "features.safetensors", "about.json"
+
+
+@dataclass(frozen=True)
+class Features:
+    """One row per image."""
+
+    values: Tensor  # [N, D] float32, on the CPU
+    extractor: str  # `Extractor.mark`; features of different marks are never compared
+
+
+def extract(
+    extractor: Extractor,
+    batches: Iterable[Tensor],
+    *,
+    precision: Precision | None = None,
+    mode: Mode = "eval",
+    total: int | None = None,
+    progress: bool = True,
+) -> Features:
+    """Extracts features of images in their order. Each of k processes is given all batches and extracts every k-th.
+
+    Args:
+        extractor: what computes them.
+        batches: [n, C, H, W] each, uint8 in [0, 255] or float in [0, 1]; at least one.
+        precision: see `Extractor`; None = the best for this machine.
+        mode: see `Extractor`.
+        total: number of images, if known, for the progress bar.
+        progress: whether to show one.
+
+    Raises:
+        UsageError: there are no images, or the extractor refuses them.
+    """
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    precision = precision or extractor.best_precision(mode)
+    done: list[tuple[int, Tensor]] = []  # first row, features
+    n = 0
+    with tqdm(
+        total=total,
+        desc=f"features of {extractor.name}",
+        unit=" images",
+        disable=None if progress else True,
+        leave=False,
+    ) as bar:
+        for i, batch in enumerate(batches):
+            if is_mine(i):
+                done.append((n, extractor(to_float(batch, extractor.device), mode=mode, precision=precision).cpu()))
+            n += len(batch)
+            bar.update(len(batch))
+    if n == 0:
+        raise UsageError("There are no images to extract features from: give at least one batch.")
+    values = torch.zeros(n, extractor.dim)
+    for start, rows in done:
+        values[start : start + len(rows)] = rows
+    if world > 1:
+        values = values.to(extractor.device)  # NCCL has no tensors on the CPU
+        dist.all_reduce(values)  # each row is one process's, and zero in the others
+    return Features(values.cpu(), extractor.mark(mode, precision))
+
+
+def is_mine(i: int) -> bool:
+    """Whether this process extracts the i-th batch."""
+    return not dist.is_initialized() or i % dist.get_world_size() == dist.get_rank()
+
+
+def dataset_features(
+    extractor: Extractor,
+    config: DataConfig,
+    split: str,
+    n: int | None = None,
+    *,
+    seed: int = 0,
+    batch: int = 100,
+    mode: Mode = "eval",
+    precision: Precision | None = None,
+    progress: bool = True,
+) -> Features:
+    """Returns the features of a split's images, from the cache if they are there.
+
+    Args:
+        extractor: what computes them.
+        config: the data at the resolution at which it is scored; its split and mirror are ignored.
+        split: a split or a part of one, `test`, `train[:29000]`.
+        n: number of images: a random subset that depends on `seed` only, in the dataset's order; None = all.
+        seed: of the subset.
+        batch: images at a time; changes the numbers in train mode only.
+        mode: see `Extractor`.
+        precision: see `Extractor`; None = the best for this machine.
+        progress: whether to show a progress bar.
+
+    Raises:
+        UsageError: there are fewer than n images or none, or `open_dataset` or the extractor refuses them.
+    """
+    dataset = open_dataset(config, split, progress)
+    if not isinstance(dataset, FiniteSet) or not dataset.is_image:
+        raise UsageError(f"{dataset.name} holds no images: choose another dataset, or density2d for points.")
+    if n is not None and not 1 <= n <= dataset.size:
+        raise UsageError(
+            f"{dataset.name} has {dataset.size:,} images, not {n:,}: "
+            f"ask for 1 to {dataset.size:,}, or for None to take all."
+        )
+    indices = _subset(dataset.size, n, seed)
+    subset = seed if len(indices) < dataset.size else None
+    precision = precision or extractor.best_precision(mode)
+    mark = extractor.mark(mode, precision)
+    key = fingerprint(
+        dataset.fingerprint,
+        dataset.shape,
+        len(indices),
+        subset,
+        extractor.digest,
+        mark,
+        batch if mode == "train" else None,
+    )
+    folder = cache.root().parent / "features" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    with FileLock(folder.with_name(f"{key}.lock")) if first else nullcontext():  # another run waits, then finds them
+        features = _load(folder)
+        everywhere = _everywhere(features is not None, extractor.device)
+        if features is None or not everywhere:
+            batches = (dataset.batch(part) for part in np.split(indices, range(batch, len(indices), batch)))
+            features = extract(
+                extractor, batches, precision=precision, mode=mode, total=len(indices), progress=progress
+            )
+            if first:
+                _save(
+                    folder,
+                    features,
+                    {"data": dataset.name, "shape": dataset.shape, "n": len(indices), "subset_seed": subset},
+                )
+    return features
+
+
+def dataset_statistics(
+    extractor: Extractor, config: DataConfig, split: str, n: int | None = None, **options: Any
+) -> "Statistics":
+    """Computes mean and covariance of `dataset_features`, whose options it takes and whose errors it raises."""
+    from genzoo.metrics.frechet import statistics
+
+    features = dataset_features(extractor, config, split, n, **options)
+    return statistics(features.values, features.extractor)
+
+
+def _subset(size: int, n: int | None, seed: int) -> np.ndarray:
+    """Returns all indices, or n random ones in ascending order, int64."""
+    if n is None or n == size:
+        return np.arange(size)
+    return torch.randperm(size, generator=generator(seed, "subset"))[:n].sort().values.numpy()
+
+
+def _everywhere(here: bool, device: torch.device) -> bool:
+    """Whether `here` is true in every process: either all processes extract, or none."""
+    if not dist.is_initialized():
+        return here
+    flag = torch.tensor(int(here), device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MIN)
+    return bool(flag)
+
+
+def _save(folder: Path, features: Features, about: dict[str, Any]) -> None:
+    with replacing(folder) as temporary:
+        save_file({"values": features.values}, temporary / VALUES)
+        about |= {"extractor": features.extractor, "digest": digest(temporary / VALUES)}
+        (temporary / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def _load(folder: Path) -> Features | None:
+    """Reads cached features; None if there are none or, with a warning, if they are damaged."""
+    if not folder.exists():
+        return None
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if digest(folder / VALUES) != about["digest"]:
+            raise ValueError("another content than was written")
+        return Features(load_file(folder / VALUES)["values"], about["extractor"])
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        warnings.warn(f"The cached features {folder} are damaged ({error}) and are recomputed.", stacklevel=3)
+        return None

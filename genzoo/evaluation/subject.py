@@ -1,0 +1,238 @@
+"""What is scored: a trained model, or a folder of images."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Protocol as Interface
+from typing import TypeGuard
+
+import torch
+from torch import Tensor
+
+from genzoo.data import open_dataset
+from genzoo.data.batches import to_float
+from genzoo.data.sets import FiniteSet
+from genzoo.errors import UsageError
+from genzoo.evaluation.protocols import Protocol
+from genzoo.factory import load
+from genzoo.files import JsonLines
+from genzoo.metrics.inputs import BATCH
+from genzoo.metrics.vitals import batchnorm_gap
+from genzoo.models.autoencoder import Autoencoder
+from genzoo.models.generative import Generative, find_config
+from genzoo.nn.batchnorm import batch_statistics, batchnorms, recalibrate
+from genzoo.noise import generator
+from genzoo.runs.checkpoint import Checkpoints
+from genzoo.runs.folder import read_config
+from genzoo.spec import DataConfig, RunConfig
+
+N_RECALIBRATION = 5000  # images that BatchNorm is recalibrated on
+ALARM = 0.05  # `batchnorm_gap` from which on a warning is printed, in units of the pixel range
+
+
+Mine = Callable[[int], bool]  # whether this process needs the i-th batch
+
+
+def every(_: int) -> bool:
+    return True
+
+
+class Subject(Interface):
+    """Whatever can be sampled."""
+
+    name: str
+    device: torch.device
+    run: RunConfig | None  # None for anything but a run folder
+    folder: Path | None  # of the run
+    images_seen: int | None  # in training; None if unknown
+    weights: str  # "ema", "raw", "as saved" for a model without its run, "none" for a folder of images
+
+    @property
+    def model(self) -> Generative | None:
+        """None for a folder of images."""
+        ...
+
+    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor]:
+        """Yields batches of float32, images in [0, 1]; those that are not `mine` are on the device `meta`."""
+        ...
+
+    def policy(self, protocol: Protocol, data: DataConfig) -> "AbstractContextManager[Subject]":
+        """Returns the subject with BatchNorm as a protocol asks; `data` is what it is recalibrated on."""
+        ...
+
+
+class ModelSubject:
+    """A trained model: a run folder, a `save_pretrained` folder or a hub id.
+
+    Raises:
+        UsageError: there is no model, or no raw weights although they are asked for.
+    """
+
+    def __init__(self, path: str, device: torch.device, raw: bool = False):
+        self.device = device
+        folder = Path(find_config(path)[0])
+        run = next((parent for parent in (folder, folder.parent) if (parent / "run.json").exists()), None)
+        newest = run is not None and folder.name == "model"  # best/ is of an earlier step, which is not recorded
+        self.folder = run
+        self.name = _name(path, folder, run)
+        self.run = read_config(run) if run else None
+        self.model: Generative = load(path)
+        self.model.to(device=device)
+        averaged = self.run is not None and self.run.train.ema > 0
+        self.weights = "as saved" if self.run is None else "ema" if averaged else "raw"
+        self.images_seen = _images_seen(run) if run and newest else None
+        if raw and self.weights != "raw":
+            checkpoint = Checkpoints(run / "checkpoints", keep=1).load_latest() if run and newest else None
+            if checkpoint is None:
+                raise UsageError(f"{path} has no checkpoint with raw weights: leave `_raw` out of the protocol's name.")
+            self.model.load_state_dict(checkpoint[1]["model"])
+            self.weights = "raw"
+
+    @contextmanager
+    def policy(self, protocol: Protocol, data: DataConfig) -> Iterator["ModelSubject"]:
+        if protocol.batchnorm == "ema" or not batchnorms(self.model):
+            yield self
+        elif protocol.batchnorm == "batch":
+            with batch_statistics(self.model):
+                yield self
+        else:
+            other = copy.copy(self)
+            other.model = copy.deepcopy(self.model)
+            dataset = _finite(data)
+            images = dataset.batch(range(min(N_RECALIBRATION, dataset.size)))
+            batches = [to_float(part, self.device) for part in images.split(BATCH)]
+            recalibrate(other.model, lambda: _run_as_in_training(other.model, batches))
+            yield other
+
+    @torch.no_grad()
+    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor]:
+        for i, start in enumerate(range(0, n, BATCH)):
+            size = min(BATCH, n - start)
+            if mine(i):
+                labels = _labels(self.model, size, generator(seed, "eval labels", i))
+                yield self.model.sample(size, generator=generator(seed, "eval samples", i), labels=labels)
+            else:
+                yield torch.empty(size, *self.model.shape, device="meta")
+
+    @torch.no_grad()
+    def batchnorm_alarm(self, data: DataConfig) -> str | None:
+        """Returns a warning if samples change when BatchNorm's averages are recomputed, else None.
+
+        Args:
+            data: what the model decodes in training.
+        """
+        if not can_encode(self.model) or not batchnorms(self.model.decoder):
+            return None
+        dataset, rng = _finite(data), generator(0, "batchnorm")
+        chosen = torch.randperm(dataset.size, generator=rng)[:BATCH]
+        z = self.model.prior.sample(len(chosen), self.model.latent_shape, rng).to(self.device)
+        posterior = self.model.encode(to_float(dataset.batch(chosen.numpy()), self.device)).latent_dist
+        gap = batchnorm_gap(self.model, posterior, z)
+        if gap <= ALARM:
+            return None
+        return (
+            f"BatchNorm's running averages and recomputed averages give different samples (rms {gap:.2f} of the pixel "
+            f"range, above {ALARM}): compare this score with the same protocol ending in _bnbatch and _bnrecalibrated, "
+            "or train longer."
+        )
+
+
+class FolderSubject:
+    """A folder (or any dataset) of images."""
+
+    model: Generative | None = None
+    run: RunConfig | None = None
+    folder: Path | None = None
+    images_seen: int | None = None
+    weights: str = "none"
+
+    def __init__(self, path: str, device: torch.device, like: DataConfig):
+        resolved = Path(path).expanduser().resolve()
+        self.name, self.device = resolved.name, device
+        dataset = open_dataset(DataConfig(name=str(resolved), size=like.size, channels=like.channels))
+        if not isinstance(dataset, FiniteSet) or not dataset.is_image:
+            raise UsageError(f"{path} holds no images: give a folder of PNG or JPEG files, or a model.")
+        self.dataset = dataset
+
+    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor]:
+        if self.dataset.size < n:
+            raise UsageError(
+                f"{self.name} holds {self.dataset.size:,} images and the protocol takes {n:,}: "
+                "add images, or name a smaller protocol."
+            )
+        chosen = torch.randperm(self.dataset.size, generator=generator(seed, "eval samples"))[:n]
+        for i, part in enumerate(chosen.split(BATCH)):
+            if mine(i):
+                yield to_float(self.dataset.batch(part.numpy()), self.device)
+            else:
+                yield torch.empty(len(part), *self.dataset.shape, device="meta")
+
+    def policy(self, protocol: Protocol, data: DataConfig) -> "AbstractContextManager[FolderSubject]":
+        return nullcontext(self)
+
+
+def open_subject(
+    path: str, device: torch.device, raw: bool = False, like: DataConfig | None = None
+) -> ModelSubject | FolderSubject:
+    """Opens a model, or else a folder of images.
+
+    Args:
+        path: run folder, `save_pretrained` folder, hub id, or folder of images.
+        raw: a run's trained weights instead of their average.
+        like: the data that a folder's images are compared with, whose size and channels they take.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    folder = Path(path).expanduser()
+    if folder.exists() and not any((parent / "config.json").is_file() for parent in (folder, folder / "model")):
+        if (folder / "run.json").exists():
+            raise UsageError(f"{path} holds no model yet: is the run still before its first snapshot?")
+        return FolderSubject(path, device, like or DataConfig())
+    return ModelSubject(path, device, raw)
+
+
+def can_encode(model: Generative) -> TypeGuard[Autoencoder]:
+    """Whether the model has an encoder that needs nothing but an item."""
+    return isinstance(model, Autoencoder) and not model.conditional
+
+
+def _name(path: str, folder: Path, run: Path | None) -> str:
+    """What results call a model: `run`, `run/best`, `folder` or `owner/name`."""
+    if run is None:
+        return folder.resolve().name if folder.exists() else path
+    return run.resolve().name if folder.name == "model" else f"{run.resolve().name}/{folder.name}"
+
+
+def _images_seen(run: Path) -> int | None:
+    """At the last snapshot, which is what model/ holds; the log may be further on."""
+    lines = JsonLines(run / "log.jsonl").read()
+    return max((line["nimg"] for line in lines if any(name.startswith("score/") for name in line)), default=None)
+
+
+def _labels(model: Generative, n: int, rng: torch.Generator) -> Tensor | None:
+    """Draws class numbers for a conditional model, all classes equally likely, int64 [n]; None for any other."""
+    return torch.randint(len(model.classes), (n,), generator=rng) if model.conditional else None
+
+
+def _finite(data: DataConfig) -> FiniteSet:
+    dataset = open_dataset(data, progress=False)
+    if not isinstance(dataset, FiniteSet):
+        raise UsageError(f"{data.name} is endless, and BatchNorm is checked on a finite set: choose another protocol.")
+    return dataset
+
+
+def _run_as_in_training(model: Generative, batches: list[Tensor]) -> None:
+    """Runs the networks on what a step of training does: posterior and prior latents, then real and decoded items."""
+    rng = generator(0, "recalibration")
+    for x in batches:
+        if can_encode(model):
+            posterior = model.encode(x).latent_dist
+            reconstruction = model.decode(posterior.sample(rng)).sample
+            z = model.prior.sample(len(x), model.latent_shape, rng).to(x.device)
+            sample = model.decode(z).sample
+            model.encode(reconstruction)
+            model.encode(sample)
+        else:
+            model.sample(len(x), generator=rng, labels=_labels(model, len(x), rng))

@@ -1,0 +1,67 @@
+"""From names, configurations and folders to models and objectives."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from genzoo.configure import data_shape, resolve
+from genzoo.errors import UsageError
+from genzoo.models.generative import Generative, find_config
+from genzoo.objective import Objective, Spaces
+from genzoo.registry import get_spec, split_name
+from genzoo.spec import RunConfig
+
+
+def create_model(
+    name: str, *, shape: Sequence[int] | None = None, classes: Sequence[str] = (), **arch: Any
+) -> Generative:
+    """Creates a model with fresh weights.
+
+    Args:
+        name: `model` or `model.preset`, e.g. `introvae.celebahq256`.
+        shape: (C, H, W) of the images or (D,) of vectors; None = the preset's.
+        classes: names of the data's classes, for a conditional model.
+        **arch: any field of the model's network settings, `genzoo.spec.ArchConfig`.
+
+    Raises:
+        UsageError: unknown name or field, or a shape that the networks cannot take.
+    """
+    size = (shape[1], shape[2]) if shape is not None and len(shape) == 3 else None
+    run = resolve(name, res=size, arch=arch)
+    return build(run, data_shape(run) if shape is None else tuple(shape), classes)
+
+
+def load(path: str | Path, **kwargs: Any) -> Generative:
+    """Loads any model of the registry, in eval mode: a run folder, a `save_pretrained` folder, or a hub id
+    `owner/name`.
+
+    Args:
+        path: of a run, its averaged (EMA) weights are taken where it has them.
+        **kwargs: passed on to `from_pretrained`.
+
+    Raises:
+        UsageError: nothing loadable there; the message says what is missing.
+    """
+    source, config = find_config(path, **kwargs)
+    name = str(json.loads(Path(config).read_text(encoding="utf-8")).get("preset", ""))
+    if not name:
+        raise UsageError(f"{config} was not written by genzoo: it names no preset.")
+    return get_spec(name.partition(".")[0]).model().read(source, **kwargs).eval()
+
+
+def build(run: RunConfig, shape: tuple[int, ...], classes: Sequence[str] = ()) -> Generative:
+    """Builds the run's model with fresh weights for data of `shape`, and of `classes` where it has labels."""
+    spec, _ = split_name(run.model)
+    if spec.model().conditional and not classes:
+        raise UsageError(f"{spec.name} is trained on labels: set data.labels, e.g. --set data.labels=label.")
+    model = spec.model()(preset=run.model, shape=shape, arch=dataclasses.asdict(run.arch), classes=tuple(classes))
+    if run.train.checkpointing:
+        model.enable_gradient_checkpointing()
+    return model
+
+
+def build_objective(run: RunConfig, spaces: Spaces) -> Objective:
+    """Builds the run's objective for a model's `spaces`."""
+    return split_name(run.model)[0].objective(run.objective, spaces)

@@ -1,0 +1,109 @@
+"""Crash-safe writing of text files, folders and JSON lines; hashes of files."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Returns a file's hash in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file atomically: readers see the old content or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync(path.parent)
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder to fill. On success it replaces `folder` atomically; on failure it is removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a process that was killed
+        shutil.rmtree(leftover)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for path in temporary.rglob("*"):
+        _sync(path)
+    _sync(temporary)
+    old = folder.with_name(f".{folder.name}.old.tmp")
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(temporary, folder)
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Flushes a file, or a folder's entries, to disk where possible, so that a rename survives a power cut."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:  # Windows cannot open folders
+        return
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems cannot flush folders
+        pass
+    finally:
+        os.close(handle)
+
+
+class JsonLines:
+    """An append-only file of JSON objects, one per line. Reading skips the incomplete line that a crash may leave."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def append(self, *lines: Mapping[str, Any]) -> None:
+        """Appends lines in one write. An incomplete last line is ended first, so that it does not damage the next."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(_encoded(lines))
+
+    def replace(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Replaces the content, atomically."""
+        write_text(self.path, _encoded(lines).decode())
+
+    def rewind(self, step: int) -> None:
+        """Drops the lines after `step`, so that a resumed run does not log a step twice."""
+        if self.path.exists():
+            self.replace(line for line in self.read() if line["step"] <= step)
+
+    def read(self) -> list[dict[str, Any]]:
+        """Returns all lines that are intact."""
+        return [line for _, line in self.numbered() if line is not None]
+
+    def numbered(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """Yields line numbers from 1 with their objects, or with None for damaged lines; skips empty lines."""
+        for number, text in enumerate(self.path.read_bytes().splitlines() if self.path.exists() else [], 1):
+            if text.strip():
+                try:
+                    line = json.loads(text)
+                except (ValueError, RecursionError):
+                    line = None
+                yield number, line if isinstance(line, dict) else None
+
+
+def _encoded(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()

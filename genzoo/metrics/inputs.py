@@ -1,0 +1,89 @@
+"""What a metric can ask for: the class of its argument declares it, and `genzoo.evaluation.evaluate` prepares it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from genzoo.noise import generator
+
+if TYPE_CHECKING:
+    from genzoo.models.autoencoder import Autoencoder
+
+BATCH = 100  # images that are generated or compared at once; scores with batch statistics depend on it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What all metrics get."""
+
+    kind: ClassVar[Literal["images", "points"] | None] = None  # of the data; None = any
+    counted: ClassVar[bool] = False  # whether a protocol's name states a number of images and a split
+
+    seed: int  # of all random choices
+    details: Mapping[str, Any] = field(default_factory=dict)  # how the inputs were made, for the result line
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturePair(Inputs):
+    """Features of real and of generated images by one extractor."""
+
+    kind = "images"
+    counted = True
+
+    real: Tensor  # [N, D] float32
+    fake: Tensor  # [M, D] float32
+    extractor: str  # its name, the hash of its weights and its resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(Inputs):
+    """Real images, and as many generated ones as a metric wants."""
+
+    kind = "images"
+    counted = True
+
+    n: int  # in the protocol's name
+    size: int  # images in the split
+    shape: tuple[int, ...]  # C, H, W
+    take: Callable[[Tensor], Tensor]  # indices [m] below `size` -> real images [m, C, H, W] in [0, 1]
+    generate: Callable[[int], Iterator[Tensor]]  # number -> batches of generated images [<= BATCH, C, H, W] in [0, 1]
+
+    def real(self) -> Iterator[Tensor]:
+        """Yields n random images of the split, or all if it has fewer, in batches [<= BATCH, C, H, W]."""
+        chosen = torch.randperm(self.size, generator=generator(self.seed, "eval real"))[: self.n]
+        return (self.take(part) for part in chosen.split(BATCH))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstructions(Images):
+    """Real images and a model that encodes and decodes them."""
+
+    model: "Autoencoder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posteriors(Reconstructions):
+    """Real images and a model whose encoder outputs a Gaussian posterior."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points(Inputs):
+    """Points of a 2-D density and of a model of it."""
+
+    kind = "points"
+
+    extent: float  # half-width of the square that is measured, centred at 0
+    real: Callable[[int, Generator], Tensor]  # number, generator -> independent draws of the density, [n, 2]
+    generate: Callable[[int, Generator], Tensor]  # the same of the model
+    energy: Callable[[Tensor], Tensor] | None  # points [n, 2] -> KL + SSE, [n]; None without a Gaussian encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLog(Inputs):
+    """The log of a training run."""
+
+    run: str  # its name
+    lines: Sequence[Mapping[str, Any]]

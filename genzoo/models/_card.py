@@ -1,0 +1,41 @@
+"""Model cards: what a shared model is, and how to use it."""
+
+from typing import TYPE_CHECKING
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from genzoo.models.autoencoder import Autoencoder
+
+if TYPE_CHECKING:
+    from genzoo.models.generative import Generative
+
+SAMPLE = """import genzoo
+
+model = genzoo.load("PATH OR HUB ID")
+images = model.sample(16)                      # [16, {shape}]
+"""
+ENCODE = """z = model.encode(images).latent_dist.mean      # [16, {latent}]
+again = model.decode(z).sample
+"""
+
+
+def default_card(model: "Generative") -> str:
+    """Returns a card made from the model's own configuration."""
+    return card(model, usage(model))
+
+
+def usage(model: "Generative") -> str:
+    """Returns the section that shows how to load and use a model."""
+    code = SAMPLE + ENCODE * isinstance(model, Autoencoder)
+    shape, latent = (", ".join(map(str, sizes)) for sizes in (model.shape, model.latent_shape))
+    return f"## Use\n\n```python\n{code.format(shape=shape, latent=latent)}```\n"
+
+
+def card(model: "Generative", body: str) -> str:
+    """Returns a model card: metadata for the hub, a title and `body`."""
+    name = model.config["preset"] or type(model).__name__
+    kinds = ["autoencoder"] if isinstance(model, Autoencoder) else []
+    data = ModelCardData(
+        library_name="genzoo", tags=["genzoo", name.partition(".")[0], *kinds, "image-generation"], model_name=name
+    )
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {name}\n\n{body}"))

@@ -1,0 +1,250 @@
+"""What is trained, saved and shared: networks by name around a decoder, with diffusers' save and load."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.outputs import BaseOutput
+from torch import Tensor, nn
+
+from genzoo import hub
+from genzoo.errors import UsageError
+from genzoo.files import write_text
+from genzoo.nn import build_decoder, latent_shape
+from genzoo.nn.checkpointing import checkpointed
+from genzoo.objective import Spaces
+from genzoo.priors import Prior
+from genzoo.settings import validated
+from genzoo.spec import ArchConfig
+
+
+@dataclass
+class DecoderOutput(BaseOutput):
+    """What `Generative.decode` returns, like diffusers' class of this name, whose module imports all its models."""
+
+    sample: Tensor
+
+
+class Generative(ModelMixin, ConfigMixin):
+    """Base of every model: a decoder of latents, [N, *latent_shape] -> [N, *shape], and further networks by name.
+
+    Data are images in [0, 1], [N, C, H, W], or points, [N, D]. A subclass may override
+
+    - `arch_class`: the class of `arch`, with its own defaults and further fields;
+    - `networks` and `critics`: what is built, e.g. a third network that the model needs, or one for training only;
+    - `latent_shape` and `prior`;
+    - `conditional`, `decoder_input` and `draw_latents`: what a model of labelled data makes of the labels.
+
+    Args:
+        preset: the registry's `model.preset`: the class that reads a saved model, and where its settings come from.
+        shape: of one item: (C, H, W) or (D,).
+        arch: fields of `arch_class`.
+        classes: names of the data's classes, in the order of their numbers.
+
+    Raises:
+        UsageError: unknown field of `arch`, networks that cannot take `shape`, or no classes for a conditional model.
+    """
+
+    arch_class: ClassVar[type[ArchConfig]] = ArchConfig
+    conditional: ClassVar[bool] = False  # whether the networks take labels
+
+    config_name = "config.json"
+    _supports_gradient_checkpointing = True  # diffusers' switch; a property of a run, never saved with the model
+
+    decoder: nn.Module
+
+    @register_to_config
+    def __init__(
+        self,
+        preset: str = "",
+        shape: Sequence[int] = (3, 32, 32),
+        arch: Mapping[str, Any] | None = None,
+        classes: Sequence[str] = (),
+    ):
+        super().__init__()
+        self.shape, self.classes = tuple(shape), tuple(classes)
+        self.arch = validated("arch", self.arch_class, arch or {})
+        if self.conditional and not self.classes:
+            raise UsageError(f"{type(self).__name__} is conditional: it needs `classes`, from data that has labels.")
+        for name, network in (self.networks() | self.critics()).items():
+            self.add_module(name, network)
+        if self.arch.pretrained:  # what is saved has its own weights, and loads without timm's hub
+            self.register_to_config(arch={**(arch or {}), "pretrained": False})
+
+    if TYPE_CHECKING:  # diffusers decorates it so that a type checker misses `self`
+
+        def to(self, *args: Any, **kwargs: Any) -> Self: ...  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Builds the networks by name; fresh weights are drawn in this order."""
+        return {"decoder": build_decoder(self.shape, self.arch)}
+
+    def critics(self) -> dict[str, nn.Module]:
+        """Builds further networks by name, after the others."""
+        return {}
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one latent: (Z,), or a grid (C, h, w)."""
+        return latent_shape(self.shape, self.arch)
+
+    @property
+    def prior(self) -> Prior:
+        """What latents are drawn from."""
+        return Prior()
+
+    @property
+    def spaces(self) -> Spaces:
+        """What an objective needs to know of this model."""
+        return Spaces(self.shape, self.latent_shape, self.prior, self.classes)
+
+    @property
+    def is_image(self) -> bool:
+        return len(self.shape) == 3
+
+    def decoder_input(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """Joins latents and labels to what the decoder takes; an objective calls it too. Here: the latents."""
+        return z
+
+    def draw_latents(self, n: int, generator: torch.Generator | None, labels: Tensor | None) -> Tensor:
+        """Draws n latents on the CPU: [n, *latent_shape]. Here: from the prior, whatever the labels."""
+        return self.prior.sample(n, self.latent_shape, generator)
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> DecoderOutput:
+        """Decodes [N, *latent_shape] to `.sample`: [N, *shape], not clamped (the decoder has no output activation).
+
+        Args:
+            z: latents.
+            labels: class numbers, int64 [N]; for a conditional model only.
+        """
+        self.check_labels(labels, len(z))
+        return DecoderOutput(sample=self.decoder(self.decoder_input(z, labels)))
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
+        """Decodes n latents: [n, *shape], images clamped to [0, 1].
+
+        Args:
+            n: how many.
+            generator: lives on the CPU.
+            labels: class numbers, int64 [n]; for a conditional model only.
+
+        Raises:
+            UsageError: labels for a model that takes none, none for one that does, or wrong ones.
+        """
+        self.check_labels(labels, n)
+        z = self.draw_latents(n, generator, labels).to(self.device, self.dtype)
+        return self.shown(self.decode(z, None if labels is None else labels.to(self.device)).sample)
+
+    def check_labels(self, labels: Tensor | None, n: int) -> None:
+        """Checks that labels are given to a conditional model and to no other, and that there are `n` class numbers.
+
+        Raises:
+            UsageError: they are not; the message says what to give.
+        """
+        name = type(self).__name__
+        if labels is None:
+            if self.conditional:
+                raise UsageError(f"{name} is conditional: give labels, int64 [{n}], numbers of {self.classes}.")
+            return
+        if not self.conditional:
+            raise UsageError(f"{name} is not conditional: leave out labels.")
+        if labels.shape != (n,) or labels.dtype != torch.int64:
+            raise UsageError(f"labels are {labels.dtype} {list(labels.shape)}: give int64 [{n}].")
+        if n and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
+            raise UsageError(f"labels must be from 0 to {len(self.classes) - 1}, the numbers of {self.classes}.")
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Brings decoded items into the range of the data: images to [0, 1]."""
+        return x.clamp(0, 1) if self.is_image else x
+
+    def enable_gradient_checkpointing(
+        self, gradient_checkpointing_func: Callable[[nn.Module, Tensor], Tensor] | None = None
+    ) -> None:
+        """Lets the conv networks keep fewer activations and recompute them in backward; see `genzoo.nn.checkpointing`.
+
+        Raises:
+            UsageError: the model has no such network.
+        """
+        if not any(hasattr(net, "gradient_checkpointing") for net in self.modules()):
+            raise UsageError(
+                "train.checkpointing needs a conv network, and this model has none: set train.checkpointing=false."
+            )
+        super().enable_gradient_checkpointing(gradient_checkpointing_func or checkpointed)
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, *args: Any, card: str | None = None, **kwargs: Any
+    ) -> None:
+        """Writes config.json, the weights as safetensors, and a model card (`card`, or a short one from the config)."""
+        from genzoo.models._card import default_card
+
+        super().save_pretrained(save_directory, *args, **kwargs)
+        write_text(Path(save_directory) / "README.md", card or default_card(self))
+
+    @classmethod
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]  (a path is required)
+        cls, path: str | os.PathLike, **kwargs: Any
+    ) -> Self:
+        """Reads a model from a `save_pretrained` folder, a run folder, or the hub (`owner/name`); never with pickle.
+
+        Raises:
+            UsageError: nothing loadable there; the message says what is missing.
+        """
+        return cls.read(find_config(path, **kwargs)[0], **kwargs)
+
+    @classmethod
+    def read(cls, source: str, **kwargs: Any) -> Self:
+        """Reads a model from the folder or hub id that `find_config` returned."""
+        model = super().from_pretrained(source, **({"use_safetensors": True, "low_cpu_mem_usage": False} | kwargs))
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()  # aligned: a file's mapping is not, and may be computed with otherwise
+        return model
+
+    def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]  (uploads a folder, with its card)
+        self,
+        repo_id: str,
+        folder: str | Path | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Uploads a `save_pretrained` folder with its model card, by default this model saved to a temporary one;
+        returns the commit's address.
+        """
+        from huggingface_hub import HfApi
+
+        if folder is None:
+            with tempfile.TemporaryDirectory() as temporary:
+                self.save_pretrained(temporary)
+                return self.push_to_hub(repo_id, temporary, private, token)
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        return str(
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Upload {type(self).__name__}")
+        )
+
+
+def find_config(path: str | os.PathLike, **kwargs: Any) -> tuple[str, str]:
+    """Finds what `Generative.read` should read: (folder or hub id, path of its config.json).
+
+    A run folder stands for its `model/`. A missing folder is never taken for a hub id and retried.
+
+    Raises:
+        UsageError: nothing loadable there; the message says what is missing.
+    """
+    folder = Path(path).expanduser()
+    for candidate in (folder, folder / "model"):
+        if (candidate / "config.json").is_file():
+            return str(candidate), str(candidate / "config.json")
+    if folder.exists():
+        raise UsageError(f"{path} holds no model (no config.json, no model/): a run writes one at its first snapshot.")
+    if not hub.is_id(str(path)):
+        raise UsageError(
+            f"{path} does not exist: give a run folder, a save_pretrained folder or a hub id (owner/name)."
+        )
+    return str(path), hub.download(str(path), "config.json", revision=kwargs.get("revision"), token=kwargs.get("token"))

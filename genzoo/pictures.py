@@ -1,0 +1,132 @@
+"""What a run shows: grids of images, scatter and density plots of points, curves of the losses."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import pad
+
+GAP = 2  # white pixels between the images of a grid
+SHOWN = 64  # pixels a side that a small image is enlarged to
+
+
+def save_grid(rows: Sequence[Tensor], path: Path, zoom: int | None = None) -> None:
+    """Writes a PNG whose rows are batches [n, C, H, W] in [0, 1], C = 1 or 3; shorter rows end in white.
+
+    Pixels are repeated `zoom` times each way; by default, so that small images show at 64 pixels or more.
+    """
+    wide = max(len(row) for row in rows)
+    filled = [torch.cat([row, row.new_ones(wide - len(row), *row.shape[1:])]) for row in rows]
+    zoom = zoom or math.ceil(SHOWN / min(rows[0].shape[2:]))
+    images = torch.stack(filled).float().cpu().clamp(0, 1).repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
+    cells = pad(images, (0, GAP, 0, GAP), value=1.0)
+    image = rearrange(cells, "r n c h w -> (r h) (n w) c").mul(255).round().byte().numpy()[:-GAP, :-GAP]
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path)
+
+
+@torch.no_grad()
+def save_points(
+    real: Tensor,
+    samples: Tensor,
+    path: Path,
+    extent: float,
+    energy: Callable[[Tensor], Tensor] | None = None,
+    n_grid: int = 200,
+) -> None:
+    """Plots 2-D data, samples and, given an energy, the unnormalized density exp(-energy), as Soft-IntroVAE's figure.
+
+    Args:
+        real: [n, 2].
+        samples: [m, 2].
+        path: the PNG to write.
+        extent: half-width of the square shown.
+        energy: [k, 2] -> [k], on the device of `real`.
+        n_grid: density evaluations per side.
+    """
+    clouds = {"data": real, "samples": samples}
+    n_panels = len(clouds) + (energy is not None)
+    figure, panels = _subplots(1, n_panels, figsize=(4 * n_panels, 4.4))
+    for axes, (title, points) in zip(panels, clouds.items(), strict=False):
+        axes.scatter(*points.cpu().T.numpy(), s=4, alpha=0.6, linewidths=0)
+        axes.set_title(title)
+    if energy is not None:
+        line = torch.linspace(-extent, extent, n_grid)
+        values = energy(torch.cartesian_prod(line, line).to(real.device))
+        density = torch.exp(-values).cpu().reshape(n_grid, n_grid).T.numpy()
+        panels[-1].imshow(density, extent=(-extent, extent) * 2, origin="lower", cmap="viridis")
+        panels[-1].set_title("density, exp(ELBO)")
+    for axes in panels:
+        axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+    figure.savefig(path, dpi=100)
+
+
+def save_curves(
+    lines: Sequence[Mapping[str, Any]], guides: Mapping[str, float], path: Path, marks: Sequence[tuple[int, str]] = ()
+) -> None:
+    """Draws every `panel/curve` of the log over images seen, one panel per prefix, with the objective's guides
+    (IntroVAE's Figure 5).
+
+    A guide that moves is logged as `guide/panel`. Marks are vertical lines at so many images seen, named in the top
+    panel: what the monitor found.
+    """
+    panels: dict[str, list[str]] = {}
+    for name in sorted({name for line in lines for name in line if "/" in name and not name.startswith("guide/")}):
+        panels.setdefault(name.partition("/")[0], []).append(name)
+    if not panels:
+        return
+    height = 2.6 * len(panels)  # inches
+    figure, axes = _subplots(
+        len(panels), 1, figsize=(9, height), layout="none", sharex=True
+    )  # a constrained one draws all of it twice
+    figure.subplots_adjust(left=0.09, right=0.82, bottom=0.5 / height, top=1 - 0.55 / height, hspace=0.07)
+    for (panel, names), ax in zip(panels.items(), np.atleast_1d(axes), strict=True):
+        values = []
+        for name in names:
+            x, y = zip(*((line["nimg"], line[name]) for line in lines if name in line), strict=True)
+            ax.plot(x, y, label=name.partition("/")[2], linewidth=1)
+            values += y
+        path_of_guide = [(line["nimg"], line[f"guide/{panel}"]) for line in lines if f"guide/{panel}" in line]
+        if panel in guides and path_of_guide:  # it moved during the run
+            ax.plot(
+                *zip(*path_of_guide, strict=True),
+                color="black",
+                linestyle="--",
+                linewidth=1,
+                label=f"guide, now {guides[panel]:.4g}",
+            )
+        elif panel in guides:
+            ax.axhline(guides[panel], color="black", linestyle="--", linewidth=1, label=f"guide {guides[panel]:g}")
+        if min(values) > 0 and max(values) > 50 * min(values):
+            ax.set_yscale("log")
+        for nimg, _ in marks:
+            ax.axvline(nimg, color="crimson", linestyle=":", linewidth=1)
+        ax.set_ylabel(panel)
+        ax.grid(alpha=0.3)
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    for nimg, name in marks:
+        top = np.atleast_1d(axes)[0]
+        top.annotate(
+            name,
+            (nimg, 1),
+            xycoords=("data", "axes fraction"),
+            fontsize=7,
+            color="crimson",
+            rotation=20,
+            annotation_clip=False,
+        )
+    np.atleast_1d(axes)[-1].set_xlabel("images seen")
+    figure.savefig(path, dpi=100)
+
+
+def _subplots(*shape: int, **options: Any) -> Any:
+    """A figure outside pyplot's global state, so that notebooks and threads are left alone."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=options.pop("figsize"), layout=options.pop("layout", "constrained"))
+    return figure, figure.subplots(*shape, **options)

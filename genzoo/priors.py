@@ -1,0 +1,41 @@
+"""Priors of the latents: what objectives draw and what models sample."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from genzoo.noise import Noise
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A fixed distribution of latents; coordinates are independent except on the sphere.
+
+    Attributes:
+        kind: `normal` is N(0, scale^2 I), `uniform` is U(-scale, scale) per coordinate, `sphere` is uniform on the
+            sphere of radius `scale`.
+        scale: positive.
+    """
+
+    kind: Literal["normal", "uniform", "sphere"] = "normal"
+    scale: float = 1.0
+
+    def draw(self, noise: Noise, stream: str, shape: tuple[int, ...]) -> Tensor:
+        """Draws one latent of `shape` per item of a step's batch, for objectives: [N, *shape]."""
+        raw = noise.uniform(stream, *shape) if self.kind == "uniform" else noise.normal(stream, *shape)
+        return self._transformed(raw)
+
+    def sample(self, n: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Draws n latents of `shape` on the CPU: [n, *shape]."""
+        draw = torch.rand if self.kind == "uniform" else torch.randn
+        return self._transformed(draw(n, *shape, generator=generator))
+
+    def _transformed(self, raw: Tensor) -> Tensor:
+        """Maps U(0, 1) or N(0, 1) draws to the prior."""
+        if self.kind == "uniform":
+            raw = 2 * raw - 1
+        elif self.kind == "sphere":
+            raw = raw / raw.flatten(1).norm(dim=1).view(-1, *[1] * (raw.ndim - 1))
+        return raw if self.scale == 1 else self.scale * raw

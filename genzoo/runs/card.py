@@ -1,0 +1,41 @@
+"""The model card of a run: the provenance of its weights."""
+
+from genzoo.models._card import card, usage
+from genzoo.models.autoencoder import Autoencoder
+from genzoo.models.generative import Generative
+from genzoo.registry import split_name
+from genzoo.spec import RunConfig
+
+
+def run_card(
+    run: RunConfig, model: Generative, *, nimg: int, score: float, n: int, averaged: bool, pictured: bool
+) -> str:
+    """Returns a model card with a run's provenance.
+
+    Args:
+        run: what was trained.
+        model: with the weights to describe.
+        nimg: images seen.
+        score: sliced Wasserstein distance of `n` samples to held-out images.
+        n: samples scored.
+        averaged: whether these are averaged (EMA) weights.
+        pictured: whether a preview.png lies beside the card.
+    """
+    spec, preset_name = split_name(run.model)
+    preset = spec.presets[preset_name or spec.default_preset]
+    size = "x".join(map(str, model.shape[1:])) if model.is_image else f"vectors of {model.shape[0]} numbers"
+    rows = {
+        "model": f"{spec.name}: {spec.summary} ({spec.paper})",
+        "preset": f"{run.model}; source: {preset.source}",
+        "deviations": preset.deviations,
+        "published score": preset.expected,
+        "data": f"{run.data.name}, split {run.data.split}, {size}",
+        "images seen": f"{nimg:,}",
+        "weights": "exponential moving average, BatchNorm statistics averaged with them" if averaged else "as trained",
+        "sliced Wasserstein distance": f"{score:.4f} (at most 16x16 pixels, {n} samples and held-out images; a "
+        "progress score, not an FID)",
+    }
+    table = "| | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
+    shown = "real, reconstructed, sampled (twice)" if isinstance(model, Autoencoder) else "real, sampled"
+    picture = f"Rows: {shown}.\n\n" * model.is_image + "![preview](preview.png)\n"
+    return card(model, f"{table}\n{picture * pictured}\n{usage(model)}")

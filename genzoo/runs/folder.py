@@ -1,0 +1,85 @@
+"""The run folder: the configuration, saved before the first step and compared on resume, and all other files."""
+
+import json
+from pathlib import Path
+
+from genzoo.configure import differences, from_json, to_json
+from genzoo.errors import UsageError
+from genzoo.files import JsonLines, write_text
+from genzoo.provenance import versions
+from genzoo.spec import RunConfig
+
+CONFIG = "run.json"
+EVENTS = "events.jsonl"
+FORMAT = 2  # of run.json and everything beside it; raise it when older folders can no longer be read
+
+
+class RunFolder:
+    """The files of a run.
+
+    `run.json`, `log.jsonl`, `checkpoints/`, `model/` and `best/` (ready to share), `preview.png`, `previews/`,
+    `curves.png`, and `events.jsonl`: what the monitor found, and what was done about it.
+
+    Raises:
+        UsageError: the folder holds another run.
+    """
+
+    def __init__(self, path: str | Path, config: RunConfig):
+        self.path, self._config = Path(path).expanduser(), config
+        self.log, self.events = JsonLines(self.path / "log.jsonl"), JsonLines(self.path / EVENTS)
+        saved = read_config(self.path)
+        if saved is not None and (changed := differences(saved, config)):
+            shown = "\n  ".join(changed)
+            raise UsageError(
+                f"{self.path} holds a run with other settings; give another --out, or the old settings to resume it:\n"
+                f"  {shown}"
+            )
+
+    @staticmethod
+    def default(config: RunConfig) -> Path:
+        data = Path(config.data.name).name
+        size = f"-{'x'.join(map(str, dict.fromkeys(config.data.size)))}" if config.data.size else ""
+        return Path("runs") / f"{config.model}-{data}{size}-s{config.train.seed}"
+
+    def rewind(self, step: int) -> None:
+        """Removes from the log and the events what came after a step."""
+        self.log.rewind(step)
+        self.events.rewind(step)
+
+    def create(self) -> None:
+        """Writes the configuration; called once nothing refuses it, so that a corrected command finds the folder free.
+
+        Raises:
+            UsageError: nothing can be written there.
+        """
+        try:
+            (self.path / "previews").mkdir(parents=True, exist_ok=True)
+            content = {"format": FORMAT, "config": to_json(self._config), "versions": versions()}
+            write_text(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
+        except OSError as error:
+            raise UsageError(
+                f"Cannot write to the run folder {self.path} ({error.strerror}): choose another with --out."
+            ) from error
+
+
+def read_config(folder: Path) -> RunConfig | None:
+    """Reads the configuration of a run folder, or None where there is no run.
+
+    Raises:
+        UsageError: run.json is there but unreadable.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        if content.get("format") == FORMAT:
+            return from_json(content["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} cannot be read as a run ({error}): give another --out, or remove the folder."
+        ) from error
+    raise UsageError(
+        f"{path} was written by another version of genzoo (format {content.get('format', 1)}, not {FORMAT}): "
+        "give another --out, or use that version."
+    )

@@ -1,0 +1,212 @@
+"""A preset for new data: statistics of a sample of it, and settings with a reason for each.
+
+The rules come from published tables where there are any, and from the linear case where there are none: for
+probabilistic PCA (Tipping & Bishop 1999), the optimum of a linear VAE with error weight beta / 2 SSE, exactly the
+principal components of variance above 1 / beta are used, and KL = 1/2 sum ln(beta * variance) over them. Deep networks
+need fewer, so these are upper guesses for latent dimensions.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from genzoo.controller import FIRST
+from genzoo.data import peek
+from genzoo.data.decoding import RESAMPLE
+from genzoo.errors import UsageError
+from genzoo.nn.conv import latent_grid
+from genzoo.settings import fields
+from genzoo.spec import DataConfig, ModelSpec, fit_channels
+
+SAMPLE = 512  # items that are looked at
+SIDE = 32  # pixels per side at which principal components are computed: more hardly changes how many matter
+EXPLAINED = 0.95  # share of the variance that the latent dimensions should carry
+SQUARE = 1.2  # longer over shorter side up to which images are cropped to squares
+WIDTHS = {False: (16, 32, 64), True: (64, 128, 256)}  # of the conv stacks, without and with an accelerator
+SIZES = {False: 64, True: 256}  # largest resolution proposed
+POINT_BATCH, POINT_STEPS = 512, 10_000  # of points: the published 2-D batch, and a third of the published steps
+EPOCHS = 250  # of images, as published for CIFAR-10
+LENGTHS = {False: (100_000, 500_000), True: (300_000, 12_500_000)}  # least and most images in a run
+
+
+@dataclass(frozen=True)
+class Look:
+    """Statistics of a sample of a dataset."""
+
+    count: int | None  # items in the split; None = endless
+    own: tuple[int, ...]  # median (C, H, W), with C = 1 if all of the sample are grey, or (D,)
+    shape: tuple[int, ...]  # the same at the size to train on
+    varies: bool  # images come in several sizes
+    variances: np.ndarray  # principal variances of a sample, largest first, in units of the SSE at `shape`
+
+    @property
+    def is_image(self) -> bool:
+        return len(self.shape) == 3
+
+    @property
+    def components(self) -> int:
+        """Principal components that carry EXPLAINED of the variance."""
+        return int((np.cumsum(self.variances) < EXPLAINED * self.variances.sum()).sum()) + 1
+
+    @property
+    def detail(self) -> float:
+        """Variance, in SSE, of the last of these components: what varies less may stay noise. For points a quarter of
+        it, to tell clusters apart.
+        """
+        return float(max(self.variances[self.components - 1], 1e-9)) / (1 if self.is_image else 4)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One suggested setting."""
+
+    setting: str  # section.field
+    value: str  # as --set takes it
+    reason: str
+
+
+def look(config: DataConfig, size: tuple[int, int] | None = None) -> Look:
+    """Looks at a sample of `config.name`; variances are those of images of `size`, by default their median size.
+
+    Raises:
+        UsageError: as `peek`; or the data has no variance.
+    """
+    count, items = peek(config, SAMPLE)
+    if items[0].ndim == 2:
+        return Look(count, items[0].shape[1:], items[0].shape[1:], False, _variances(items[0], 1.0))
+    height, width = (int(np.median([item.shape[axis] for item in items])) for axis in (1, 2))
+    grey = all((item[0] == item[1]).all() and (item[0] == item[2]).all() for item in items)
+    shape = (1 if grey else 3, *(size or (height, width)))
+    small = [min(SIDE, side) for side in shape[1:]]
+    vectors = np.stack([_resized(item, small)[: shape[0]].ravel() for item in items])
+    varies = len({item.shape for item in items}) > 1
+    variances = _variances(vectors, math.prod(shape[1:]) / math.prod(small))
+    return Look(count, (shape[0], height, width), shape, varies, variances)
+
+
+def _resized(item: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """uint8 [C, H, W] -> float [C, *size] in [0, 1]."""
+    from PIL import Image
+
+    image = Image.fromarray(item.transpose(1, 2, 0)).resize((size[1], size[0]), RESAMPLE)
+    return np.asarray(image, dtype=np.float64).transpose(2, 0, 1) / 255
+
+
+def _variances(vectors: np.ndarray, factor: float) -> np.ndarray:
+    """Principal variances of [n, D], times `factor`: the pixels that each value stands for."""
+    centred = vectors - vectors.mean(axis=0)
+    variances = np.linalg.svd(centred, compute_uv=False) ** 2 / max(1, len(vectors) - 1) * factor
+    if variances.sum() < 1e-9:
+        raise UsageError("all items looked at are the same: there is nothing to learn from them; check the data.")
+    return variances
+
+
+def suggest_preset(
+    spec: ModelSpec, config: DataConfig, res: tuple[int, int] | None, accelerated: bool
+) -> tuple[Look, list[Line]]:
+    """Returns statistics of the data, and a preset for it, setting by setting.
+
+    Args:
+        spec: the model; its `suggested` weights are the last lines.
+        config: how the data is read.
+        res: height, width in pixels; None chooses one.
+        accelerated: whether there is a GPU to train on.
+
+    Raises:
+        UsageError: unreadable data, or a `res` that the networks cannot take.
+    """
+    stats = look(config)
+    if stats.is_image:
+        size = res or _size(stats.own, accelerated)
+        stats = look(config, size)
+        lines = _image_lines(stats, size, accelerated, chosen=res is None)
+        total, batch, schedule = _image_schedule(stats, accelerated)
+    else:
+        lines = _point_lines(stats)
+        total, batch, schedule = _point_schedule(stats)
+    return stats, [*lines, *schedule, *_objective(spec, stats, total, batch)]
+
+
+def _size(shape: tuple[int, ...], accelerated: bool) -> tuple[int, int]:
+    """The largest power of two within the shorter side, and the other side in proportion: a multiple of a quarter."""
+    short, long = sorted(shape[1:])
+    side = min(2 ** int(math.log2(max(8, short))), SIZES[accelerated])
+    other = side if long / short <= SQUARE else max(side, round(4 * long / short) * side // 4)
+    return (side, other) if shape[1] <= shape[2] else (other, side)
+
+
+def _image_lines(stats: Look, size: tuple[int, int], accelerated: bool, chosen: bool) -> list[Line]:
+    widths = fit_channels(size, WIDTHS[accelerated])
+    latent_grid((stats.shape[0], *size), widths)  # refuses a size that cannot be halved so often
+    z_dim = 2 ** min(9, max(3, math.ceil(math.log2(stats.components))))
+    machine = "a GPU" if accelerated else "no GPU"
+    images = f"images are {'x'.join(map(str, stats.own[1:]))}{', in several sizes' if stats.varies else ''}"
+    bound = f"{images}; at most {SIZES[accelerated]} per side with {machine}" if chosen else f"as asked; {images}"
+    grey = stats.shape[0] == 1
+    latents = (
+        f"{stats.components} principal components carry {EXPLAINED:.0%} of the variance; "
+        "the next power of two, within 8 and 512"
+    )
+    halvings = (
+        "each entry halves the image once, down to a grid of 4 to 7 pixels as in the published stacks; "
+        f"widths for {machine}"
+    )
+    return [
+        Line("data.size", "x".join(map(str, size)), bound),
+        Line("data.channels", str(stats.shape[0]), "all images looked at are grey" if grey else "colour"),
+        Line("arch.z_dim", str(z_dim), latents),
+        Line("arch.channels", ",".join(map(str, widths)), halvings),
+    ]
+
+
+def _point_lines(stats: Look) -> list[Line]:
+    few = stats.shape[0] <= 3
+    z_dim = stats.shape[0] if few else max(2, stats.components)
+    why = "as many as coordinates" if few else f"principal components that carry {EXPLAINED:.0%} of the variance"
+    networks = [Line(f"arch.{side}", "mlp", f"vectors of {stats.shape[0]} numbers") for side in ("encoder", "decoder")]
+    return [*networks, Line("arch.z_dim", str(z_dim), why)]
+
+
+def _point_schedule(stats: Look) -> tuple[int, int, list[Line]]:
+    """Items in the run, the batch, and the lines of batch, length and rate."""
+    batch = max(2, min(POINT_BATCH, stats.count // 4) if stats.count else POINT_BATCH)
+    lines = [
+        Line("train.batch", str(batch), "the published 2-D batch, or a quarter of the data"),
+        Line("train.duration", f"{POINT_STEPS}it", "a third of the published 30,000 steps, as in genzoo bench 2d"),
+        Line("train.lr_drops", f"{POINT_STEPS * 4 // 5}it", "the rate falls to a tenth for the last fifth"),
+        Line("train.log_every", "50", "losses of 50 steps per line"),
+    ]
+    return POINT_STEPS * batch, batch, lines
+
+
+def _image_schedule(stats: Look, accelerated: bool) -> tuple[int, int, list[Line]]:
+    """Images in the run, the batch, and the lines of batch, length and rate."""
+    assert stats.count is not None
+    small = max(stats.shape[1:]) <= 64 or not accelerated
+    batch = max(2, min(32 if small else 16, stats.count // 4))
+    least, most = LENGTHS[accelerated]
+    total = min(most, max(least, EPOCHS * stats.count))
+    held = "at least" if total == least else "at most"
+    bound = f", held to {held} {total:,} images {'with' if accelerated else 'without'} a GPU"
+    length = f"{EPOCHS} epochs, as published for CIFAR-10, of {stats.count:,} images"
+    published = f"as published {'for CIFAR-10' if small else 'at 128 pixels'}; never over a quarter of the data"
+    rate = ("2e-4", "as published") if accelerated else ("5e-4", "small networks and a short run; published: 2e-4")
+    lines = [
+        Line("train.batch", str(batch), published),
+        Line("train.duration", str(total), length if least < total < most else length + bound),
+        Line("train.lr", *rate),
+    ]
+    return total, batch, lines
+
+
+def _objective(spec: ModelSpec, stats: Look, total: int, batch: int) -> list[Line]:
+    """The warm-up, and the model's own weights for data of this detail."""
+    steps, epochs = 10 * FIRST, 2 * (stats.count or 0)
+    wanted = "2ep" if epochs > steps * batch else f"{steps}it"
+    warmup = wanted if max(epochs, steps * batch) <= total // 5 else "20%"
+    why = f"2 epochs (published: 1-2) or {steps:,} steps, whichever is longer, but at most a fifth of the run"
+    lines = [Line("objective.warmup", warmup, why)] if "warmup" in {name for name, *_ in fields(spec.config)} else []
+    weights = spec.suggested(stats.detail, stats.shape)
+    return lines + [Line(f"objective.{name}", value, reason) for name, (value, reason) in weights.items()]

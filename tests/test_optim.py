@@ -1,0 +1,175 @@
+"""Optimizers, rates and averages: against hand computation, and what a kept graph and several processes must not do."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from helpers import tiny_run
+from torch import Tensor, nn
+
+from genzoo import Trainer
+from genzoo.errors import UsageError
+from genzoo.objective import Progress, Update
+from genzoo.spec import TrainConfig
+from genzoo.training.launch import average_gradients
+from genzoo.training.optim import ema_with_warmup, learning_rate, make_optimizers
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def nets() -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    return {"encoder": nn.Linear(2, 2), "decoder": nn.Linear(2, 2)}
+
+
+def at(step: int, total: int = 100) -> Progress:
+    return Progress(step=step, batch=10, total_nimg=10 * total)
+
+
+def rates(**settings: Any) -> list[float]:
+    return [learning_rate(1.0, TrainConfig(**settings), at(step)) for step in (0, 25, 50, 75, 99)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"lr_schedule": "constant", "lr_drops": ("50%",)}, [1, 1, 1, 1, 1]),
+        ({"lr_drops": ("300", "75%"), "lr_factor": 0.5}, [1, 1, 0.5, 0.25, 0.25]),
+        ({"lr_schedule": "linear"}, [1, 0.75, 0.5, 0.25, 0.01]),
+        ({"lr_schedule": "linear", "lr_from": "50%", "lr_end": 0.2}, [1, 1, 1, 0.6, 1 - 0.8 * 0.98]),
+        ({"lr_schedule": "cosine"}, [0.5 * (1 + math.cos(done * math.pi)) for done in (0, 0.25, 0.5, 0.75, 0.99)]),
+        ({"lr_schedule": "exponential", "lr_from": "500", "lr_end": 0.01}, [1, 1, 1, 0.1, 0.01**0.98]),
+    ],
+    ids=["constant", "steps", "linear", "linear from the middle", "cosine", "exponential"],
+)  # fmt: skip
+def test_schedules_are_functions_of_images_seen(settings, expected):
+    assert rates(**settings) == pytest.approx(expected)
+
+
+def test_an_exponential_that_ends_at_zero_is_refused():
+    with pytest.raises(UsageError, match=r"train\.lr_end"):
+        make_optimizers(nets(), {}, TrainConfig(lr_schedule="exponential"))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+def test_plain_optimizers_have_no_momentum_unless_asked_for(optimizer):
+    for momentum in (None, 0.5):
+        made = make_optimizers(nets(), {}, TrainConfig(optimizer=optimizer, momentum=momentum))["encoder"]
+        assert made.param_groups[0]["momentum"] == (momentum or 0)
+    p = nn.Parameter(torch.ones(1))
+    step = make_optimizers({"net": nn.ParameterList([p])}, {}, TrainConfig(optimizer="sgd", lr=0.1))["net"]
+    for _ in range(2):
+        p.grad = torch.ones(1)
+        step.step()
+    assert p.item() == pytest.approx(0.8)  # Nesterov's momentum of 0.9 would give 0.52
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lion"])
+def test_momentum_of_an_optimizer_without_is_refused(optimizer):
+    with pytest.raises(UsageError, match=r"leave train\.momentum out"):
+        make_optimizers(nets(), {}, TrainConfig(optimizer=optimizer, momentum=0.5))
+
+
+def test_a_second_optimizer_has_its_own_rate_or_its_networks():
+    further = {"encoder": ("adversary",)}
+    for lr_of, expected in (
+        ({}, (1e-3, 1e-3)),
+        ({"encoder": 1e-4}, (1e-4, 1e-4)),
+        ({"encoder": 1e-4, "encoder-adversary": 1e-5}, (1e-4, 1e-5)),
+    ):
+        made = make_optimizers(nets(), further, TrainConfig(lr=1e-3, lr_of=lr_of))
+        assert list(made) == ["encoder", "decoder", "encoder-adversary"]
+        assert tuple(made[key].param_groups[0]["lr"] for key in ("encoder", "encoder-adversary")) == expected
+    with pytest.raises(UsageError, match="Did you mean encoder-adversary"):
+        make_optimizers(nets(), further, TrainConfig(lr_of={"encoder-adversry": 1e-5}))
+
+
+def test_the_average_of_a_run_is_the_average_of_its_weights():
+    """Recomputed from the raw weights of every step: decay 0.9, at most (1 + n) / (10 + n)."""
+    trainer = Trainer(tiny_run("vae", "train.ema=0.3"), out="run", progress=False)
+    raw = next(trainer.model.decoder.parameters())
+    history, real_step = [], trainer.train_step
+
+    def recorded(parts, at):
+        scalars = real_step(parts, at)
+        history.append(raw.detach().clone())
+        return scalars
+
+    trainer.train_step = recorded
+    trainer.fit()
+    average = history[0]
+    for n, value in enumerate(history[1:], start=1):
+        decay = min(0.3, (1 + n) / (10 + n))
+        average = decay * average + (1 - decay) * value
+    assert trainer.ema is not None
+    torch.testing.assert_close(next(trainer.ema.module.decoder.parameters()), average, rtol=1e-6, atol=1e-7)
+    assert (average - history[-1]).abs().max() > 1e-6
+
+
+def test_the_decay_of_the_average_warms_up():
+    averaged, n = [torch.zeros(2)], 0
+    update = ema_with_warmup(0.9, lambda: n)
+    for n in (1, 2, 1000):
+        before = averaged[0].clone()
+        update(averaged, [torch.ones(2)], 0)
+        torch.testing.assert_close(averaged[0], before + (1 - min(0.9, (1 + n) / (10 + n))) * (1 - before))
+
+
+def test_dropout_is_a_function_of_the_step():
+    """The second half of a resumed run draws the masks of a straight run."""
+    settings = ("arch.encoder=timm:test_vit", "data.size=32x32", "train.snapshot_every=50%")
+    states = []
+    for out, durations in (("straight", (48,)), ("halves", (24, 48))):
+        for duration in durations:
+            trainer = Trainer(tiny_run("vae", *settings, f"train.duration={duration}"), out=out, progress=False)
+            for module in trainer.model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.5
+            trainer.fit()
+        states.append(trainer.model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))
+
+
+def test_a_kept_graph_through_moved_weights_is_an_error():
+    """Fused Adam alone would let it pass, with a wrong gradient."""
+    trainer = Trainer(tiny_run("vae"), out="run", progress=False)
+
+    def wrong_order(nets, batch, at):
+        mu, _ = nets.encoder(batch.x)
+        loss = nets.decoder(mu).square().mean()
+        yield Update(("decoder",), loss, keep_graph=True)
+        yield Update(("encoder",), loss)  # walks through the decoder, which has moved
+
+    trainer.objective.step = wrong_order
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        trainer.fit()
+
+
+class TwoProcesses:
+    """Stands for two processes, of which the other one holds `other` as its flat message."""
+
+    num_processes = 2
+
+    def __init__(self, other: Tensor):
+        self._other = other
+
+    def reduce(self, flat: Tensor, how: str) -> Tensor:
+        assert how == "mean"
+        return (flat + self._other) / 2
+
+
+def test_a_parameter_outside_of_every_graph_is_left_alone():
+    """Weight and bias; the other process has a gradient of neither, of the bias, or of both."""
+    for theirs, expected in (
+        ([0.0, 0.0], (2.0, None)),
+        ([0.0, 1.0], (2.0, 3.0)),
+        ([1.0, 1.0], (5.0, 3.0)),
+    ):
+        net = nn.Linear(1, 1)
+        net.weight.grad = torch.full((1, 1), 4.0)
+        flat = torch.tensor([6.0 * theirs[0], 6.0 * theirs[1], *theirs])
+        found = average_gradients(net, TwoProcesses(flat))  # pyright: ignore[reportArgumentType]
+        assert net.weight.grad.item() == expected[0]
+        assert (net.bias.grad is None) if expected[1] is None else (net.bias.grad.item() == expected[1])
+        assert len(found) == 2 - (expected[1] is None)
