@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Never
 
 from genzoo.data.catalog import find_entry
-from genzoo.data.entry import Entry
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.registry import split_name
 from genzoo.settings import known, parse_setting, validated
@@ -109,14 +108,9 @@ def section_classes(spec: ModelSpec) -> dict[str, type]:
     return {"arch": spec.arch, "objective": spec.config, "data": DataConfig, "train": TrainConfig}
 
 
-def describe(name: str) -> Entry | None:
-    """Returns the catalogue's entry of a dataset, or None for a folder, a file or a hub id."""
-    return find_entry(name)
-
-
 def data_shape(run: RunConfig) -> tuple[int, ...]:
-    """Returns the shape of one item: (C, H, W) or (D,), as far as the configuration alone tells."""
-    row = describe(run.data.name)
+    """Returns the shape of one item: (C, H, W) or (D,), as far as the configuration alone determines it."""
+    row = find_entry(run.data.name)
     if row is not None and row.kind == "points":
         return (2,)
     if run.data.size is None:
@@ -125,20 +119,20 @@ def data_shape(run: RunConfig) -> tuple[int, ...]:
 
 
 def planned_classes(run: RunConfig) -> tuple[str, ...]:
-    """Returns names for the classes of `data.labels`, as far as the configuration alone tells their number.
+    """Returns names for the classes of `data.labels`, as far as the configuration alone determines their number.
 
     Raises:
         UsageError: the number of classes is known with the data only.
     """
     if run.data.labels is None:
         return ()
-    row = describe(run.data.name)
-    known = row.labels if row is not None else {}
-    if run.data.labels not in known:
+    row = find_entry(run.data.name)
+    numbers = row.labels if row is not None else {}
+    if run.data.labels not in numbers:
         raise UsageError(
             f"How many classes data.labels={run.data.labels} has is known with the data only: train a few steps."
         )
-    return tuple(map(str, range(known[run.data.labels])))
+    return tuple(map(str, range(numbers[run.data.labels])))
 
 
 def to_json(run: RunConfig) -> dict[str, Any]:
@@ -158,7 +152,7 @@ def from_json(values: Mapping[str, Any]) -> RunConfig:
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """Lists, as `field: old -> new`, what would make `new` another run than `old`.
+    """Lists, as `field: old -> new`, what would make `new` a different run from `old`.
 
     A longer duration would not, unless something in either run depends on its length: a share (%) or a schedule.
     """
@@ -202,7 +196,7 @@ def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, note
     nearest = min(sizes, key=lambda name: abs(math.log(math.prod(sizes[name]) / math.prod(res))))
     notes.append(
         f"no recipe at {res[0]}x{res[1]} is published: {spec.name}.{nearest} is the nearest; "
-        "its margins and weights may need tuning"
+        "its weights may need tuning"
     )
     return nearest
 
@@ -210,7 +204,7 @@ def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, note
 def _adapt_data(layer: dict[str, Any], chosen: Mapping[str, Any], preset: Preset) -> tuple[int, ...] | None:
     """Makes a preset's data section fit other data than its own; returns the shape of one item where it is known."""
     name = chosen.get("name", layer.get("name", DataConfig().name))
-    row = describe(name)
+    row = find_entry(name)
     if name != preset.data.get("name"):  # how a preset reads its own files says nothing about others
         for field in OWN_FILES:
             layer.pop(field, None)

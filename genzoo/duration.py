@@ -12,23 +12,20 @@ _PATTERN = re.compile(r"(\d+(?:\.\d+)?)(k|M|G|ep|it|%)?")
 _IMAGES = {None: 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
-def _check(text: str) -> str:
-    if not _PATTERN.fullmatch(text):
-        raise ValueError(
-            f"{text!r} is not a duration: write images (5000, 50k, 2M), epochs (3ep), steps (2000it) or a share (5%)"
-        )
-    return text
-
-
 @cache  # asked for at every step
 def _parsed(text: str) -> tuple[float, str | None]:
     """Splits a duration into its number and its unit."""
     match = _PATTERN.fullmatch(text)
     if not match:
         raise UsageError(
-            f"{text!r} is not a duration: write images (50k, 2M), epochs (3ep), steps (2000it) or a share (5%)."
+            f"{text!r} is not a duration: write images (5000, 50k, 2M), epochs (3ep), steps (2000it) or a share (5%)."
         )
     return float(match[1]), match[2]
+
+
+def _check(text: str) -> str:
+    _parsed(text)
+    return text
 
 
 Duration = Annotated[str, AfterValidator(_check)]

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from genzoo.configure import data_shape, resolve
 from genzoo.errors import UsageError
 from genzoo.models.generative import Generative, find_config
@@ -52,16 +55,30 @@ def load(path: str | Path, **kwargs: Any) -> Generative:
 
 
 def build(run: RunConfig, shape: tuple[int, ...], classes: Sequence[str] = ()) -> Generative:
-    """Builds the run's model with fresh weights for data of `shape`, and of `classes` where it has labels."""
+    """Builds the run's model with fresh weights for data of `shape`, and of `classes` where it has labels.
+
+    Raises:
+        UsageError: networks that cannot take `shape`, no classes for a conditional model, or a plugin whose `ModelSpec`
+            and model class disagree about the class of `arch`.
+    """
     spec, _ = split_name(run.model)
-    if spec.model().conditional and not classes:
+    cls = spec.model()
+    if spec.arch is not cls.arch_class:
+        raise UsageError(
+            f"The ModelSpec of {spec.name} has arch={spec.arch.__name__}, and {cls.__name__} has "
+            f"arch_class = {cls.arch_class.__name__}: both must be the same class."
+        )
+    if cls.conditional and not classes:
         raise UsageError(f"{spec.name} is trained on labels: set data.labels, e.g. --set data.labels=label.")
-    model = spec.model()(preset=run.model, shape=shape, arch=dataclasses.asdict(run.arch), classes=tuple(classes))
+    model = cls(preset=run.model, shape=shape, arch=dataclasses.asdict(run.arch), classes=tuple(classes))
     if run.train.checkpointing:
         model.enable_gradient_checkpointing()
     return model
 
 
-def build_objective(run: RunConfig, spaces: Spaces) -> Objective:
-    """Builds the run's objective for a model's `spaces`."""
-    return split_name(run.model)[0].objective(run.objective, spaces)
+def build_objective(run: RunConfig, spaces: Spaces, device: torch.device | str = "cpu") -> Objective:
+    """Builds the run's objective for a model's `spaces`; one that is a module is moved to `device` and frozen."""
+    objective = split_name(run.model)[0].objective(run.objective, spaces)
+    if isinstance(objective, nn.Module):
+        objective.to(device).requires_grad_(False).eval()
+    return objective

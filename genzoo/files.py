@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file atomically: readers see the old content or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    restore(path)
+    temporary = _beside(path, f"{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
@@ -29,26 +31,77 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """Yields a temporary folder to fill. On success it replaces `folder` atomically; on failure it is removed."""
+    """Yields a temporary folder to fill. On success it replaces `folder`; on failure it is removed.
+
+    Readers never see a part of the new content. A process that is killed may leave no `folder`, because a folder cannot
+    be replaced by one rename; `restore`, which the next call begins with, then puts the old one back.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a process that was killed
-        shutil.rmtree(leftover)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    restore(folder)
+    temporary, old = _beside(folder, f"{os.getpid()}.tmp"), _beside(folder, f"{os.getpid()}.old.tmp")
+    if temporary.exists():  # of a killed process that had this one's number, as in a restarted container
+        shutil.rmtree(temporary)
     temporary.mkdir()
     try:
         yield temporary
+        for path in temporary.rglob("*"):
+            _sync(path)
+        _sync(temporary)
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(temporary, folder)
     except BaseException:
+        restore(folder)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    for path in temporary.rglob("*"):
-        _sync(path)
-    _sync(temporary)
-    old = folder.with_name(f".{folder.name}.old.tmp")
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(temporary, folder)
     _sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore(path: Path) -> None:
+    """Undoes what killed processes left unfinished of `replacing(path)` or `write_text(path, ...)`.
+
+    A folder that was moved aside, and not replaced yet, is put back; what was written beside `path` is removed. What
+    belongs to a process that still runs is left alone.
+    """
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.old)?\.tmp")
+    for found in list(path.parent.iterdir()) if path.parent.is_dir() else []:
+        if not (match := leftover.fullmatch(found.name)):
+            continue
+        pid, moved_aside = int(match[1]), match[2] is not None
+        if _runs(pid) and not (moved_aside and pid == os.getpid()):
+            continue
+        with suppress(OSError):  # another process was first, or the file system is read-only
+            if moved_aside and not path.exists():
+                os.rename(found, path)
+            elif found.is_dir():
+                shutil.rmtree(found)
+            else:
+                found.unlink()
+
+
+def restore_folders(parent: Path) -> None:
+    """Puts back every sub-folder of `parent` that a killed process has moved aside, as `restore` does."""
+    for path in list(parent.glob(".*.old.tmp")):
+        name, *_ = path.name.removeprefix(".").rsplit(".", 3)
+        restore(parent / name)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{ending}")
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this number runs; False where that cannot be asked."""
+    if os.name != "posix":  # there, signal 0 would end it
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def _sync(path: Path) -> None:

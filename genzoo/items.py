@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -26,9 +25,3 @@ class Items:
     def pin_memory(self) -> "Items":
         """Copies to page-locked memory; torch's DataLoader calls this."""
         return Items(self.x.pin_memory(), None if self.labels is None else self.labels.pin_memory())
-
-    @staticmethod
-    def cat(parts: "list[Items]") -> "Items":
-        """Concatenates batches that either all have labels or all have none."""
-        labels = [part.labels for part in parts if part.labels is not None]
-        return Items(torch.cat([part.x for part in parts]), torch.cat(labels) if labels else None)

@@ -47,7 +47,7 @@ class Update:
         waits: the next update trains the same networks, and its gradients are added before an optimizer steps.
         by: a second optimizer of the networks, declared in `Objective.optimizers`; empty = their own.
         when: 0-d bool, made of a `Mean` so that it is equal everywhere; False drops the gradients and the optimizers do
-            not step. Unlike an `if` in the step it keeps the number of phases constant. Logged as `moves/<network>`.
+            not step. Unlike an `if` in the step it keeps the number of phases constant. Logged as `moves/<optimizer>`.
     """
 
     trains: tuple[str, ...]
@@ -134,12 +134,12 @@ class Objective(ABC):
         spaces: shapes, prior and classes.
     """
 
-    optimizers: Mapping[
-        str, tuple[str, ...]
-    ] = {}  # further optimizers by network: {"encoder": ("adversary",)}; see `Update.by`
+    # Further optimizers by network, e.g. {"encoder": ("adversary",)}; see `Update.by`.
+    optimizers: Mapping[str, tuple[str, ...]] = {}
     fresh: int = 0  # real batches that a step asks for with `Fresh`, besides its first
 
     def __init__(self, config: Any, spaces: Spaces):
+        super().__init__()  # of an nn.Module, if it is one
         self.config, self.spaces = config, spaces
 
     @property
@@ -218,48 +218,104 @@ def phases(
         UsageError: the objective updates a network that does not exist or has nothing to train, yields inside `frozen`,
             or asks for more real batches than it declares.
     """
-    networks = dict(nets.named_children())
+    driver = _Driver(dict(nets.named_children()), objective.optimizers, type(nets).__name__, mean, backward)
     steps = [_MicroStep(objective.step(nets, first, at), fresh) for first, *fresh in batches]
     try:
-        yield from _phases(networks, type(nets).__name__, steps, mean, backward)
+        yield from driver.run(steps)
     finally:
         for step in steps:
             step.close()  # leaves `frozen` blocks when an error stopped it inside
 
 
-def _phases(
-    networks: Mapping[str, nn.Module],
-    model: str,
-    steps: Sequence["_MicroStep"],
-    mean: Callable[[Tensor], Tensor],
-    backward: Callable[[Tensor, Sequence[nn.Parameter], bool], None],
-) -> Iterator[Phase]:
-    replies: list[Tensor | None] = [None] * len(steps)
-    number, logs = 1, dict[str, Tensor]()
-    while (request := steps[0].advance(replies[0])) is not None:
-        values, update = list[Tensor](), None
-        for step, reply in zip(steps, replies, strict=True):
-            if step is not steps[0]:
-                request = step.advance(reply)
-            if isinstance(request, Mean):
-                values.append(request.value.detach())
-            else:
-                assert request is not None, "micro-batches of one step disagree on its number of phases"
-                inputs = _trainable(networks, request.trains, f"{model}: phase {number} of its step")
-                backward(request.loss / len(steps), inputs, request.keep_graph)
-                for name, value in request.logs.items():
-                    logs[name] = logs[name] + value / len(steps) if name in logs else value / len(steps)
-                update = request.trains, request.by, request.when, request.waits
-            request = None  # and with it the loss, and the graph that it holds
-            _check_not_frozen(networks, f"{model}: phase {number} of its step")
-        assert not (values and update), "micro-batches of one step disagree on their requests"
-        replies = [mean(torch.stack(values).mean(dim=0))] * len(steps) if values else [None] * len(steps)
-        if update is not None and not update[-1]:
-            yield Phase(*update[:-1], logs)
-            number, logs = number + 1, {}
-    assert all(step.advance(None) is None for step in steps[1:]), (
-        "micro-batches of one step disagree on its number of phases"
-    )
+class _Driver:
+    """Runs the micro-batches of one step side by side."""
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        optimizers: Mapping[str, Sequence[str]],
+        model: str,
+        mean: Callable[[Tensor], Tensor],
+        backward: Callable[[Tensor, Sequence[nn.Parameter], bool], None],
+    ):
+        self._networks, self._optimizers, self._model = networks, optimizers, model
+        self._mean, self._backward = mean, backward
+        self._number, self._logs = 1, dict[str, Tensor]()  # of the present phase
+        self._waiting: tuple[tuple[str, ...], str] | None = None  # trains and by of an update that waits
+
+    def run(self, steps: Sequence["_MicroStep"]) -> Iterator[Phase]:
+        replies: list[Tensor | None] = [None] * len(steps)
+        while (request := steps[0].advance(replies[0])) is not None:
+            values, phase, waits = list[Tensor](), None, False
+            for step, reply in zip(steps, replies, strict=True):
+                if step is not steps[0]:
+                    request = step.advance(reply)
+                if isinstance(request, Mean):
+                    values.append(request.value.detach())
+                else:
+                    assert request is not None, "micro-batches of one step disagree on its number of phases"
+                    phase, waits = self._add(request, len(steps)), request.waits
+                request = None  # and with it the loss, and the graph that it holds
+                self._check_not_frozen()
+            assert not (values and phase), "micro-batches of one step disagree on their requests"
+            replies = [self._mean(torch.stack(values).mean(dim=0))] * len(steps) if values else [None] * len(steps)
+            if phase is not None:
+                self._waiting = (phase.trains, phase.by) if waits else None
+                if not waits:
+                    yield phase
+                    self._number, self._logs = self._number + 1, {}
+        if self._waiting is not None:
+            raise UsageError(f"{self._who} waits for another update, and the step ends: leave `waits` out.")
+        ended = [step.advance(None) is None for step in steps[1:]]
+        assert all(ended), "micro-batches of one step disagree on its number of phases"
+
+    @property
+    def _who(self) -> str:
+        return f"{self._model}: phase {self._number} of its step"
+
+    def _add(self, update: Update, n: int) -> Phase:
+        """Adds the gradients and logs of one of n micro-batches to the phase; returns the phase as it stands."""
+        self._check(update)
+        self._backward(update.loss / n, self._parameters(update.trains), update.keep_graph)
+        for name, value in update.logs.items():
+            self._logs[name] = self._logs[name] + value / n if name in self._logs else value / n
+        return Phase(update.trains, update.by, update.when, self._logs)
+
+    def _check(self, update: Update) -> None:
+        """Refuses what would train something else, or leave gradients behind."""
+        if update.waits and update.when is not None:
+            raise UsageError(f"{self._who} waits and has a gate: put `when` on the update that it waits for.")
+        if self._waiting not in (None, (update.trains, update.by)):
+            trains = " + ".join(self._waiting[0] if self._waiting else ())
+            raise UsageError(f"{self._who} waits for another update of {trains}, and one of {update.trains} follows.")
+        for name in update.trains if update.by else ():
+            if update.by not in (declared := self._optimizers.get(name, ())):
+                raise UsageError(
+                    f"{self._who} asks for an optimizer {update.by!r} of {name!r}, which `Objective.optimizers` does "
+                    f"not declare.{did_you_mean(update.by, declared)}"
+                )
+
+    def _parameters(self, trains: Sequence[str]) -> list[nn.Parameter]:
+        """Returns the parameters that an update trains."""
+        parameters = []
+        for name in trains:
+            if name not in self._networks:
+                hint = did_you_mean(name, self._networks)
+                raise UsageError(f"{self._who} trains {name!r}, and the model has no such network.{hint}")
+            found = [p for p in self._networks[name].parameters() if p.requires_grad]
+            if not found:
+                raise UsageError(
+                    f"{self._who} trains {name!r}, which has no trainable parameter: do not freeze it, or leave it out."
+                )
+            parameters += found
+        return parameters
+
+    def _check_not_frozen(self) -> None:
+        """Refuses a step that stopped inside `frozen`: micro-batches would restore each other's flags."""
+        if _frozen:
+            inside = [name for name, net in self._networks.items() if any(net is other for other in _frozen)]
+            names = ", ".join(inside or ["a network"])
+            raise UsageError(f"{self._who} yields inside frozen({names}): compute inside the block and yield after it.")
 
 
 class _MicroStep:
@@ -287,30 +343,6 @@ class _MicroStep:
 
     def close(self) -> None:
         self._step.close()
-
-
-def _trainable(networks: Mapping[str, nn.Module], trains: Sequence[str], who: str) -> list[nn.Parameter]:
-    """Returns the parameters that an update trains."""
-    parameters = []
-    for name in trains:
-        if name not in networks:
-            raise UsageError(f"{who} trains {name!r}, and the model has no such network.{did_you_mean(name, networks)}")
-        found = [p for p in networks[name].parameters() if p.requires_grad]
-        if not found:
-            raise UsageError(
-                f"{who} trains {name!r}, which has no trainable parameter: do not freeze it, or leave it out."
-            )
-        parameters += found
-    return parameters
-
-
-def _check_not_frozen(networks: Mapping[str, nn.Module], who: str) -> None:
-    """Refuses a step that stopped inside `frozen`: micro-batches would restore each other's flags."""
-    if _frozen:
-        names = [name for name, net in networks.items() if any(net is other for other in _frozen)] or ["a network"]
-        raise UsageError(
-            f"{who} yields inside frozen({', '.join(names)}): compute inside the block and yield after it."
-        )
 
 
 _frozen: list[nn.Module] = []  # networks that are inside `frozen` now

@@ -81,9 +81,8 @@ def save_curves(
     if not panels:
         return
     height = 2.6 * len(panels)  # inches
-    figure, axes = _subplots(
-        len(panels), 1, figsize=(9, height), layout="none", sharex=True
-    )  # a constrained one draws all of it twice
+    # A constrained layout would draw all of it twice.
+    figure, axes = _subplots(len(panels), 1, figsize=(9, height), layout="none", sharex=True)
     figure.subplots_adjust(left=0.09, right=0.82, bottom=0.5 / height, top=1 - 0.55 / height, hspace=0.07)
     for (panel, names), ax in zip(panels.items(), np.atleast_1d(axes), strict=True):
         values = []

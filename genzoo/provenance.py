@@ -22,13 +22,9 @@ def commit() -> str:
     root = Path(__file__).parents[1]
     if (root / ".git").exists():
         command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-        try:
+        # No git is installed, or the checkout belongs to another user: that is no reason to stop.
+        with suppress(OSError, subprocess.CalledProcessError):
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (
-            OSError,
-            subprocess.CalledProcessError,
-        ):  # git is not installed, or the checkout belongs to another user
-            pass
     return f"genzoo {__version__}"
 
 

@@ -83,7 +83,8 @@ def show(value: Any) -> str:
 
 def lower(message: str) -> str:
     """Returns pydantic's message for the middle of a sentence."""
-    return message.removeprefix("Value error, ")[:1].lower() + message.removeprefix("Value error, ")[1:]
+    message = message.removeprefix("Value error, ").removesuffix(".")
+    return message[:1].lower() + message[1:]
 
 
 def known(section: str, field: str, cls: type) -> Any:

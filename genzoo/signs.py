@@ -18,13 +18,13 @@ class View:
     guides: Mapping[str, float]  # lines of the objective; `kl` is the KL that generated items are pushed to
     vitals: Sequence[Mapping[str, float]] = field(default=())  # of the last two snapshots, newest last
 
-    def low(self, name: str) -> float | None:
-        """The higher of the last two snapshots' values, to compare with a lower bound; None before there are two."""
+    def highest(self, name: str) -> float | None:
+        """The highest of the last two snapshots' values, to compare with a lower bound; None before there are two."""
         values = [line[name] for line in self.vitals if name in line]
         return max(values) if len(values) == 2 else None
 
-    def high(self, name: str) -> float | None:
-        """The lower of the last two snapshots' values, to compare with an upper bound; None before there are two."""
+    def lowest(self, name: str) -> float | None:
+        """The lowest of the last two snapshots' values, to compare with an upper bound; None before there are two."""
         values = [line[name] for line in self.vitals if name in line]
         return min(values) if len(values) == 2 else None
 
@@ -63,7 +63,7 @@ def order(view: View) -> str | None:
 
 
 def posterior_collapse(view: View) -> str | None:
-    kl, active = view.means.get("kl/real"), view.low("vitals/active")
+    kl, active = view.means.get("kl/real"), view.highest("vitals/active")
     if kl is None or kl > 1 or (kl > NO_LATENTS and (active is None or active > NO_LATENTS)):
         return None  # in eval mode units can seem unused where BatchNorm's averages are wrong, but the KL shows them
     used = f", {active:.0%} of the latent units are in use" if active is not None else ""
@@ -71,7 +71,7 @@ def posterior_collapse(view: View) -> str | None:
 
 
 def one_image(view: View) -> str | None:
-    spread = view.low("vitals/spread")
+    spread = view.highest("vitals/spread")
     if spread is None or spread >= ONE_IMAGE:
         return None
     return f"samples differ by {spread:.2g} of what the data differ by"

@@ -4,8 +4,8 @@ No torch here, so that `genzoo list` and every `--help` are fast.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, field
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, Field
@@ -32,6 +32,8 @@ NormPlace = Annotated[
     Field(description="second norm of a residual block: after the addition (IntroVAE) or before it (Soft-IntroVAE)"),
 ]
 
+OF_IMAGES = ("conv", "timm")  # genzoo's networks that take no points
+
 
 @config
 class ArchConfig:
@@ -57,7 +59,7 @@ class ArchConfig:
         Field(min_length=1, description="conv: widths from image to latent; each entry halves the image once"),
     ] = (64, 128, 256)
     hidden: Annotated[tuple[int, ...], Field(description="mlp: hidden widths")] = (256, 256, 256, 256)
-    norm: Annotated[Literal["batch", "group", "none"], Field(description="normalisation in the conv stacks")] = "batch"
+    norm: Annotated[Literal["batch", "group", "none"], Field(description="normalization in the conv stacks")] = "batch"
     norm_place: NormPlace = "before"
     pretrained: Annotated[bool, Field(description="timm trunks only: start from timm's pretrained weights")] = False
 
@@ -73,20 +75,22 @@ class ArchConfig:
         """Fits a preset's networks to data other than its own.
 
         Args:
-            arch: the preset's values by field; fields that it leaves out have their defaults.
+            arch: the preset's values by field; fields that it leaves out have the class's defaults.
             shape: of one item: (C, H, W) or (D,).
             made_for: height and width that the preset was made for; None for points.
 
         Returns:
             The fields to change, and a note that says why; both empty where nothing is to be changed.
         """
+        values = {**asdict(cls()), **arch}
         if len(shape) == 1:
-            if arch.get("encoder") == "mlp":
+            replaced = [side for side in ("encoder", "decoder") if values[side].partition(":")[0] in OF_IMAGES]
+            if not replaced:
                 return {}, ""
-            return {"encoder": "mlp", "decoder": "mlp", "z_dim": 2}, (
+            return {**dict.fromkeys(replaced, "mlp"), "z_dim": 2}, (
                 "the data are points: multi-layer perceptrons with z_dim 2; the preset's weights were not made for them"
             )
-        own = tuple(arch.get("channels", cls().channels))
+        own = tuple(values["channels"])
         channels = own if made_for in (None, shape[1:]) else fit_channels((shape[1], shape[2]), own)
         if channels == own:
             return {}, ""
@@ -121,16 +125,16 @@ class DataConfig:
     size: Annotated[
         tuple[int, int] | None, Field(description="height, width in pixels; none keeps the dataset's own size")
     ] = None
-    channels: Annotated[Literal[1, 3], Field(description="1 = grey, 3 = RGB; images are converted")] = 3
+    channels: Annotated[Literal[1, 3], Field(description="1 = gray, 3 = RGB; images are converted")] = 3
     split: Annotated[str, Field(description="split to train on, or a part of one: train[:29000]")] = "train"
     column: Annotated[str | None, Field(description="image column; none finds it")] = None
     fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="how another aspect ratio is made to fit")] = (
         "crop"
     )
     precrop: Annotated[
-        int | None, Field(gt=0, description="centre square cut out before resizing, in source pixels (CelebA: 148)")
+        int | None, Field(gt=0, description="center square cut out before resizing, in source pixels (CelebA: 148)")
     ] = None
-    background: Annotated[str, Field(description="colour behind transparent pixels and padding: a name or #rrggbb")] = (
+    background: Annotated[str, Field(description="color behind transparent pixels and padding: a name or #rrggbb")] = (
         "white"
     )
     labels: Annotated[
@@ -219,7 +223,7 @@ class TrainConfig:
         Field(
             ge=0,
             le=3,
-            description="remedies for a broken step before a run stops: 1 redraw, 2 halve the rate, 3 clip; 0: none",
+            description="fixes tried for a broken step before a run stops: 1 redraw, 2 halve the rate, 3 clip; 0: none",
         ),
     ] = 3
     trackers: Annotated[tuple[str, ...], Field(description="tensorboard, wandb, ... (any of Accelerate's)")] = ()

@@ -36,7 +36,7 @@ class Look:
     """Statistics of a sample of a dataset."""
 
     count: int | None  # items in the split; None = endless
-    own: tuple[int, ...]  # median (C, H, W), with C = 1 if all of the sample are grey, or (D,)
+    own: tuple[int, ...]  # median (C, H, W), with C = 1 if all of the sample are gray, or (D,)
     shape: tuple[int, ...]  # the same at the size to train on
     varies: bool  # images come in several sizes
     variances: np.ndarray  # principal variances of a sample, largest first, in units of the SSE at `shape`
@@ -53,7 +53,7 @@ class Look:
     @property
     def detail(self) -> float:
         """Variance, in SSE, of the last of these components: what varies less may stay noise. For points a quarter of
-        it, to tell clusters apart.
+        it, to separate clusters.
         """
         return float(max(self.variances[self.components - 1], 1e-9)) / (1 if self.is_image else 4)
 
@@ -77,8 +77,8 @@ def look(config: DataConfig, size: tuple[int, int] | None = None) -> Look:
     if items[0].ndim == 2:
         return Look(count, items[0].shape[1:], items[0].shape[1:], False, _variances(items[0], 1.0))
     height, width = (int(np.median([item.shape[axis] for item in items])) for axis in (1, 2))
-    grey = all((item[0] == item[1]).all() and (item[0] == item[2]).all() for item in items)
-    shape = (1 if grey else 3, *(size or (height, width)))
+    gray = all((item[0] == item[1]).all() and (item[0] == item[2]).all() for item in items)
+    shape = (1 if gray else 3, *(size or (height, width)))
     small = [min(SIDE, side) for side in shape[1:]]
     vectors = np.stack([_resized(item, small)[: shape[0]].ravel() for item in items])
     varies = len({item.shape for item in items}) > 1
@@ -96,8 +96,8 @@ def _resized(item: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 def _variances(vectors: np.ndarray, factor: float) -> np.ndarray:
     """Principal variances of [n, D], times `factor`: the pixels that each value stands for."""
-    centred = vectors - vectors.mean(axis=0)
-    variances = np.linalg.svd(centred, compute_uv=False) ** 2 / max(1, len(vectors) - 1) * factor
+    centered = vectors - vectors.mean(axis=0)
+    variances = np.linalg.svd(centered, compute_uv=False) ** 2 / max(1, len(vectors) - 1) * factor
     if variances.sum() < 1e-9:
         raise UsageError("all items looked at are the same: there is nothing to learn from them; check the data.")
     return variances
@@ -144,7 +144,7 @@ def _image_lines(stats: Look, size: tuple[int, int], accelerated: bool, chosen: 
     machine = "a GPU" if accelerated else "no GPU"
     images = f"images are {'x'.join(map(str, stats.own[1:]))}{', in several sizes' if stats.varies else ''}"
     bound = f"{images}; at most {SIZES[accelerated]} per side with {machine}" if chosen else f"as asked; {images}"
-    grey = stats.shape[0] == 1
+    gray = stats.shape[0] == 1
     latents = (
         f"{stats.components} principal components carry {EXPLAINED:.0%} of the variance; "
         "the next power of two, within 8 and 512"
@@ -155,7 +155,7 @@ def _image_lines(stats: Look, size: tuple[int, int], accelerated: bool, chosen: 
     )
     return [
         Line("data.size", "x".join(map(str, size)), bound),
-        Line("data.channels", str(stats.shape[0]), "all images looked at are grey" if grey else "colour"),
+        Line("data.channels", str(stats.shape[0]), "all images looked at are gray" if gray else "color"),
         Line("arch.z_dim", str(z_dim), latents),
         Line("arch.channels", ",".join(map(str, widths)), halvings),
     ]

@@ -14,10 +14,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 import torch
-from helpers import CLASSIFIER_IMAGES, ROOT
+from helpers import CLASSIFIER_IMAGES, MISSING, ROOT
 from warm import Command, Warm
-
-from genzoo import list_models
 
 FAST = {"test_architecture", "test_density2d", "test_nn", "test_objectives", "test_protocols"}  # modules
 
@@ -27,13 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     A test that names a built-in model which is not installed is skipped.
     """
-    missing = {"vae", "introvae", "softintrovae"} - set(list_models())
     for item in items:
         if item.path.stem in FAST:
             item.add_marker("fast")
         if "warm" in getattr(item, "fixturenames", ()):
             item.add_marker("process")
-        if missing and (names := missing & set(re.findall(r"\w+", f"{item.nodeid} {_source(item)}"))):
+        if MISSING and (names := MISSING & set(re.findall(r"\w+", f"{item.nodeid} {_source(item)}"))):
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(names)}"))
 
 

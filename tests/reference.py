@@ -1,6 +1,6 @@
 """Straight-line transcriptions of the training steps, as naive as possible: what the objectives are compared with.
 
-Nothing here is shared with genzoo. One function per algorithm does one full iteration with two Adam optimisers and
+Nothing here is shared with genzoo. One function per algorithm does one full iteration with two Adam optimizers and
 returns the values of its curves. Images x: [N, ...], noise: [N, Z]; an encoder returns (mu, logvar): [N, Z] each.
 """
 
@@ -62,12 +62,12 @@ def deviation(values: Tensor) -> Tensor:
 
 
 def floats(**curves: Tensor) -> dict[str, float]:
-    """Names the values as curves: kl_real -> kl/real."""
+    """Names values as curves: kl_real -> kl/real."""
     return {name.replace("_", "/", 1): value.item() for name, value in curves.items()}
 
 
 def vae(p: Players, x: Tensor, eps: Tensor, *, kl_weight: float, rec_weight: float) -> dict[str, float]:
-    """Both networks move on one loss; also everybody's warm-up, with its own weights."""
+    """Both networks move on one loss; also the warm-up of the other models, with its own weights."""
     mu, logvar = p.enc(x)
     x_r = p.dec(sample(mu, logvar, eps))
     kl_real, error = kl(mu, logvar).mean(), squared_error(x, x_r).mean()
@@ -280,7 +280,7 @@ def softintrovae_paper(
 INTROVAE_MISTAKES = (
     "KL summed over the batch against a per-image margin",
     "x_p detached in the decoder's step",
-    "decoder minimises the hinge",
+    "decoder minimizes the hinge",
     "decoder without reconstruction",
     "alpha on one of the two hinges",
     "sign of Eq. 9 as printed",
@@ -319,7 +319,7 @@ def introvae_mistaken(
     with torch.set_grad_enabled(mistake != "re-encoded under no_grad"):
         kl_r = score(*enc(x_r))
         kl_p = score(*enc(x_p.detach() if mistake == "x_p detached in the decoder's step" else x_p))
-    if mistake == "decoder minimises the hinge":
+    if mistake == "decoder minimizes the hinge":
         kl_r, kl_p = plus(m - kl_r), plus(m - kl_p)
     loss_g = alpha * (kl_r + kl_p).mean()
     if mistake != "decoder without reconstruction":

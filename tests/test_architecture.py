@@ -32,7 +32,7 @@ LAYERS = (  # a module imports only from its own layer and from layers above it 
     ("__main__",),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
-APART = {("evaluation", "training"), ("training", "evaluation")}  # neighbours that do not import each other
+APART = {("evaluation", "training"), ("training", "evaluation")}  # neighbors that do not import each other
 
 LONG_FILES = {  # files of more than MAX_LINES, each with its reason
     "objective.py": "the contract of a step and its one driver, read together",
@@ -98,14 +98,14 @@ def test_every_module_has_a_layer():
 
 
 @pytest.mark.parametrize("path", cases(p for p in FILES if room_of(p) != "__init__"))
-def test_arrows_point_up_the_table(path):
+def test_imports_point_up_the_table(path):
     room = room_of(path)
     imported = {name.split(".")[1] for name in reaches(path, "genzoo") if name.count(".")} & LAYER.keys()
     assert not {other for other in imported if LAYER[other] > LAYER[room] or (room, other) in APART}
 
 
 @pytest.mark.parametrize("path", cases(in_rooms("models", "nn", "losses", "objective", "noise")))
-def test_models_and_their_parts_know_no_trainer(path):
+def test_models_and_their_parts_do_not_import_the_trainer(path):
     assert not reaches(path, "accelerate")
     assert room_of(path) == "models" or not reaches(path, "diffusers")
 

@@ -1,12 +1,13 @@
 """The model that is shared: save, load, card, and the interface of diffusers' autoencoders."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from helpers import same
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
@@ -17,7 +18,7 @@ from genzoo import hub
 from genzoo.errors import UsageError
 from genzoo.factory import build_objective
 from genzoo.items import Items
-from genzoo.models.autoencoder import Autoencoder, PointCode, Posterior
+from genzoo.models.autoencoder import Autoencoder, PointCode, Posterior, can_encode
 from genzoo.models.generative import Generative
 from genzoo.models.introvae import IntroVAE
 from genzoo.models.vae import VAE
@@ -26,6 +27,7 @@ from genzoo.noise import Noise
 from genzoo.objective import Progress, Spaces, phases
 from genzoo.priors import Prior
 from genzoo.registry import get_spec
+from genzoo.spec import ArchConfig
 
 
 @pytest.fixture
@@ -69,6 +71,14 @@ def test_a_saved_model_is_read_back_bit_for_bit(model):
     assert config["arch"]["norm_place"] == "after"
 
 
+def test_a_saved_model_keeps_its_networks_when_defaults_change(monkeypatch):
+    model = IntroVAE(shape=(3, 16, 16), arch={"channels": (4, 8), "z_dim": 3}).eval()
+    model.save_pretrained("saved")
+    assert json.loads(Path("saved/config.json").read_text())["arch"].keys() == asdict(model.arch).keys()
+    monkeypatch.setattr(IntroVAE, "arch_class", ArchConfig)  # the norms of its blocks have another place by default
+    assert_same_model(IntroVAE.from_pretrained("saved").eval(), model, torch.rand(2, 3, 16, 16))
+
+
 def test_pretrained_weights_are_fetched_once_and_saved_with_the_model(monkeypatch):
     asked, create = [], timm.create_model
     monkeypatch.setattr(
@@ -100,6 +110,7 @@ def test_encode_decode_sample_reconstruct_interpolate_score(model):
     score = model.score(x)
     torch.testing.assert_close(score["kl"], posterior.kl())
     torch.testing.assert_close(score["sse"], (model(x).sample - x).square().flatten(1).sum(1))
+    assert model.has_energy and torch.equal(model.energy(x), score["kl"] + score["sse"])
 
 
 def test_another_image_size_is_refused(model):
@@ -112,7 +123,7 @@ def test_missing_folders_are_not_taken_for_hub_ids():
         with pytest.raises(UsageError, match="does not exist"):
             genzoo.load(path)
     Path("empty").mkdir()
-    with pytest.raises(UsageError, match="holds no model"):
+    with pytest.raises(UsageError, match="contains no model"):
         genzoo.load("empty")
 
 
@@ -174,6 +185,8 @@ def test_an_unknown_field_of_the_networks_is_refused_with_a_suggestion():
 
 def test_networks_are_built_in_order_and_described_to_the_objective():
     class Judged(VAE):
+        code = "point"
+
         def critics(self):
             return {"critic": build_encoder(self.shape, self.arch, outputs=1)}
 
@@ -190,10 +203,21 @@ def test_networks_are_built_in_order_and_described_to_the_objective():
     torch.testing.assert_close(norms[0], torch.full((5,), 2.0))
 
 
+def test_a_gaussian_code_needs_the_standard_normal_prior():
+    class Wide(VAE):
+        @property
+        def prior(self):
+            return Prior("normal", 2.0)
+
+    with pytest.raises(UsageError, match=r"Wide has a Gaussian code.*scale=2.0.*set code = \"point\"") as caught:
+        Wide(shape=(1, 8, 8), arch={"channels": (4,), "z_dim": 3})
+    assert "\n" not in str(caught.value)
+
+
 def test_a_generator_has_no_encoder():
     torch.manual_seed(0)
     model = Generative(shape=(1, 8, 8), arch={"channels": (4,), "z_dim": 3}).eval()
-    assert not isinstance(model, Autoencoder)
+    assert not isinstance(model, Autoencoder) and not can_encode(model)
     assert [name for name, _ in model.named_children()] == ["decoder"]
     model.save_pretrained("saved")
     assert ".encode(" not in Path("saved/README.md").read_text()
@@ -209,11 +233,11 @@ def test_a_point_code_has_no_kl():
     posterior = model.encode(x).latent_dist
     assert isinstance(posterior, PointCode)
     assert torch.equal(posterior.mode(), model.encoder(x)) and torch.equal(posterior.sample(), posterior.mean)
-    assert model.score(x).keys() == {"sse"}
+    assert model.score(x).keys() == {"sse"} and can_encode(model) and not model.has_energy
     assert model.interpolate(x, x, 3).shape == (2, 3, 1, 8, 8)
 
 
-class Labelled(VAE):
+class Labeled(VAE):
     """p(x|z, y) and q(z|x, y) by one-hot labels beside latents and as constant planes, and p(z|y) = N(y, I)."""
 
     conditional = True
@@ -237,7 +261,7 @@ class Labelled(VAE):
 
 
 def test_a_conditional_model_takes_labels_everywhere():
-    model = Labelled(shape=(1, 8, 8), arch={"channels": (4,), "z_dim": 3}, classes=("a", "b", "c")).eval()
+    model = Labeled(shape=(1, 8, 8), arch={"channels": (4,), "z_dim": 3}, classes=("a", "b", "c")).eval()
     x, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
     images = model.sample(4, torch.Generator().manual_seed(0), labels)
     z = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)) + labels[:, None]
@@ -245,9 +269,10 @@ def test_a_conditional_model_takes_labels_everywhere():
     assert not torch.allclose(images, model.sample(4, torch.Generator().manual_seed(0), labels.flip(0)))
     walk = model.interpolate(x, x, 3, labels)
     torch.testing.assert_close(walk[:, 1], model.reconstruct(x, labels))
-    assert set(model.score(x, labels)) == {"kl", "sse"}
+    assert set(model.score(x, labels)) == {"kl", "sse"} and not can_encode(model) and not model.has_energy
+    assert model.classes_in_turn(4, start=2).tolist() == [2, 0, 1, 2]
     model.save_pretrained("saved")
-    again = Labelled.from_pretrained("saved").eval()
+    again = Labeled.from_pretrained("saved").eval()
     assert again.classes == ("a", "b", "c")
     assert torch.equal(again.sample(4, torch.Generator().manual_seed(0), labels), images)
 
@@ -262,7 +287,7 @@ def test_a_conditional_model_takes_labels_everywhere():
     ],
 )
 def test_wrong_labels_are_refused(labels, fix):
-    model = Labelled(shape=(1, 8, 8), arch={"channels": (4,), "z_dim": 3}, classes=("a", "b"))
+    model = Labeled(shape=(1, 8, 8), arch={"channels": (4,), "z_dim": 3}, classes=("a", "b"))
     with pytest.raises(UsageError, match=fix) as caught:
         model.sample(2, labels=labels)
     assert "\n" not in str(caught.value)
@@ -271,8 +296,8 @@ def test_wrong_labels_are_refused(labels, fix):
 def test_labels_and_classes_are_asked_for_where_they_mean_something(model):
     with pytest.raises(UsageError, match="IntroVAE is not conditional"):
         model.sample(2, labels=torch.zeros(2, dtype=torch.int64))
-    with pytest.raises(UsageError, match="Labelled is conditional: it needs `classes`"):
-        Labelled(shape=(1, 8, 8), arch={"channels": (4,)})
+    with pytest.raises(UsageError, match="Labeled is conditional: it needs `classes`"):
+        Labeled(shape=(1, 8, 8), arch={"channels": (4,)})
 
 
 @pytest.fixture
@@ -331,3 +356,20 @@ def test_the_hub_is_asked_once_for_a_config(monkeypatch, model):
     monkeypatch.setattr(IntroVAE, "read", classmethod(lambda cls, source, **_: model))
     assert genzoo.load("owner/name") is model
     assert asked == ["config.json"]
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_without_network_the_hub_is_not_asked_for_weights(monkeypatch, model, reachable):
+    model.save_pretrained("saved")
+    asked, read = [], ModelMixin.from_pretrained.__func__
+
+    def from_pretrained(cls, source, **options):
+        asked.append((source, options.pop("local_files_only", None)))
+        return read(cls, "saved", **options)
+
+    monkeypatch.setattr(hub, "is_reachable", lambda: reachable)
+    monkeypatch.setattr(hub, "download", lambda repo_id, filename, **_: f"saved/{filename}")
+    monkeypatch.setattr(ModelMixin, "from_pretrained", classmethod(from_pretrained))
+    for source in ("owner/name", "saved"):
+        genzoo.load(source)
+    assert asked == [("owner/name", not reachable), ("saved", None)]

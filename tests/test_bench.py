@@ -1,4 +1,4 @@
-"""Suites are read and refused, cells run in processes of their own, and what is finished is never run again."""
+"""Suites are read or refused, cells run in processes of their own, and finished cells are never run again."""
 
 import json
 import signal
@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from distributions import installed
 from helpers import ROOT, environment
 from PIL import Image
 
+from genzoo import registry
 from genzoo.bench.cell import fingerprint
 from genzoo.bench.lines import Failure, FinishedCell
 from genzoo.bench.report import check_report
 from genzoo.bench.results import read_results
-from genzoo.bench.runner import Results, folder_of, missing, obstacle, outcome
+from genzoo.bench.runner import Results, folder_of, missing, obstacle, outcome, share_done
 from genzoo.bench.suites import get_suite, list_suites
 from genzoo.cli import main
-from genzoo.data.embedded.points import EXTENT
+from genzoo.data import find_entry
 from genzoo.errors import UsageError
 from genzoo.evaluation.protocols import get_protocol
 
@@ -103,7 +105,7 @@ def kinds(path: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", list_suites())
-def test_a_built_in_suite_is_whole(name):
+def test_a_built_in_suite_is_complete(name):
     short, spec = get_suite(name)
     cells = spec.cells(short)
     assert short == name and spec.title and spec.about
@@ -113,10 +115,9 @@ def test_a_built_in_suite_is_whole(name):
         assert cell.name == Path(cell.name).name and not set(cell.name) - set(ALLOWED) and not cell.name.startswith(".")
         config = cell.config()
         assert config.model == cell.model and config.train.seed == cell.seed
-        assert cell.metrics and all(
-            get_protocol(metric).metric.inputs.kind in (None, "points" if config.data.name in EXTENT else "images")
-            for metric in cell.metrics
-        )
+        entry = find_entry(config.data.name)
+        kind = "points" if entry is not None and entry.kind == "points" else "images"
+        assert cell.metrics and all(get_protocol(name).metric.inputs.kind in (None, kind) for name in cell.metrics)
     measured = {(metric, value) for cell in cells for metric in cell.metrics for value in get_protocol(metric).values}
     assert {(column.protocol, column.value) for column in spec.columns} <= measured
     assert spec.columns
@@ -138,8 +139,9 @@ def test_the_built_in_suites():
 
 
 def test_cells_come_seed_by_seed_with_later_settings_last():
-    cells = get_suite("quick")[1].cells("quick", seeds=(4, 7), budget="500")
-    assert [cell.seed for cell in cells] == [4] * 6 + [7] * 6
+    suite = get_suite("quick")[1]
+    cells, per_seed = suite.cells("quick", seeds=(4, 7), budget="500"), len(suite.cells("quick", seeds=(4,)))
+    assert [cell.seed for cell in cells] == [4] * per_seed + [7] * per_seed
     introvae = next(cell for cell in cells if cell.name == "introvae-digits-s4")
     config = introvae.config()
     assert (config.model, config.data.name, config.train.seed, config.train.duration) == (
@@ -192,7 +194,7 @@ def test_a_fingerprint_is_of_everything_that_decides():
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "cure"),
+    ("old", "new", "fix"),
     [
         ('title = "Pictures"', "title = ", "is not TOML"),
         ('title = "Pictures"', "", "title"),
@@ -212,16 +214,16 @@ def test_a_fingerprint_is_of_everything_that_decides():
         ('"train.lr=1e30"', '"train.lr=fast"', "float"),
     ],
 )
-def test_a_suite_that_makes_no_sense_is_one_line(old, new, cure, capsys):
+def test_a_suite_that_makes_no_sense_is_refused_in_one_line(old, new, fix, capsys):
     assert old in PICTURES
     file = suite_file(PICTURES.replace(old, new, 1))
     assert main(["bench", file, "--out", "out"]) == 2
     err = capsys.readouterr().err
-    assert cure in err and len(err.splitlines()) == 1, err
+    assert fix in err and len(err.splitlines()) == 1, err
     assert not Path("out").exists()
 
 
-def test_a_suite_in_no_text_encoding_is_no_toml(capsys):
+def test_a_suite_that_is_not_text_is_refused(capsys):
     Path("mine.toml").write_bytes(b'title = "\xff\xfe"')
     assert main(["bench", "mine.toml"]) == 2
     assert "mine.toml is not TOML" in capsys.readouterr().err
@@ -231,7 +233,7 @@ def test_a_suite_in_no_text_encoding_is_no_toml(capsys):
 
 
 @pytest.mark.parametrize(
-    ("args", "cure"),
+    ("args", "fix"),
     [
         (["quik"], "Did you mean quick"),
         (["missing.toml"], "No suite is called 'missing.toml'"),
@@ -248,14 +250,14 @@ def test_a_suite_in_no_text_encoding_is_no_toml(capsys):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_input_is_one_line_with_the_cure(args, cure, capsys):
+def test_bad_input_is_one_line_with_the_fix(args, fix, capsys):
     assert main(["bench", *args, "--out", "out"]) == 2
     err = capsys.readouterr().err
-    assert cure in err and len(err.splitlines()) == 1, err
+    assert fix in err and len(err.splitlines()) == 1, err
     assert not Path("out").exists()
 
 
-def test_a_suite_of_which_nothing_can_run_says_why_and_what_it_costs(capsys):
+def test_a_suite_of_which_nothing_can_run_reports_why_and_what_it_costs(capsys):
     file = suite_file(PICTURES)
     assert main(["bench", file, "--out", "out", "--data", "digits=./nowhere-either"]) == 2
     err = capsys.readouterr().err
@@ -264,21 +266,45 @@ def test_a_suite_of_which_nothing_can_run_says_why_and_what_it_costs(capsys):
     assert not Path("out").exists()
 
 
-def test_a_game_that_never_begins_and_protocols_of_other_data_are_obstacles():
+def test_a_warm_up_that_never_ends_and_protocols_of_other_data_are_obstacles():
     _, spec = get_suite("losses")
     reasons = {cell.label: obstacle(cell, None) for cell in spec.cells("losses", budget="10k") if cell.data == "digits"}
     assert reasons["vae"] is None
     assert "a warm-up of 15k takes all of train.duration=10k" in reasons["introvae paper"]
     cell = get_suite("2d")[1].cells("2d")[0]
     assert obstacle(cell, None) is None
-    assert "rec50_test is for images, and 8gaussians holds points" in obstacle(
+    assert "rec50_test is for images, and 8gaussians contains points" in obstacle(
         replace(cell, metrics=("rec50_test",)), None
     )
     assert "no held-out split for rec50_test" in obstacle(replace(cell, metrics=("rec50_test",)), None)
 
 
+LATE = """
+from dataclasses import replace
+
+from genzoo_wgangp import SPEC as WGANGP
+
+SPEC = replace(WGANGP, name="late", warmup=lambda config: "1000")
+"""
+
+
+def test_lengths_count_every_real_batch_of_a_step(monkeypatch, tmp_path):
+    """Of a model whose step takes two: 100 steps of batch 8 are 1,600 images."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "plugin")
+    with installed(monkeypatch, tmp_path / "site", registry.GROUP, {"late": "genzoo_late:SPEC"}, genzoo_late=LATE):
+        cell = replace(get_suite("quick")[1].cells("quick")[0], model="late.tiny", source=None, metrics=("speed",))
+        one, two = (
+            replace(cell, settings=("train.duration=100it", f"objective.critic_steps={steps}")) for steps in (1, 2)
+        )
+        assert "a warm-up of 1000 takes all of train.duration=100it" in obstacle(one, None)
+        assert obstacle(two, None) is None
+        folder_of(two, tmp_path).mkdir(parents=True)
+        (folder_of(two, tmp_path) / "log.jsonl").write_text('{"step": 25, "nimg": 400}\n')
+        assert share_done(two, tmp_path) == 0.25
+
+
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU here")
-def test_the_papers_tables_name_all_that_is_missing(capsys, monkeypatch, tmp_path):
+def test_the_papers_tables_list_all_that_is_missing(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # clean-fid's place for Inception
     monkeypatch.delenv("GENZOO_INCEPTION", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
@@ -312,7 +338,7 @@ def test_list_shows_the_cells_and_runs_nothing(capsys):
 # ---- the results file
 
 
-def test_a_line_cut_short_spoils_no_other(tmp_path):
+def test_a_truncated_line_affects_no_other(tmp_path):
     results = Results(tmp_path, "mine")
     results.append([FinishedCell(cell="a", label="a", data="d", fingerprint="1")])
     with results.path.open("a") as file:
@@ -343,7 +369,7 @@ def benched(own_cache, tmp_path_factory):
     return main(["bench", str(file), "--out", str(folder / "out"), "--jobs", "2"]), str(file), folder / "out"
 
 
-def test_a_failed_cell_is_told_and_the_rest_goes_on(benched):
+def test_a_failed_cell_is_reported_and_the_rest_goes_on(benched):
     status, _, out = benched
     assert status == 1
     found = kinds(out / "results" / "mine.jsonl")
@@ -412,7 +438,7 @@ def test_other_settings_under_the_same_name_are_refused(benched, capsys):
     before = (out / "results" / "mine.jsonl").read_bytes()
     assert main(["bench", file, "--out", str(out), "--budget-images", "320"]) == 2
     err = capsys.readouterr().err
-    assert "with other settings (vae-digits-s0, ...): give another --out" in err and len(err.splitlines()) == 1
+    assert "with other settings (vae-digits-s0, ...): choose a different --out" in err and len(err.splitlines()) == 1
     assert (out / "results" / "mine.jsonl").read_bytes() == before
 
 
@@ -463,13 +489,13 @@ def test_kill_minus_nine_repeats_nothing(tmp_path, capsys, genzoo_process):
     assert not folder_of(get_suite("mine.toml")[1].cells("mine")[0], out).joinpath("bench.json").exists()
 
 
-def test_the_committed_report_is_what_its_results_say():
+def test_the_committed_report_matches_its_results():
     if not (ROOT / "benchmarks" / "results").is_dir():
         pytest.skip("no results are committed")
     assert check_report(ROOT / "benchmarks") is None
 
 
-def test_quick_runs_whole(capsys):
+def test_quick_runs_completely(capsys):
     """The built-in suite that shows that the harness works, one seed of it: its table has a number in every row."""
     assert main(["bench", "quick", "--seeds", "0", "--jobs", "2", "--out", "bench"]) == 0, capsys.readouterr()
     found = read_results(Path("bench/results/quick.jsonl"))

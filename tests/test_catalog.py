@@ -39,7 +39,7 @@ class Stripes:
 
 @dataset(
     Entry(
-        name="stripes", kind="embedded", what="four greys", images=80, size=(8, 8), terms="generated",
+        name="stripes", kind="embedded", what="four grays", images=80, size=(8, 8), terms="generated",
         labels={"label": 4}
     )
 )

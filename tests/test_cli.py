@@ -123,7 +123,7 @@ SETTINGS = as_options(*TINY, "objective.warmup=2it")
             "write 'train', or a smaller number",
         ),
         (["sample", "missing"], "does not exist"),
-        (["sample", "empty"], "holds no model"),
+        (["sample", "empty"], "contains no model"),
         (["sample", "someone/something"], "the hub does not answer"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -1,26 +1,27 @@
-"""Labels on their way: from a dataset through batches, draw and step into a conditional model, its snapshots and
-samples.
-"""
+"""Labels from a dataset through batches, draw and step into a conditional model, its snapshots and its samples."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from helpers import same, weights
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 import genzoo
 from genzoo import Trainer, registry, resolve
+from genzoo.cli import main
 from genzoo.data import open_dataset
 from genzoo.errors import UsageError
 from genzoo.items import Items
 from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.nn import build_decoder
-from genzoo.noise import Noise
+from genzoo.noise import Noise, generator
 from genzoo.objective import Objective, Progress, Step, Update, detached
 from genzoo.registry import get_spec
 from genzoo.training.plan import plan
@@ -39,7 +40,7 @@ SETTINGS = (
 )
 
 
-class Labelled(Autoencoder):
+class Labeled(Autoencoder):
     """A VAE whose decoder sees the class beside the latent."""
 
     conditional = True
@@ -48,8 +49,11 @@ class Labelled(Autoencoder):
         wider = replace(self.arch, z_dim=self.arch.z_dim + len(self.classes))
         return {**super().networks(), "decoder": build_decoder(self.shape, wider)}
 
+    with_labels: ClassVar[list[Tensor]] = []  # that the decoder was given
+
     def decoder_input(self, z: Tensor, labels: Tensor | None) -> Tensor:
         assert labels is not None
+        self.with_labels.append(labels)
         return torch.cat([z, one_hot(labels, len(self.classes)).to(z.dtype)], dim=1)
 
 
@@ -62,7 +66,7 @@ class Batch(NamedTuple):
 SEEN: list[tuple[int, Tensor, Tensor]] = []
 
 
-class LabelledObjective(Objective):
+class LabeledObjective(Objective):
     def draw(self, items: Items, noise: Noise) -> Batch:
         assert items.labels is not None
         return Batch(items.x, items.labels, noise.normal("eps", *self.spaces.latent))
@@ -79,12 +83,12 @@ class LabelledObjective(Objective):
 def registered(monkeypatch):
     SEEN.clear()
     monkeypatch.setattr(registry, "_registered", {})
-    spec = replace(get_spec("vae"), name="labelled", model=lambda: Labelled, objective=LabelledObjective)
+    spec = replace(get_spec("vae"), name="labeled", model=lambda: Labeled, objective=LabeledObjective)
     genzoo.register_model(spec)
 
 
 def test_every_item_keeps_its_label_and_the_model_samples_classes():
-    run = Trainer(resolve("labelled", settings=[*SETTINGS, "data.labels=label"]), out="run", progress=False).fit()
+    run = Trainer(resolve("labeled", settings=[*SETTINGS, "data.labels=label"]), out="run", progress=False).fit()
     dataset = open_dataset(resolve("vae", settings=SETTINGS).data)
     images, labels = dataset.batch(range(dataset.size)), dataset.labels()["label"]
     by_image = {image.numpy().tobytes(): int(label) for image, label in zip(images, labels, strict=True)}
@@ -103,14 +107,14 @@ def test_a_resumed_run_sees_the_same_labels():
     for out, durations in (("straight", (96,)), ("halves", (48, 96))):
         for duration in durations:
             settings = [*SETTINGS, "data.labels=label", f"train.duration={duration}", "train.accumulate=2"]
-            Trainer(resolve("labelled", settings=settings), out=out, progress=False).fit()
+            Trainer(resolve("labeled", settings=settings), out=out, progress=False).fit()
     assert same(weights(Path("straight")), weights(Path("halves")))
 
 
 def test_a_dry_run_knows_the_number_of_classes():
-    assert "networks:" in plan(resolve("labelled", settings=[*SETTINGS, "data.labels=label"]))
+    assert "networks:" in plan(resolve("labeled", settings=[*SETTINGS, "data.labels=label"]))
     with pytest.raises(UsageError, match="known with the data only"):
-        plan(resolve("labelled", settings=[*SETTINGS, "data.labels=label", "data.name=owner/name"]))
+        plan(resolve("labeled", settings=[*SETTINGS, "data.labels=label", "data.name=owner/name"]))
 
 
 @pytest.mark.parametrize(
@@ -125,5 +129,40 @@ def test_a_dry_run_knows_the_number_of_classes():
 )
 def test_labels_that_are_not_there_are_refused(settings, fix):
     with pytest.raises(UsageError, match=fix) as caught:
-        Trainer(resolve("labelled", settings=[*SETTINGS, *settings]), out="run", progress=False)
+        Trainer(resolve("labeled", settings=[*SETTINGS, *settings]), out="run", progress=False)
     assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_samples_encodes_and_reconstructs_with_labels(capsys):
+    settings = [*SETTINGS, "data.labels=label", "train.duration=16"]
+    run = str(Trainer(resolve("labeled", settings=settings), out="run", progress=False).fit())
+    assert main(["sample", run, "--n", "12", "--out", "many"]) == 0
+    assert "12 images, of 10 classes in turn" in capsys.readouterr().out
+    model = genzoo.load(run)
+    expected = model.sample(12, generator(0, "sample"), torch.arange(12) % 10)[:, 0]
+    images = [np.asarray(Image.open(path).convert("L")) / 255 for path in sorted(Path("many").iterdir())]
+    np.testing.assert_allclose(np.stack(images), expected, atol=0.003)
+    assert main(["encode", run, "--out", "z.npz", "--n", "20"]) == 0
+    z = np.load("z.npz")
+    assert z["mean"].shape == (20, 4) and z["label"].shape == (20,)
+    Labeled.with_labels.clear()
+    assert main(["reconstruct", run, "--out", "pairs.png", "--n", "20"]) == 0
+    assert torch.cat(Labeled.with_labels).tolist() == z["label"].tolist()  # the same items, by the same seed
+
+
+@pytest.mark.parametrize(
+    ("args", "fix"),
+    [
+        (["encode", "saved", "a.png"], "take images of a dataset, --data"),
+        (["reconstruct", "saved", "a.png"], "take images of a dataset, --data"),
+        (["interpolate", "saved", "a.png", "a.png"], "model.interpolate"),
+        (["encode", "saved", "--data", "digits"], "--set data.labels=label"),
+        (["encode", "saved", "--data", "digits", "--set", "data.labels=label"], "are not those of saved, a, b"),
+    ],
+)
+def test_a_verb_without_the_labels_that_a_model_needs_is_refused_in_one_line(args, fix, capsys):
+    genzoo.create_model("labeled", shape=(1, 8, 8), classes=("a", "b"), channels=(8,), z_dim=4).save_pretrained("saved")
+    Image.new("L", (8, 8)).save("a.png")
+    assert main(args) == 2
+    message = capsys.readouterr().err
+    assert fix in message and len(message.splitlines()) == 1

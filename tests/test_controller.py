@@ -1,4 +1,4 @@
-"""Settings that choose themselves: the laws on simulated runs, real runs, and resuming bit for bit."""
+"""Settings that adjust themselves: the laws on simulated runs, real runs, and resuming bit for bit."""
 
 import json
 import math
@@ -20,6 +20,7 @@ from genzoo.controller import (
     Averages,
     Balance,
     Fixed,
+    Law,
 )
 from genzoo.errors import UsageError
 from genzoo.models.introvae.controllers import hinge_margin
@@ -40,7 +41,7 @@ def drive(balance, scalars, steps, start=0):
     return values, events
 
 
-def hinge_game(real=20.0, spread=3.0):
+def hinge_run(real=20.0, spread=3.0):
     """KL(sample) as in IntroVAE's Figure 5: generated images gather around m, a tenth of m apart."""
 
     def scalars(step, m):
@@ -50,8 +51,8 @@ def hinge_game(real=20.0, spread=3.0):
     return scalars
 
 
-def soft_game(real=20.0, spread=3.0, scale=1 / 256, beta_kl=0.2, beta_rec=0.0):
-    """KL(sample) where push and pull balance, which is how IntroVAE's margin is hidden in the exponential."""
+def soft_run(real=20.0, spread=3.0, scale=1 / 256, beta_kl=0.2, beta_rec=0.0):
+    """KL(sample) where push and pull balance, which is how IntroVAE's margin is implicit in the exponential."""
 
     def scalars(step, beta_neg):
         seen = {"kl/real": real + math.sin(step), "spread/real": spread}
@@ -71,11 +72,12 @@ NAMES = ("margin", "beta_neg")
 def case(name):
     """Returns (makes the controller, the run that it sees, its first choice)."""
     if name == "margin":
-        return lambda: hinge_margin(16, f"{WARMUP}it"), hinge_game(), 20 + 20 / 4
+        return lambda: hinge_margin(16, f"{WARMUP}it"), hinge_run(), 20 + 20 / 4
+    pytest.importorskip("genzoo.models.softintrovae")
     from genzoo.models.softintrovae.controllers import negative_weight, soft_weight
 
     make = lambda: negative_weight(16, 1 / 256, 0.2, f"{WARMUP}it")  # noqa: E731
-    return make, soft_game(), soft_weight(20 + 2 * 3, 1 / 256, 0.2)
+    return make, soft_run(), soft_weight(20 + 2 * 3, 1 / 256, 0.2)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,7 +114,7 @@ def test_the_soft_weight_never_starts_where_it_loses_against_beta_kl():
 
     balance = negative_weight(2, 0.5, 0.3, f"{WARMUP}it")
     balance.offset = 0.1
-    values, _ = drive(balance, soft_game(real=0.3, spread=0.03, scale=0.5, beta_kl=0.3), WARMUP)
+    values, _ = drive(balance, soft_run(real=0.3, spread=0.03, scale=0.5, beta_kl=0.3), WARMUP)
     assert values[-1] == pytest.approx(0.3 * math.e)
 
 
@@ -313,7 +315,7 @@ def test_a_run_logs_what_it_chose_and_resumes_to_the_same_bits(model, field, mon
     assert len(set(straight.values())) >= 4
     first = next(event for event in controls("straight") if event["step"])
     assert first["step"] == 20
-    assert "chosen for KL(real)" in first["text"]
+    assert "chosen for kl/real" in first["text"]
 
     stopped = offset_run("stopped")
     real_step = stopped.train_step
@@ -354,6 +356,13 @@ def test_how_often_losses_are_logged_decides_nothing():
     assert state == other
     assert all(a.equal(b) for a, b in zip(weights, others, strict=True))
     assert guides == {"kl": state["value"]}
+
+
+def test_a_law_names_the_curves_that_the_log_shows():
+    law = Law("weight", 1.0, lambda means: means["loss/critic"], lambda means, value: 1, ("loss/critic", "loss/later"))
+    _, events = drive(Balance(law, "0"), lambda step, value: {"loss/critic": 3.0, "loss/other": 7.0}, FIRST + HORIZON)
+    chosen, moves = events
+    assert chosen.startswith("weight = 3, chosen for loss/critic 3 (") and moves.endswith("too low (loss/critic 3)")
 
 
 def test_a_third_party_objective_brings_its_own_controller(monkeypatch):

@@ -1,4 +1,4 @@
-"""The data room: sources, decoding, cache, splits labels and the errors that name the fix."""
+"""The data package: sources, decoding, cache, splits, labels, and errors that name the fix."""
 
 import builtins
 import io
@@ -29,13 +29,14 @@ from genzoo.data import (
     open_dataset,
 )
 from genzoo.data.decoding import to_uint8
-from genzoo.data.embedded import points, toyfaces
+from genzoo.data.embedded import toyfaces
 from genzoo.data.hub_table import HUB
 from genzoo.errors import UsageError
 from genzoo.spec import DataConfig
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data")
+POINT_SETS = ("8gaussians", "25gaussians", "2spirals", "checkerboard", "rings")
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
@@ -65,7 +66,7 @@ def test_native_size_is_pixel_exact():
     assert np.array_equal(to_uint8(Image.fromarray(noise(0)), None, 3), noise(0).transpose(2, 0, 1))
 
 
-def test_grey_is_the_luma_and_rgb_of_grey_repeats():
+def test_gray_is_the_luma_and_rgb_of_gray_repeats():
     pixel = Image.new("RGB", (1, 1), (10, 200, 30))
     assert to_uint8(pixel, None, 1).item() == round(0.299 * 10 + 0.587 * 200 + 0.114 * 30)
     assert corner(to_uint8(Image.new("L", (2, 2), 77), None, 3)) == (77, 77, 77)
@@ -79,7 +80,7 @@ def test_alpha_is_composited_over_the_background():
 
 
 def test_alpha_is_composited_before_resizing():
-    """Else the invisible colour of transparent pixels (here black) bleeds into the edges."""
+    """Otherwise the invisible color of transparent pixels (here black) bleeds into the edges."""
     layer = np.zeros((8, 8, 4), np.uint8)
     layer[:, 4:] = (255, 255, 255, 255)
     assert to_uint8(Image.fromarray(layer), (4, 4), 3, background="white").min() == 255
@@ -112,15 +113,15 @@ def test_32_bit_modes():
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
+    ("mode", "color", "expected"),
     [("CMYK", (255, 0, 0, 0), (0, 255, 255)), ("1", 1, WHITE), ("HSV", (0, 255, 255), RED)],
 )
-def test_other_colour_spaces(mode, colour, expected):
-    assert corner(to_uint8(Image.new(mode, (2, 2), colour), None, 3)) == expected
-    assert to_uint8(Image.new(mode, (2, 2), colour), None, 1).shape == (1, 2, 2)
+def test_other_color_spaces(mode, color, expected):
+    assert corner(to_uint8(Image.new(mode, (2, 2), color), None, 3)) == expected
+    assert to_uint8(Image.new(mode, (2, 2), color), None, 1).shape == (1, 2, 2)
 
 
-def test_exif_orientation_is_honoured():
+def test_exif_orientation_is_applied():
     upright = Image.new("RGB", (4, 2), WHITE)
     upright.putpixel((0, 0), RED)
     exif = Image.Exif()
@@ -143,7 +144,7 @@ def test_fit_crops_pads_or_stretches():
     assert tuple(stretched[:, 10, 0]) == RED and tuple(stretched[:, 10, 19]) == BLUE
 
 
-def test_precrop_cuts_the_centre_out_before_resizing():
+def test_precrop_cuts_the_center_out_before_resizing():
     array = np.zeros((6, 8, 3), np.uint8)
     array[2:4, 3:5] = GREEN
     assert (to_uint8(Image.fromarray(array), (4, 4), 3, precrop=2).transpose(1, 2, 0) == GREEN).all()
@@ -198,7 +199,7 @@ def test_parts_of_a_split(tmp_path):
     assert "none of them" in refusal(tmp_path, "train[5:]") and "is not a split" in refusal(tmp_path, "train[3")
 
 
-def test_what_is_no_folder_of_images(tmp_path):
+def test_what_is_not_a_folder_of_images(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.txt").write_text("text", encoding="utf-8")
     assert "no images" in refusal(tmp_path / "empty")
@@ -336,8 +337,8 @@ def test_npy_images(tmp_path):
     assert np.array_equal(
         open_dataset(DataConfig(name=str(saved(tmp_path / "l.npy", last))))[2].numpy(), noise(2).transpose(2, 0, 1)
     )
-    grey = open_dataset(DataConfig(name=str(saved(tmp_path / "g.npy", last[..., 0])), channels=1, size=(4, 4), limit=2))
-    assert grey.shape == (1, 4, 4) and grey.size == 2
+    gray = open_dataset(DataConfig(name=str(saved(tmp_path / "g.npy", last[..., 0])), channels=1, size=(4, 4), limit=2))
+    assert gray.shape == (1, 4, 4) and gray.size == 2
 
 
 def test_npy_vectors(tmp_path):
@@ -389,7 +390,7 @@ def test_toyfaces():
     assert heldout_split(DataConfig(name="toyfaces")) == "test"
 
 
-@pytest.mark.parametrize("name", points.EXTENT)
+@pytest.mark.parametrize("name", POINT_SETS)
 def test_points_are_endless_or_a_fixed_sample(name):
     data = open_dataset(DataConfig(name=name))
     assert (data.size, data.shape, heldout_split(DataConfig(name=name))) == (None, (2,), None)
@@ -569,10 +570,10 @@ def test_load_image(tmp_path):
 def test_unknown_names_bring_suggestions():
     assert "Did you mean" in refusal("celebahq") and "celeba-hq" in refusal("celebahq")
     assert "toyfaces" in refusal("toyface")
-    assert "is not a colour" in refusal("digits", background="whit")
+    assert "is not a color" in refusal("digits", background="whit")
 
 
-def test_catalogue_rows_are_complete():
+def test_catalog_rows_are_complete():
     rows = list_datasets()
     assert [row.name for row in rows][-len(HUB) :] == [*HUB] and len({row.name for row in rows}) == len(rows)
     for row in rows:
@@ -582,7 +583,8 @@ def test_catalogue_rows_are_complete():
         assert (
             row.repository.count("/") == 1 and row.column and "train" in row.splits and row.evidence in ("page", "code")
         )
-    assert set(points.EXTENT) == {row.name for row in rows if row.kind == "points"}
+    assert {row.name for row in rows if row.kind == "points"} == set(POINT_SETS)
+    assert all((row.extent is not None) == (row.kind == "points") for row in rows)
     assert heldout_split(DataConfig(name="celeba-hq")) == "test" and heldout_split(DataConfig(name="ffhq")) is None
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn.functional import kl_div
 
-from genzoo.data.embedded.points import EXTENT, draw
+from genzoo.data import find_entry, open_dataset
 from genzoo.metrics import density2d
 from genzoo.noise import generator
+from genzoo.spec import DataConfig
 
 
 def published(real, fake, extent):
@@ -23,11 +24,12 @@ def published(real, fake, extent):
 
 @pytest.mark.parametrize("name", ["8gaussians", "rings"])
 def test_raw_forms_are_the_published_ones(name):
-    real, fake = (draw(name, 5000, generator(seed, "points")) for seed in (0, 1))
+    real, fake = (open_dataset(DataConfig(name=name)).draw(5000, generator(seed, "points")) for seed in (0, 1))
     fake = fake + 0.05 * torch.randn(fake.shape, generator=generator(2, "blur"))
-    kl, jsd = published(real.double(), fake.double(), EXTENT[name])
-    assert density2d.kl_raw(real, fake, EXTENT[name]) == pytest.approx(kl, rel=1e-9)
-    assert density2d.jsd_raw(real, fake, EXTENT[name]) == pytest.approx(jsd, rel=1e-9)
+    extent = find_entry(name).extent
+    kl, jsd = published(real.double(), fake.double(), extent)
+    assert density2d.kl_raw(real, fake, extent) == pytest.approx(kl, rel=1e-9)
+    assert density2d.jsd_raw(real, fake, extent) == pytest.approx(jsd, rel=1e-9)
 
 
 def test_histogram_counts_everything_once():
@@ -65,7 +67,7 @@ def test_grid_elbo_of_a_known_density():
 
 
 def test_gnelbo_is_the_published_quotient():
-    real = draw("8gaussians", 300, generator(0, "points"))
+    real = open_dataset(DataConfig(name="8gaussians")).draw(300, generator(0, "points"))
     line = torch.linspace(-2, 2, 32)
     grid = torch.stack(torch.meshgrid(line, line, indexing="ij"), dim=-1).reshape(-1, 2)
     energy = lambda x: (x - 0.3).square().sum(dim=1) + 0.1  # noqa: E731

@@ -103,7 +103,7 @@ def both(tmp_path_factory, own_cache) -> Path:
         for model, form in forms()
         for k in (1, 2)
     }
-    runs["batchnorm"] = ("softintrovae", few("softintrovae", "official", "arch.norm=batch"))
+    runs["batchnorm"] = ("introvae", few("introvae", "official", "arch.norm=batch"))
     runs["one-then-two"] = ("introvae", few("introvae", "official"))
     runs["two-then-one"] = ("introvae", few("introvae", "official", "train.duration=16"))
     runs["whole"] = ("introvae", LONG)
@@ -135,7 +135,7 @@ def test_processes_and_micro_batches_equal_the_whole_batch(both, model, form):
 
 
 def test_batchnorm_is_the_same_in_all_processes(both):
-    """Each process normalises by its own part of the batch; the running statistics are averaged, so the replicas stay
+    """Each process normalizes by its own part of the batch; the running statistics are averaged, so the replicas stay
     the same bits.
     """
     state = replicas(both, "batchnorm")
@@ -144,8 +144,8 @@ def test_batchnorm_is_the_same_in_all_processes(both):
     assert all(mean.abs().max() > 0 for mean in means)
 
 
-def test_a_setting_that_finds_itself_is_the_same_in_all_processes(both):
-    """The choice looks at the spread within each process's part of the batch, a little less than the whole batch's."""
+def test_a_setting_that_adjusts_itself_is_the_same_in_all_processes(both):
+    """The choice uses the spread within each process's part of the batch, slightly less than the whole batch's."""
     replicas(both, "auto")
     alone("introvae.8gaussians", list(AUTO), Path("auto"))
     margins = [
@@ -190,7 +190,7 @@ def wait_beyond(step: int, run: subprocess.Popen, folder: Path) -> None:
 
 def test_stopped_then_a_process_killed_then_finished(both, tmp_path):
     """SIGTERM to the launcher saves; SIGKILL to one process ends the other; resumed each time, it ends bit-identical to
-    a whole run.
+    an uninterrupted run.
     """
     run = launch(TWO, tmp_path)
     wait_beyond(0, run, tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import tempfile
 from contextlib import nullcontext
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import tiny_run
+from distributions import installed
+from helpers import ROOT, environment, tiny_run
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -18,7 +20,7 @@ from torch import nn
 import genzoo
 from genzoo import Trainer
 from genzoo.cli import main
-from genzoo.data import open_dataset
+from genzoo.data import catalog, open_dataset
 from genzoo.data.batches import to_float
 from genzoo.errors import UsageError
 from genzoo.evaluation.evaluate import Job, evaluate, result_line
@@ -75,9 +77,9 @@ def points(own_cache, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def spoilt(digits, tmp_path) -> Path:
+def spoiled(digits, tmp_path) -> Path:
     """The run with wrong running averages of BatchNorm."""
-    run = shutil.copytree(digits, tmp_path / "spoilt")
+    run = shutil.copytree(digits, tmp_path / "spoiled")
     file = run / "model" / "diffusion_pytorch_model.safetensors"
     state = load_file(file)
     for name, value in state.items():
@@ -91,7 +93,7 @@ def spoilt(digits, tmp_path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """60 of the test digits as grey PNG files."""
+    """60 of the test digits as gray PNG files."""
     (tmp_path / "pictures").mkdir()
     for i, x in enumerate(open_dataset(DIGITS, "test", progress=False).batch(range(60))):
         Image.fromarray(x[0].numpy()).save(tmp_path / "pictures" / f"{i:03}.png")
@@ -123,7 +125,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_batch_statistics_normalise_each_batch_and_leave_no_trace():
+def test_batch_statistics_normalize_each_batch_and_leave_no_trace():
     net, x = network(), 5 + 2 * torch.randn(64, 3)
     before, plain = state(net), net(x)
     with batch_statistics(net):
@@ -149,7 +151,7 @@ def test_recalibration_takes_plain_averages_over_all_batches():
     assert net[0].momentum == 0.1 and not net[0].training
 
 
-def test_disagreement_is_nothing_where_the_statistics_are_the_batchs():
+def test_disagreement_is_zero_where_the_statistics_are_the_batchs():
     net, x = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).eval(), torch.randn(2000, 3)
     assert disagreement(net, x) > 0.1
     recalibrate(net, lambda: net(x))
@@ -204,6 +206,33 @@ def test_a_run_on_few_points_is_measured_against_the_density(points):
     assert values(points, "density2d", data=few) == values(points, "density2d")
 
 
+SPOT = """
+from genzoo.data.embedded.points import point_set
+
+
+@point_set("spot", "one blurred point", extent=1.5)
+def open_spot(n, generator):
+    import torch
+
+    return 0.1 * torch.randn((n, 2), generator=generator)
+"""
+
+
+def test_a_2d_set_of_another_distribution_is_measured(points, tmp_path, monkeypatch, genzoo_command):
+    """In a process that has not opened the set before: nothing but its name leads to it."""
+    run, site = shutil.copytree(points, tmp_path / "run"), tmp_path / "site"
+    content = json.loads((run / "run.json").read_text())
+    content["config"]["data"]["name"] = "spot"
+    (run / "run.json").write_text(json.dumps(content))
+    with installed(monkeypatch, site, catalog.GROUP, {"spot": "genzoo_spot:open_spot"}, genzoo_spot=SPOT):
+        pass  # which leaves the distribution in its folder, for the other process
+    env = environment(PYTHONPATH=f"{site}{os.pathsep}{ROOT}", OMP_NUM_THREADS="1")
+    done = genzoo_command(["eval", str(run), "--metrics", "density2d"], env=env)
+    assert done.returncode == 0, done.stderr
+    (line,) = lines_of(run / "eval.jsonl")
+    assert (line["data"], line["details"]["extent"]) == ("spot", 1.5) and line["values"]["jsd"] > 0
+
+
 def test_the_numbers_are_the_models(digits):
     model, data = genzoo.load(digits), open_dataset(DIGITS, "test", progress=False)
     x = data.batch(range(data.size)) / 255
@@ -246,13 +275,13 @@ def test_protocols_of_one_command_share_features(digits):
 
 
 def test_features_in_train_mode_are_another_number_and_never_mix(digits):
-    """What a published FID does to a score: an extractor with BatchNorm, run in train mode."""
+    """How a published FID differs: its extractor, which has BatchNorm, runs in train mode."""
     right = job(digits, "fd_classifier_digits_260_test")
     wrong = replace(right, protocol=replace(right.protocol, extractor_mode="train", batchnorm="batch"))
     a, b = evaluate(right).values["frechet"], evaluate(wrong).values["frechet"]
     assert abs(a - b) > 0.1 * a
     extractor, x = get_extractor("classifier:digits"), torch.rand(300, 1, 8, 8)
-    sets = [Features(extractor(x, mode=mode), extractor.mark(mode)) for mode in ("eval", "train")]
+    sets = [Features(extractor(x, mode=mode), extractor.identity(mode)) for mode in ("eval", "train")]
     with pytest.raises(UsageError, match="Statistics of two extractors cannot be compared"):
         frechet_distance(*(statistics(features.values, features.extractor) for features in sets))
 
@@ -306,7 +335,7 @@ def test_a_line_of_points(points):
     assert line["details"]["n_real"] == [5_000, 50_000, 12_800] and line["details"]["n_fake"] == [5_000, 50_000]
 
 
-def test_raw_and_averaged_weights_are_told_apart(digits):
+def test_raw_and_averaged_weights_are_distinguished(digits):
     averaged, raw = (result_line(job(digits, name)) for name in ("rec50_test", "rec50_test_raw"))
     assert averaged.values != raw.values
     assert (averaged.details["weights"], raw.details["weights"]) == ("ema", "raw")
@@ -323,7 +352,7 @@ def test_a_model_without_its_run_is_scored_as_saved(digits, tmp_path):
 
 
 def test_the_best_snapshot_is_not_the_newest(digits):
-    """best/ has no weights but the averaged ones, and nothing says after how many images it was taken."""
+    """best/ has the averaged weights only, and does not record after how many images it was taken."""
     assert (open_subject(str(digits / "model"), CPU).name, open_subject(str(digits / "best"), CPU).name) == (
         "digits",
         "digits/best",
@@ -354,20 +383,20 @@ def test_a_policy_leaves_the_model_as_it_was(digits, ending):
 
 
 @pytest.mark.parametrize(("name", "value"), [("rec297_test", "sse"), ("msssim200_train", "ms_ssim")])
-def test_policies_tell_and_mend_a_spoilt_model(spoilt, name, value):
-    running, batch, mended = (
-        values(spoilt, f"{name}{ending}")[value] for ending in ("", "_bnbatch", "_bnrecalibrated")
+def test_policies_reveal_and_fix_spoiled_statistics(spoiled, name, value):
+    running, batch, recalibrated = (
+        values(spoiled, f"{name}{ending}")[value] for ending in ("", "_bnbatch", "_bnrecalibrated")
     )
-    assert abs(running - batch) > 2 * abs(mended - batch)  # measured: 18 times (sse) and 16 times (ms_ssim)
+    assert abs(running - batch) > 2 * abs(recalibrated - batch)  # measured: 18 times (sse) and 16 times (ms_ssim)
 
 
-def test_recalibration_does_not_depend_on_what_was_spoilt(digits, spoilt):
-    a, b = (values(run, "rec50_test_bnrecalibrated") for run in (digits, spoilt))
+def test_recalibration_does_not_depend_on_what_was_spoiled(digits, spoiled):
+    a, b = (values(run, "rec50_test_bnrecalibrated") for run in (digits, spoiled))
     assert a == pytest.approx(b, rel=1e-5)
 
 
-def test_the_alarm_rings_for_spoilt_statistics_only(spoilt, tmp_path):
-    subject = open_subject(str(spoilt), CPU)
+def test_the_warning_is_for_spoiled_statistics_only(spoiled, tmp_path):
+    subject = open_subject(str(spoiled), CPU)
     alarm = subject.batchnorm_alarm(DIGITS)
     assert "_bnbatch and _bnrecalibrated" in alarm and "\n" not in alarm
     images = to_float(open_dataset(DIGITS, progress=False).batch(range(1500)), CPU)
@@ -443,9 +472,9 @@ def test_points_and_images_are_not_mixed_up(digits, points):
             values(points, name)
 
 
-def test_points_are_no_images_to_compare_with(digits):
+def test_points_are_not_images_to_compare_with(digits):
     for name in ("rec50_train", "elbo50_train", "msssim20_train", "kd_classifier_digits_60_train"):
-        with pytest.raises(UsageError, match="8gaussians holds none"):
+        with pytest.raises(UsageError, match="8gaussians contains none"):
             values(digits, name, data=DataConfig(name="8gaussians"))
 
 
@@ -457,7 +486,7 @@ def test_data_without_a_held_out_split(digits, folder):
 
 
 def test_a_point_set_without_a_square(points, tmp_path):
-    with pytest.raises(UsageError, match="density2d is defined on 8gaussians"):
+    with pytest.raises(UsageError, match="on 2-D densities, and digits is not one: choose from 8gaussians"):
         values(points, "density2d", data=DIGITS)
 
 
@@ -482,8 +511,8 @@ def test_no_model_and_no_images(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "run.json").write_text("{}")
-    for name, cure in (("empty", "empty"), ("begun", "before its first snapshot"), ("nowhere", "does not exist")):
-        with pytest.raises(UsageError, match=cure) as raised:
+    for name, fix in (("empty", "empty"), ("begun", "before its first snapshot"), ("nowhere", "does not exist")):
+        with pytest.raises(UsageError, match=fix) as raised:
             open_subject(str(tmp_path / name), CPU)
         assert "\n" not in str(raised.value)
 
@@ -511,7 +540,7 @@ class PointAutoencoder(Autoencoder):
     code = "point"
 
 
-class LabelledDecoder(Generative):
+class LabeledDecoder(Generative):
     conditional = True
 
 
@@ -520,7 +549,7 @@ class LabelledDecoder(Generative):
     [
         (Generative, {"rec": "has none", "lpips": "has none", "elbo": "has none"}),
         (PointAutoencoder, {"elbo": "the encoder of model outputs points"}),
-        (LabelledDecoder, {"rec": "has none", "lpips": "has none", "elbo": "has none"}),
+        (LabeledDecoder, {"rec": "has none", "lpips": "has none", "elbo": "has none"}),
     ],
 )
 def test_a_model_is_scored_as_far_as_it_has_an_encoder(model, refused, digits_classifier):
@@ -583,8 +612,8 @@ def test_eval_chooses_protocols_that_need_nothing(points, digits, tmp_path):
     assert {line["details"]["eval_seed"] for line in lines} == {3}
 
 
-def test_eval_warns_when_the_policies_disagree(spoilt, capsys):
-    assert main(["eval", str(spoilt), "--metrics", "rec50_test"]) == 0
+def test_eval_warns_when_the_policies_disagree(spoiled, capsys):
+    assert main(["eval", str(spoiled), "--metrics", "rec50_test"]) == 0
     assert "BatchNorm's running averages" in capsys.readouterr().out
 
 
@@ -601,7 +630,7 @@ def test_eval_scores_a_folder(folder, capsys):
     assert lines_of(Path("eval.jsonl"))[1]["resolution"] == [4, 4]
 
 
-def test_eval_reads_other_data_as_told(digits, folder):
+def test_eval_reads_other_data_as_set(digits, folder):
     command = [
         "eval",
         str(digits),
@@ -621,13 +650,13 @@ def test_eval_reads_other_data_as_told(digits, folder):
 
 @pytest.fixture
 def no_weights(monkeypatch, tmp_path):
-    """Neither clean-fid's folder nor the cache holds Inception."""
+    """Neither clean-fid's folder nor the cache contains Inception."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("GENZOO_INCEPTION", raising=False)
 
 
 @pytest.mark.parametrize(
-    ("args", "cure"),
+    ("args", "fix"),
     [
         ([], "genzoo eval RUN_OR_MODEL"),
         (["RUN", "--metrics", "fid50k_trian"], "Did you mean fid50k_train"),
@@ -653,11 +682,11 @@ def no_weights(monkeypatch, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
-def test_bad_input_is_one_line_and_nothing_is_written(digits, folder, no_weights, args, cure, capfd):
+def test_bad_input_is_one_line_and_nothing_is_written(digits, folder, no_weights, args, fix, capfd):
     places = {"RUN": str(digits), "FOLDER": str(folder)}
     assert main(["eval", *(places.get(arg, arg) for arg in args), *(["--out", "out.jsonl"] if args else [])]) == 2
     err = capfd.readouterr().err.strip().splitlines()
-    assert cure in err[-1]
+    assert fix in err[-1]
     assert "Traceback" not in " ".join(err)
     assert not Path("out.jsonl").exists() and not (digits / "eval.jsonl").exists()
 

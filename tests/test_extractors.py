@@ -21,10 +21,10 @@ from genzoo.errors import UsageError
 from genzoo.evaluation import extractors
 from genzoo.evaluation.classifier import ABOUT, WEIGHTS, load_classifier, train_classifier
 from genzoo.evaluation.extractors import Extractor, get_extractor, resized
-from genzoo.evaluation.features import VALUES, dataset_features, dataset_statistics, extract
+from genzoo.evaluation.features import VALUES, dataset_features, extract
 from genzoo.evaluation.inception import PYTORCH, TORCHSCRIPT
 from genzoo.files import digest
-from genzoo.metrics.frechet import frechet_distance
+from genzoo.metrics.frechet import frechet_distance, statistics
 from genzoo.spec import DataConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,7 +56,7 @@ def tiny(**changes) -> Extractor:
 # ---- the classifier
 
 
-def test_the_classifier_learns_digits_and_says_how_well(digits_classifier):
+def test_the_classifier_learns_digits_and_records_how_well(digits_classifier):
     kept = load_classifier(digits_classifier)
     assert kept.shape == (1, 8, 8)
     assert kept.about["test"]["class"]["accuracy"] > 0.95  # measured: 0.99
@@ -93,10 +93,10 @@ def test_factors_are_heads_of_their_own(empty_cache, monkeypatch):
     assert "accuracy" in about["test"]["glasses"] and "r2" in about["test"]["yaw"]
 
 
-def test_a_classifier_needs_labelled_images_and_some_to_test_on(empty_cache, tmp_path):
-    np.save(tmp_path / "grey.npy", np.zeros((40, 8, 8, 1), np.uint8))
+def test_a_classifier_needs_labeled_images_and_some_to_test_on(empty_cache, tmp_path):
+    np.save(tmp_path / "gray.npy", np.zeros((40, 8, 8, 1), np.uint8))
     with pytest.raises(UsageError, match="no labels"):
-        train_classifier(DataConfig(name=str(tmp_path / "grey.npy"), channels=1), progress=False)
+        train_classifier(DataConfig(name=str(tmp_path / "gray.npy"), channels=1), progress=False)
     with pytest.raises(UsageError, match="no images"):
         train_classifier(DataConfig(name="8gaussians"), progress=False)
     for number in range(8):
@@ -149,7 +149,7 @@ def test_an_unknown_name_brings_suggestions(name, suggestion):
 
 
 @pytest.mark.parametrize(("name", "file"), [("inception", TORCHSCRIPT), ("inception-pytorch", PYTORCH)])
-def test_inception_says_where_to_put_its_file(name, file, empty_cache, monkeypatch, tmp_path):
+def test_missing_inception_weights_are_refused_with_where_to_put_them(name, file, empty_cache, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("GENZOO_INCEPTION", raising=False)
     with pytest.raises(UsageError, match=f"put .*{file.name} at {empty_cache}") as raised:
@@ -160,7 +160,7 @@ def test_inception_says_where_to_put_its_file(name, file, empty_cache, monkeypat
 
 
 class Script(nn.Module):
-    """A TorchScript file with the part of Inception's interface that clean-fid calls, and frozen normalisation."""
+    """A TorchScript file with the part of Inception's interface that clean-fid calls, and frozen normalization."""
 
     def __init__(self):
         super().__init__()
@@ -190,12 +190,12 @@ def test_inception_is_found_checked_and_run(monkeypatch, tmp_path):
     monkeypatch.setattr(extractors, "TORCHSCRIPT", replace(TORCHSCRIPT, sha256=digest(tmp_path / TORCHSCRIPT.name)))
     monkeypatch.setenv("GENZOO_INCEPTION", str(tmp_path))
     inception = get_extractor("inception")
-    grey = torch.rand(4, 1, 32, 32)
-    features = inception(grey)
+    gray = torch.rand(4, 1, 32, 32)
+    features = inception(gray)
     assert features.shape == (4, 2048)
-    assert torch.equal(features, inception(grey.expand(-1, 3, -1, -1)))
+    assert torch.equal(features, inception(gray.expand(-1, 3, -1, -1)))
     with pytest.raises(UsageError, match="same in train mode"):
-        inception(grey, mode="train")
+        inception(gray, mode="train")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
@@ -259,7 +259,7 @@ def test_a_timm_trunk_takes_a_checkpoint_and_no_random_weights(tmp_path):
     ("images", "message"),
     [
         (torch.rand(2, 3, 8, 8), "RGB"),
-        (torch.rand(2, 2, 8, 8), "grey or RGB"),
+        (torch.rand(2, 2, 8, 8), "gray or RGB"),
         (torch.rand(2, 8), "1 or 3"),
         (torch.rand(2, 1, 8, 8) * 255, "clamp"),
         (torch.full((2, 1, 8, 8), torch.nan), "clamp"),
@@ -275,13 +275,13 @@ def test_other_sizes_are_resized(digits):
     assert torch.allclose(digits(flat), digits(flat[..., :8, :8]), atol=1e-5)
 
 
-def test_keys_tell_name_weights_and_resize_apart(digits):
+def test_keys_distinguish_name_weights_and_resize(digits):
     keys = {
         digits.key,
         tiny().key,
         tiny(digest="1" * 64).key,
         tiny(resize="bilinear antialias").key,
-        tiny().mark("train"),
+        tiny().identity("train"),
     }
     assert len(keys) == 5
 
@@ -324,9 +324,10 @@ def test_bf16_is_taken_only_where_it_is_fast_and_agrees(digits, empty_cache, mon
     assert usual.extractor == both["bf16" if amx else "fp32"].extractor
     assert not torch.equal(both["bf16"].values, both["fp32"].values)  # kept apart
     train, test = (
-        {p: dataset_statistics(digits, DIGITS, split, precision=p, progress=False) for p in both}
+        {p: dataset_features(digits, DIGITS, split, precision=p, progress=False) for p in both}
         for split in ("train", "test")
     )
+    train, test = ({p: statistics(f.values, f.extractor) for p, f in found.items()} for found in (train, test))
     exact, coarse = (frechet_distance(train[p], test[p]) for p in ("fp32", "bf16"))
     assert coarse == pytest.approx(exact, rel=0.02)  # measured: 0.001
     with pytest.raises(UsageError, match="cannot be compared"):
@@ -340,15 +341,14 @@ def test_dataset_features_are_kept(digits, empty_cache, monkeypatch):
     other = dataset_features(digits, DIGITS, "test", 100, seed=1, progress=False)
     assert subset.values.shape == (100, 128) and not torch.equal(subset.values, other.values)
     assert all((row == first.values).all(1).any() for row in subset.values[:5])
-    stats = dataset_statistics(digits, DIGITS, "test", progress=False)
-    assert stats.n == 297 and stats.extractor == digits.key
+    assert first.extractor == digits.key
     monkeypatch.setattr("genzoo.evaluation.features.extract", None)  # from here on, only what is kept
     assert torch.equal(dataset_features(digits, DIGITS, "test", progress=False).values, first.values)
     assert torch.equal(dataset_features(digits, DIGITS, "test", 100, batch=7, progress=False).values, subset.values)
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "about"])
-def test_damaged_features_are_extracted_anew(digits, empty_cache, damage):
+def test_damaged_features_are_extracted_again(digits, empty_cache, damage):
     first = dataset_features(digits, DIGITS, "test", 50, progress=False)
     (folder,) = [path for path in (empty_cache / "features").iterdir() if path.is_dir()]
     if damage == "about":

@@ -1,4 +1,4 @@
-"""`--fast` takes what a device is known to be fast with, and nothing where it is not."""
+"""`--fast` uses the settings that are known to be fast on a device, and no others."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A compiled step is the step: the same weights and buffers as without, for every form, through warm-up and
+"""A compiled step gives the same weights and buffers as an uncompiled one, for every form, through warm-up and
 micro-batches.
 """
 
@@ -40,7 +40,7 @@ Compiler = Callable[[fx.GraphModule], Callable[..., Any]]
 
 
 def as_it_is(graph: fx.GraphModule) -> fx.GraphModule:
-    """The trace without a compiler, which takes seconds to look at it."""
+    """The trace without the compiler, which would take seconds."""
     return graph
 
 
@@ -98,7 +98,7 @@ def test_compiled_code_computes_the_same():
     assert distance(fast, slow) < TOLERANCE
 
 
-def test_functionalised_batchnorm_keeps_its_running_averages():
+def test_functionalized_batchnorm_keeps_its_running_averages():
     """AOTAutograd, the part of the compiler that turns writing in place into values, sees that BatchNorm writes."""
     slow, fast, _ = both("introvae-paper", "conv", partial(torch.compile, backend="aot_eager"))
     assert distance(fast, slow) < TOLERANCE
@@ -160,7 +160,7 @@ def test_a_trainer_takes_it_as_an_option(monkeypatch):
 
 
 def test_a_compiled_run_resumes_to_the_same_bits(monkeypatch):
-    """The first step after a start is traced and then run from the trace, as every other."""
+    """The first step after a start is traced and then run from the trace, like every other step."""
     monkeypatch.setattr(CompiledPhases.__init__, "__defaults__", (as_it_is,))
     states = []
     for name, durations in (("straight", (96,)), ("halves", (48, 96))):

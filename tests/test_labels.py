@@ -58,7 +58,7 @@ def test_parquet_names_classes_in_its_metadata(tmp_path):
     two = open_dataset(DataConfig(name=str(tmp_path / "two.parquet")))
     assert two.classes("kind") == ("a", "b") and two.classes("n") == ("x",)
     assert "several kinds of labels: give data.labels one of kind, n" in no_classes(two, "label")
-    assert "1 items of two have a n that is none of its 1 classes" in no_classes(two, "n")
+    assert "1 items of two have a n that is not one of its 1 classes" in no_classes(two, "n")
 
 
 def test_a_column_without_names_has_numbers_for_names(tmp_path):
@@ -68,10 +68,10 @@ def test_a_column_without_names_has_numbers_for_names(tmp_path):
 
 def test_class_numbers_beyond_the_names_are_refused(tmp_path):
     data = open_dataset(DataConfig(name=str(parquet_of(tmp_path / "x.parquet", cells(0, 1, 2)))))
-    assert "1 items of x have a label that is none of its 2 classes" in no_classes(data, "label")
+    assert "1 items of x have a label that is not one of its 2 classes" in no_classes(data, "label")
 
 
-def test_digits_are_labelled_by_what_they_show():
+def test_digits_are_labeled_by_what_they_show():
     data = open_dataset(DataConfig(name="digits", channels=1))
     assert data.classes("label") == tuple("0123456789")
     zero, one = (data.batch(np.flatnonzero(data.labels()["label"] == digit)).float().mean(0)[0] for digit in (0, 1))
@@ -100,7 +100,7 @@ def test_data_without_labels_names_datasets_that_have_them(tmp_path, name):
 
 
 @pytest.mark.parametrize("entry", [entry for entry in list_datasets() if entry.kind != "hub"], ids=lambda e: e.name)
-def test_the_catalogue_knows_the_number_of_classes(entry):
+def test_the_catalog_has_the_number_of_classes(entry):
     data = open_dataset(DataConfig(name=entry.name, size=(16, 16), limit=4 if entry.images else None))
     assert {name: len(data.classes(name)) for name in entry.labels} == entry.labels
     assert set(entry.labels) == {name for name, values in data.labels().items() if values.dtype == np.int64}
@@ -165,6 +165,6 @@ def test_every_set_keeps_what_its_protocol_promises(make, kind):
     for name, values in data.labels().items():
         assert len(values) == data.size and values.dtype in (np.int64, np.float64)
         if values.dtype == np.int64:
-            labelled = some(data, 3, torch.Generator().manual_seed(5), labels=name)
-            assert torch.equal(labelled.x, items.x) and labelled.labels.dtype == torch.int64
+            labeled = some(data, 3, torch.Generator().manual_seed(5), labels=name)
+            assert torch.equal(labeled.x, items.x) and labeled.labels.dtype == torch.int64
             assert values.max() < len(data.classes(name)) and all(isinstance(c, str) for c in data.classes(name))

@@ -1,19 +1,26 @@
-"""From the dataset to the tensor that a step sees: the fast ways give the pixels of the plain ones."""
+"""From the dataset to the tensor that a step sees: the fast paths give the same pixels as the plain ones."""
 
+import multiprocessing
 import os
+import sys
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 import torch
+from sample_data import folder_of
 
 from genzoo.data import batches as loader
-from genzoo.data import open_dataset
+from genzoo.data import decoding, materialize, open_dataset
 from genzoo.data.batches import (
     RESIDENT_SHARE,
     Batches,
     Resident,
     as_real,
-    fits,
+    fits_in_memory,
     load,
     make_resident,
     to_float,
@@ -77,6 +84,66 @@ def test_workers_change_no_batch():
     assert sorted(order[:20]) == sorted(order[20:]) == list(range(20))
 
 
+def stuck(reports: Connection) -> NoReturn:
+    """Reports the process that calls this, and keeps it."""
+    reports.send(os.getpid())
+    time.sleep(600)
+    raise AssertionError("nobody ended this process")
+
+
+class Stuck:
+    """A set that keeps every process that reads it."""
+
+    size, shape, is_image, cached = 8, (2,), False, False
+
+    def __init__(self, reports: Connection) -> None:
+        self.reports = reports
+
+    def batch(self, indices) -> NoReturn:
+        stuck(self.reports)
+
+
+def load_batches(folder: Path, reports: Connection) -> None:
+    batches = Batches(Stuck(reports), seed=0, batch=8, start=0, stop=8, mirror=False)
+    next(load(batches, 0, 1, workers=1))
+
+
+def decode_into_the_cache(folder: Path, reports: Connection) -> None:
+    main, read = os.getpid(), decoding.read  # the first image, which decides the size, is decoded by the main process
+    decoding.read = lambda raw: read(raw) if os.getpid() == main else stuck(reports)
+    materialize.CHUNK_ITEMS = 1  # enough chunks for a worker
+    open_dataset(DataConfig(name=str(folder)))
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux only")
+@pytest.mark.parametrize("way", [load_batches, decode_into_the_cache])
+def test_workers_end_with_a_killed_parent(way, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    context = multiprocessing.get_context("fork")
+    reader, reports = context.Pipe(duplex=False)
+    parent = context.Process(target=way, args=(folder_of(tmp_path / "x", 9), reports))
+    parent.start()
+    assert reader.poll(60), "no worker was started"
+    worker = reader.recv()
+    assert worker != parent.pid and running(worker)
+    parent.kill()
+    parent.join()
+    deadline = time.monotonic() + 10
+    while (left := running(worker)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if left:
+        os.kill(worker, 9)
+    assert not left, "the worker outlived its parent"
+
+
 def digits(channels: int = 1):
     return open_dataset(DataConfig(name="digits", size=(8, 12), channels=channels, limit=41))
 
@@ -87,10 +154,10 @@ def vectors(folder):
 
 
 @pytest.mark.parametrize("chunk", [1, 8 * 12 * 7, 2**26])
-@pytest.mark.parametrize("kind", ["grey", "rgb", "vectors"])
+@pytest.mark.parametrize("kind", ["gray", "rgb", "vectors"])
 def test_a_resident_dataset_gives_the_loaders_batches_bit_for_bit(kind, chunk, monkeypatch, tmp_path):
     monkeypatch.setattr(loader, "CHUNK_BYTES", chunk)
-    data = vectors(tmp_path) if kind == "vectors" else digits(1 if kind == "grey" else 3)
+    data = vectors(tmp_path) if kind == "vectors" else digits(1 if kind == "gray" else 3)
     resident = Resident(data, CPU)
     plain = {"seed": 3, "batch": 16, "start": 4, "stop": 12, "mirror": kind != "vectors"}
     changes = [{}, {"mirror": False}, {"left_out": (0, 7, 40)}, {"seed_of": lambda seed, step: seed + (step in (2, 3))}]
@@ -112,8 +179,8 @@ def test_a_resident_dataset_gives_the_loaders_batches_bit_for_bit(kind, chunk, m
 
 
 def test_a_resident_dataset_takes_its_share_of_the_memory_and_no_more():
-    assert fits(100, 100 * RESIDENT_SHARE) and not fits(100, 100 * RESIDENT_SHARE - 1)
-    assert not fits(1, 0)
+    assert fits_in_memory(100, 100 * RESIDENT_SHARE) and not fits_in_memory(100, 100 * RESIDENT_SHARE - 1)
+    assert not fits_in_memory(1, 0)
 
 
 def test_on_a_cpu_no_dataset_is_copied():
@@ -144,9 +211,9 @@ def test_labels_travel_with_their_items(parts):
 
 def test_labels_change_no_pixel():
     settings = {"seed": 3, "batch": 16, "start": 4, "stop": 12, "mirror": True}
-    plain, labelled = Batches(digits(), **settings), Batches(digits(), **settings, labels="label")
+    plain, labeled = Batches(digits(), **settings), Batches(digits(), **settings, labels="label")
     for step in range(4):
-        assert torch.equal(plain[step][0].x, labelled[step][0].x)
+        assert torch.equal(plain[step][0].x, labeled[step][0].x)
 
 
 def test_the_parts_of_a_step_are_cut_from_one_epoch():

@@ -1,4 +1,4 @@
-"""A metric from outside: another distribution offers one through the entry-point group `genzoo.metrics`."""
+"""A third-party metric: another distribution offers one through the entry-point group `genzoo.metrics`."""
 
 import json
 import os

@@ -68,7 +68,7 @@ def test_frechet_distance_is_that_of_clean_fid_and_torch_fidelity(dims: int, n: 
 
 @pytest.mark.filterwarnings("ignore:Fréchet distance of")
 def test_frechet_distance_below_full_rank_is_exact():
-    """With fewer items than dimensions tr sqrt(cov_a cov_b) is the nuclear norm of X Y^T / (n - 1), X and Y centred."""
+    """With fewer items than dimensions, tr sqrt(cov_a cov_b) is the nuclear norm of X Y^T / (n - 1), both centered."""
     from cleanfid.fid import fid_from_feats
 
     x, y = two_sets(50, 60, 128)
@@ -82,7 +82,7 @@ def test_frechet_distance_below_full_rank_is_exact():
     )  # a general square root rounds more
 
 
-def test_frechet_distance_of_equal_sets_is_nothing_and_that_of_known_gaussians_is_known():
+def test_frechet_distance_of_equal_sets_is_zero_and_that_of_known_gaussians_is_known():
     x, _ = two_sets(500, 2, 16)
     assert frechet_distance(statistics(x), statistics(x)) == pytest.approx(0, abs=1e-10)
     eye = torch.eye(3, dtype=torch.float64)
@@ -298,10 +298,10 @@ def test_ms_ssim_below_176_pixels_shrinks_its_window(size: tuple[int, int]):
     np.testing.assert_allclose(ms_ssim(a, b).numpy(), expected, rtol=0, atol=1e-12)
 
 
-def test_ms_ssim_says_what_it_does():
+def test_ms_ssim_describes_what_it_does():
     assert describe((256, 256)) == "ms-ssim 5 scales, windows 11-11-11-11-11, sigma 1.5*w/11, valid"
     assert describe((128, 160)) == "ms-ssim 5 scales, windows 11-11-11-11-8, sigma 1.5*w/11, valid"
-    assert describe((8, 9)) == "ms-ssim 4 scales, windows 8-4-2-1, sigma 1.5*w/11, valid, weights renormalised"
+    assert describe((8, 9)) == "ms-ssim 4 scales, windows 8-4-2-1, sigma 1.5*w/11, valid, weights renormalized"
 
 
 @pytest.mark.parametrize("size", [(176, 176), (128, 128), (28, 28), (8, 8), (1, 1)])
@@ -407,7 +407,7 @@ def test_lpips_is_that_of_its_package(hub, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("metric", [kernel_distance, prdc, lambda x, y: statistics(y)])
-def test_features_that_are_none_are_refused(metric: Callable[[Tensor, Tensor], object]):
+def test_what_is_not_features_is_refused(metric: Callable[[Tensor, Tensor], object]):
     x = torch.randn(20, 4)
     for bad, message in (
         (x[:1], "1 item|at least 2 items, got 1"),
@@ -436,7 +436,7 @@ def test_feature_pairs_and_settings_that_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize("metric", [ms_ssim, psnr, ssim, lpips, lambda a, b: diversity(b)])
-def test_images_that_are_none_are_refused(metric: Callable[[Tensor, Tensor], object]):
+def test_what_is_not_images_is_refused(metric: Callable[[Tensor, Tensor], object]):
     good = torch.rand(2, 3, 32, 32)
     for bad, message in (
         (good[0], r"\[N, C, H, W\]"),

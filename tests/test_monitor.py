@@ -1,4 +1,4 @@
-"""Each disease is started on purpose on the smallest run that shows it, and is the first that is named; healthy runs
+"""Each problem is caused on purpose in the smallest run that shows it, and is the first that is named; healthy runs
 stay silent.
 """
 
@@ -41,7 +41,7 @@ HEALTHY = {
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    """Runs of 80 steps: a sign counts after 12."""
+    """Runs of 80 steps: a symptom counts after 12."""
     monkeypatch.setattr(monitor, "SHORTEST", 12)
 
 
@@ -70,7 +70,7 @@ def test_a_healthy_run_stays_silent(model, capsys):
 
 @pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
 def test_healthy_points_stay_silent(model, monkeypatch):
-    monkeypatch.setattr(monitor, "SHORTEST", 50)  # as in life: it takes 100 steps until their samples spread
+    monkeypatch.setattr(monitor, "SHORTEST", 50)  # as in real runs: it takes 100 steps until their samples spread
     settings = [
         "train.duration=150it",
         "train.batch=64",
@@ -85,7 +85,7 @@ def test_healthy_points_stay_silent(model, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("model", "settings", "disease", "figures"),
+    ("model", "settings", "problem", "figures"),
     [
         ("introvae", ["objective.margin=0.1"], "margin too small", "> m = 0.1, the hinge is not active"),
         ("introvae", ["objective.margin=5000"], "margin too large", "never comes near m = 5000"),
@@ -107,12 +107,12 @@ def test_healthy_points_stay_silent(model, monkeypatch):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_first_finding_is_the_disease(model, settings, disease, figures, capsys):
+def test_the_first_finding_is_the_problem(model, settings, problem, figures, capsys):
     findings = trained(model, *settings)
-    assert findings[0].problem == disease
+    assert findings[0].problem == problem
     assert figures in findings[0].text
     assert "objective." in findings[0].fix or "train." in findings[0].fix or "data." in findings[0].fix
-    assert f"monitor: step {findings[0].began}: {disease}: " in capsys.readouterr().out
+    assert f"monitor: step {findings[0].began}: {problem}: " in capsys.readouterr().out
 
 
 def test_batchnorm_whose_averages_stay_behind():
@@ -126,7 +126,7 @@ def test_batchnorm_whose_averages_stay_behind():
 
 
 @pytest.mark.parametrize(
-    ("change", "disease", "figures"),
+    ("change", "problem", "figures"),
     [
         (lambda x: x * 255, "wrong value range", "values from 0 to 255"),
         (lambda x: x * 2 - 1, "wrong value range", "values from -1 to 1"),
@@ -138,14 +138,14 @@ def test_batchnorm_whose_averages_stay_behind():
         (
             lambda x: np.where(np.arange(len(x))[:, None, None, None] % 2, x, 0.5).astype(np.float32),
             "constant data",
-            "have one colour",
+            "have one color",
         ),
     ],
     ids=["0 to 255", "-1 to 1", "one image", "flat images"],
 )
-def test_bad_data_is_named_before_the_first_step(change, disease, figures):
+def test_bad_data_is_named_before_the_first_step(change, problem, figures):
     first = trained("introvae", "train.duration=4it", change=change)[0]
-    assert (first.problem, first.began) == (disease, 0)
+    assert (first.problem, first.began) == (problem, 0)
     assert figures in first.text
 
 
@@ -164,7 +164,7 @@ def line(step, kl_fake, kl_real=5.0, **more):
     return {"step": step, "nimg": step, "loss/encoder": 1.0, "kl/real": kl_real, "kl/sample": kl_fake, **more}
 
 
-def test_a_disease_begins_after_patience_and_ends_after_as_long():
+def test_a_problem_begins_after_patience_and_ends_after_as_long():
     watching = Monitor(1000, introvae(10.0))
     assert watching.patience == patience(1000) == 20
     kls = [20.0 if 100 <= step < 300 else 8.0 for step in range(0, 600, 5)]
@@ -177,13 +177,13 @@ def test_a_disease_begins_after_patience_and_ends_after_as_long():
     assert (found.began, found.ended) == (begins["step"], ends["step"])
 
 
-def test_a_short_spike_and_the_first_steps_say_nothing():
+def test_a_short_spike_and_the_first_steps_are_not_reported():
     for bad in (range(0, 40), range(200, 210)):
         watching = Monitor(1000, introvae(10.0))
         assert not [e for step in range(0, 600, 5) for e in watching.observe(line(step, 11.0 if step in bad else 8.0))]
 
 
-def test_a_disease_that_brings_another_is_named_alone():
+def test_a_problem_that_causes_another_is_reported_alone():
     watching = Monitor(1000, introvae(4.0))
     events = [event for step in range(0, 600, 5) for event in watching.observe(line(step, 4.5, kl_real=30.0))]
     assert [event["problem"] for event in events] == ["margin too small"]
@@ -196,20 +196,20 @@ def test_a_hinge_that_pushes_many_images_is_active_though_their_mean_is_above_it
     assert [event["problem"] for one in lines for event in watching.observe(one)] == named
 
 
-def test_the_cure_says_which_setting_moves_by_itself():
-    def cure(**more):
+def test_the_fix_names_the_setting_that_adjusts_itself():
+    def fixes(**more):
         watching = Monitor(1000, introvae(10.0))
         return [event["fix"] for step in range(0, 600, 5) for event in watching.observe(line(step, 11.0, **more))]
 
     by_hand = "raise objective.margin above KL(real)"
-    assert cure() == [by_hand]
-    assert cure(**{"control/margin": 10.0}) == [
+    assert fixes() == [by_hand]
+    assert fixes(**{"control/margin": 10.0}) == [
         f"objective.margin is auto and changes by itself, wait; if it does not end, {by_hand}"
     ]
-    assert cure(**{"control/beta_neg": 10.0}) == [by_hand]
+    assert fixes(**{"control/beta_neg": 10.0}) == [by_hand]
 
 
-def test_an_encoder_that_overshoots_a_good_margin_is_not_told_to_raise_it():
+def test_a_good_margin_that_the_encoder_overshoots_is_not_to_be_raised():
     watching = Monitor(1000, introvae(30.0))
     events = [event for step in range(0, 600, 5) for event in watching.observe(line(step, 80.0, kl_real=1.4))]
     assert [event["problem"] for event in events] == ["encoder runs away"]
@@ -222,17 +222,17 @@ def test_an_order_that_is_reversed_for_long():
 
 
 def test_averaged_weights_that_lag_and_a_decoder_of_one_image():
-    for name, value, disease in (("average", 3.0, "average lags"), ("spread", 0.01, "decoder collapse")):
+    for name, value, problem in (("average", 3.0, "average lags"), ("spread", 0.01, "decoder collapse")):
         watching = Monitor(1000, introvae(10.0))
         lines = [
             line(step, 5.0) if step % 50 else {"step": step, "nimg": step, f"vitals/{name}": value}
             for step in range(0, 600, 5)
         ]
         events = [event for one in lines for event in watching.observe(one)]
-        assert [event["problem"] for event in events] == [disease]
+        assert [event["problem"] for event in events] == [problem]
 
 
-def test_a_resumed_run_tells_the_same_events_once():
+def test_a_resumed_run_reports_the_same_events_once():
     settings = ["objective.margin=0.1"]
     trained("introvae", *settings, out="whole")
     trained("introvae", *settings, "train.duration=60it", out="parts")
@@ -245,7 +245,7 @@ def test_a_resumed_run_tells_the_same_events_once():
     assert same(weights(Path("whole")), weights(Path("parts")))
 
 
-def test_a_run_that_is_made_longer_tells_no_disease_twice():
+def test_an_extended_run_reports_no_problem_twice():
     folder = RunFolder("run", tiny_run())
     folder.create()
     lines = [line(step, kl_fake=50.0) for step in range(0, 3000, 10)]
@@ -268,10 +268,10 @@ def test_the_doctor_reads_a_run_that_had_no_monitor(capsys):
     assert "raise objective.margin" in out
 
 
-def test_the_doctor_refuses_what_is_no_run(capsys):
+def test_the_doctor_refuses_what_is_not_a_run(capsys):
     Path("empty").mkdir()
     assert main(["doctor", "empty"]) == 2
-    assert "holds no log.jsonl" in capsys.readouterr().err
+    assert "contains no log.jsonl" in capsys.readouterr().err
 
 
 def test_findings_are_marked_in_the_curves():
@@ -304,6 +304,6 @@ def test_measuring_vitals_changes_no_weight():
 @pytest.mark.parametrize(
     ("sizes", "named"), [((2.2, 1.6), False), ((1.6, 1.6), True), ((1.4, 2.0), True), ((0.9, 0.8), False)]
 )
-def test_a_disagreement_of_batchnorm_that_heals_by_itself_is_none(sizes, named):
+def test_a_disagreement_of_batchnorm_that_falls_by_itself_is_ignored(sizes, named):
     view = View({}, {}, tuple({"vitals/batchnorm": size} for size in sizes))
     assert (batchnorm_mismatch(view) is not None) == named

@@ -282,6 +282,27 @@ def test_a_distribution_brings_a_backbone(monkeypatch, tmp_path):
             build_encoder((3, 8, 8), ArchConfig(encoder="afine"))
 
 
+DECODER_ALONE = """
+from torch import nn
+from genzoo.nn import DECODERS
+
+@DECODERS.register("halved")
+def decoder(shape, arch):
+    return nn.Linear(arch.z_dim, shape[0])
+"""
+
+
+def test_a_backbone_without_the_other_network_and_one_of_a_built_in_name_are_refused(monkeypatch, tmp_path):
+    points = {"halved": "elsewhere_halved", "conv": "elsewhere_halved"}
+    with installed(monkeypatch, tmp_path / "site", "genzoo.backbones", points, elsewhere_halved=DECODER_ALONE):
+        with pytest.raises(UsageError, match="distribution elsewhere 1.0 registers no encoder of that name") as caught:
+            build_encoder((2,), ArchConfig(encoder="halved"))
+        assert "mean halved" not in str(caught.value) and "\n" not in str(caught.value)
+        assert isinstance(build_decoder((2,), ArchConfig(decoder="halved")), nn.Linear)
+        with pytest.raises(UsageError, match="offered by genzoo and distribution elsewhere 1.0: uninstall one"):
+            build_encoder((3, 16, 16), ArchConfig())
+
+
 @pytest.mark.parametrize("latent", ["flat", "grid"])
 def test_a_decoder_is_exported_with_a_dynamic_batch(latent):
     """32 pixels, three halvings: layers of both forms, one chosen by the rule and one not."""

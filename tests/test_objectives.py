@@ -258,7 +258,7 @@ def test_official_hinge_is_on_the_mean_of_the_global_batch(active: bool):
     """Where the two halves of a batch lie on different sides of the margin, micro-batches and processes agree with the
     whole batch.
 
-    A hinge on each half's own mean does not: it is half on, whatever the whole batch says.
+    A hinge on each half's own mean does not: it is half on, whatever the mean of the whole batch is.
     """
     nets, x = networks("introvae-official", norm="none"), data(0)
     with torch.no_grad():
@@ -371,7 +371,7 @@ def test_one_adam_that_freezes_by_requires_grad_is_not_ours():
     for step in range(3):
         for phase in run_step(objective, ours, optimizers, step, data(step)):
             if phase.trains == ("decoder",):
-                before = copy.deepcopy(ours.encoder)  # between backward and the optimiser's step
+                before = copy.deepcopy(ours.encoder)  # between backward and the optimizer's step
         assert distance(ours.encoder, before) == 0
 
     for set_to_none in (True, False):
@@ -473,7 +473,7 @@ def test_reparameterize():
 
 @pytest.mark.parametrize("hinge", ["image", "batch"])
 @pytest.mark.parametrize("branch", [True, False])
-def test_introvae_ablations_are_what_they_say(hinge, branch):
+def test_introvae_ablations_do_what_they_describe(hinge, branch):
     """Both losses of one step, written out for the hinge on either KL, with and without the reconstructions counting as
     generated.
     """

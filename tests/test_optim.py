@@ -117,7 +117,7 @@ def test_the_decay_of_the_average_warms_up():
 
 
 def test_dropout_is_a_function_of_the_step():
-    """The second half of a resumed run draws the masks of a straight run."""
+    """The second half of a resumed run draws the same masks as an uninterrupted run."""
     settings = ("arch.encoder=timm:test_vit", "data.size=32x32", "train.snapshot_every=50%")
     states = []
     for out, durations in (("straight", (48,)), ("halves", (24, 48))):

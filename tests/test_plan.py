@@ -85,7 +85,7 @@ def test_what_is_kept():
     assert needs.total > needs.kept + needs.step + LIBRARIES
 
 
-def test_a_run_too_large_for_this_machine_is_told_what_to_set():
+def test_a_run_too_large_for_this_machine_gets_advice_on_what_to_set():
     run = resolve("introvae", settings=["data.size=64x64", "arch.channels=4,8", "arch.z_dim=4", "train.batch=1000000"])
     lines = plan(run).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("this machine has"))

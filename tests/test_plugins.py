@@ -1,4 +1,4 @@
-"""tests/plugin, a real distribution, installed elsewhere: its models are trained, killed, resumed, shared like ours.
+"""tests/plugin, a real distribution, installed elsewhere. Its models are trained, killed, resumed like built-in ones.
 
 A VAE/GAN of three networks with gated updates, and a WGAN-GP without encoder that asks for fresh batches.
 """

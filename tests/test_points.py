@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from genzoo.data.embedded.points import EXTENT, draw
-from genzoo.errors import UsageError
+from genzoo.data import find_entry, open_dataset
+from genzoo.spec import DataConfig
 
 N = 20_000
+EXTENTS = {"8gaussians": 2, "25gaussians": 8, "2spirals": 4, "checkerboard": 4, "rings": 4}  # published
 
 
 def _points(name: str, n: int = N, seed: int = 0) -> Tensor:
-    return draw(name, n, torch.Generator().manual_seed(seed))
+    return open_dataset(DataConfig(name=name)).draw(n, torch.Generator().manual_seed(seed))
 
 
 def _published(name: str, n: int) -> Tensor:
@@ -39,7 +40,7 @@ def _published(name: str, n: int) -> Tensor:
     return torch.stack([x, y], 1) * 2
 
 
-@pytest.mark.parametrize("name", EXTENT)
+@pytest.mark.parametrize("name", EXTENTS)
 @pytest.mark.parametrize("n", [0, 1, 7, 512])
 def test_shape_and_type(name, n):
     points = _points(name, n)
@@ -47,31 +48,31 @@ def test_shape_and_type(name, n):
     assert points.dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", EXTENT)
+@pytest.mark.parametrize("name", EXTENTS)
 def test_all_randomness_comes_from_the_generator(name):
     torch.manual_seed(0)
     first = _points(name, 100, seed=3)
     torch.manual_seed(1)
     assert torch.equal(first, _points(name, 100, seed=3))
     assert not torch.equal(first, _points(name, 100, seed=4))
-    generator = torch.Generator().manual_seed(3)
-    draw(name, 100, generator)
-    assert not torch.equal(first, draw(name, 100, generator))  # endless: the stream goes on
+    data, generator = open_dataset(DataConfig(name=name)), torch.Generator().manual_seed(3)
+    data.draw(100, generator)
+    assert not torch.equal(first, data.draw(100, generator))  # endless: the stream goes on
 
 
-@pytest.mark.parametrize("name", EXTENT)
+@pytest.mark.parametrize("name", EXTENTS)
 def test_points_lie_within_the_extent_and_balance_around_zero(name):
     points = _points(name)
-    assert points.abs().max() < EXTENT[name] + 1e-6
+    assert points.abs().max() < EXTENTS[name] + 1e-6
     assert (points.mean(0).abs() < 5 * points.std(0) / math.sqrt(N)).all()
 
 
 def test_extents_are_the_published_ones():
-    assert EXTENT == {"8gaussians": 2, "25gaussians": 8, "2spirals": 4, "checkerboard": 4, "rings": 4}
+    assert {name: find_entry(name).extent for name in EXTENTS} == EXTENTS
 
 
 @pytest.mark.parametrize(
-    ("name", "centres", "sigma"),
+    ("name", "centers", "sigma"),
     [
         (
             "8gaussians",
@@ -85,12 +86,12 @@ def test_extents_are_the_published_ones():
         ),
     ],
 )
-def test_modes(name, centres, sigma):
-    distance, mode = torch.cdist(_points(name), torch.tensor(centres)).min(1)
+def test_modes(name, centers, sigma):
+    distance, mode = torch.cdist(_points(name), torch.tensor(centers)).min(1)
     assert distance.max() < 6 * sigma
     assert distance.square().mean().sqrt().item() == pytest.approx(sigma * math.sqrt(2), rel=0.02)
-    share = mode.bincount(minlength=len(centres)) / N
-    expected = 1 / len(centres)
+    share = mode.bincount(minlength=len(centers)) / N
+    expected = 1 / len(centers)
     assert (share - expected).abs().max() < 5 * math.sqrt(expected / N)
 
 
@@ -124,7 +125,7 @@ def test_spirals_have_two_equal_arms():
 @pytest.mark.parametrize("name", ["2spirals", "checkerboard", "rings"])
 def test_same_histogram_as_the_published_formula(name):
     def histogram(points: Tensor) -> Tensor:
-        cells = ((points.double() + EXTENT[name]) / (2 * EXTENT[name]) * 20).floor().clamp(0, 19).long()
+        cells = ((points.double() + EXTENTS[name]) / (2 * EXTENTS[name]) * 20).floor().clamp(0, 19).long()
         return (cells[:, 0] * 20 + cells[:, 1]).bincount(minlength=400).double()
 
     ours, theirs = histogram(_points(name, 100_000)), histogram(_published(name, 100_000))
@@ -132,12 +133,3 @@ def test_same_histogram_as_the_published_formula(name):
     chi_square = ((ours - theirs).square() / (ours + theirs))[seen].sum().item()
     freedom = seen.sum().item() - 1
     assert chi_square < freedom + 5 * math.sqrt(2 * freedom)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "right"),
-    [("8Gaussians", "8gaussians"), ("spirals", "2spirals"), ("ring", "rings"), ("moons", "checkerboard")],
-)
-def test_an_unknown_name_brings_suggestions(wrong, right):
-    with pytest.raises(UsageError, match=right):
-        draw(wrong, 10, torch.Generator())

@@ -109,7 +109,7 @@ def test_endings(name, ending, weights, batchnorm, note):
         ("prdc_classifier_my_faces_500_test", "classifier:my_faces"),
     ],
 )
-def test_names_of_extractors_may_hold_underscores_numbers_and_dots(name, extractor):
+def test_names_of_extractors_may_contain_underscores_numbers_and_dots(name, extractor):
     assert get_protocol(name).extractor == extractor
 
 

@@ -16,7 +16,7 @@ from genzoo.cli import main
 from genzoo.configure import differences, from_json, to_json
 from genzoo.errors import UsageError
 from genzoo.registry import get_spec
-from genzoo.spec import fit_channels
+from genzoo.spec import ArchConfig, config, fit_channels
 
 PRESETS = [name for name in genzoo.list_models(presets=True) if "." in name]
 
@@ -26,7 +26,7 @@ def test_the_built_in_models_are_listed():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_resolves_saves_and_says_where_it_comes_from(name):
+def test_every_preset_resolves_saves_and_names_its_source(name):
     run = resolve(name)
     preset = get_spec(name.split(".")[0]).presets[name.split(".")[1]]
     assert run.model == name
@@ -59,7 +59,7 @@ FACTS = [  # FACTS: the published tables, row by row
 
 
 @pytest.mark.parametrize(("name", "objective", "z_dim", "batch"), FACTS)
-def test_presets_hold_the_published_values(name, objective, z_dim, batch):
+def test_presets_have_the_published_values(name, objective, z_dim, batch):
     run = resolve(name)
     assert {key: getattr(run.objective, key) for key in objective} == objective
     assert (run.arch.z_dim, run.train.batch, run.train.lr, run.train.betas) == (z_dim, batch, 2e-4, (0.9, 0.999))
@@ -79,7 +79,7 @@ def test_other_data_is_not_cropped_like_the_presets_own():
 
 
 @pytest.mark.parametrize(("section", "fix"), [("trian", "Did you mean train"), ("setting", "Choose from|Did you mean")])
-def test_a_misspelt_section_is_refused(section, fix):
+def test_a_misspelled_section_is_refused(section, fix):
     with pytest.raises(UsageError, match=fix):
         resolve("vae", **{section: {"lr": 1e-4}})
 
@@ -92,13 +92,13 @@ def test_sections_are_given_by_field():
         resolve("vae", train={"bacth": 7})
 
 
-def test_grey_belongs_to_the_data_not_to_the_resolution():
+def test_gray_belongs_to_the_data_not_to_the_resolution():
     assert resolve("introvae", res=(28, 28)).data.channels == 3
     assert resolve("introvae", res=(28, 28), data="digits").data.channels == 1
     assert resolve("introvae.celebahq256", data="digits").data.channels == 1
 
 
-def test_a_grey_preset_of_softintrovae_is_grey():
+def test_a_gray_preset_of_softintrovae_is_gray():
     assert resolve("softintrovae.mnist").data.channels == 1
     assert resolve("softintrovae", res=(28, 28)).data.channels == 3
 
@@ -117,7 +117,7 @@ def test_data_picks_the_recipe_made_for_it():
         ("introvae", None, None),
     ],
 )
-def test_a_recipe_without_its_own_data_says_so(name, res, note):
+def test_a_recipe_without_its_own_data_notes_it(name, res, note):
     notes = resolve(name, res=res).notes
     assert (note is None and not notes) or any(text.endswith(note) for text in notes)
 
@@ -136,7 +136,7 @@ def test_a_schedule_that_ends_with_the_run_makes_a_longer_run_another(schedule):
     assert differences(a, b) == ["train.duration: 32k -> 64k"]
 
 
-def test_a_resolution_without_recipe_says_so():
+def test_a_resolution_without_a_recipe_notes_it():
     run = resolve("introvae", res=(64, 64))
     assert any("no recipe" in note for note in run.notes)
     assert run.data.size == (64, 64)
@@ -158,6 +158,19 @@ def test_channels_follow_the_resolution(size, channels, expected):
 def test_points_get_perceptrons_whatever_the_model():
     run = resolve("introvae", data="8gaussians")
     assert (run.arch.encoder, run.arch.decoder, run.arch.z_dim) == ("mlp", "mlp", 2)
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "elsewhere"])
+def test_networks_that_a_model_has_by_default_are_kept_for_points(backbone):
+    @config
+    class Own(ArchConfig):
+        encoder: str = backbone
+        decoder: str = backbone
+        z_dim: int = 7
+
+    assert Own.fitted({}, (2,), None) == ({}, "")
+    changes, note = Own.fitted({"decoder": "conv"}, (2,), None)
+    assert changes == {"decoder": "mlp", "z_dim": 2} and "perceptrons" in note
 
 
 @pytest.mark.parametrize(
@@ -218,7 +231,15 @@ def test_a_registered_model_can_be_created(monkeypatch):
     assert genzoo.create_model("myvae", shape=(1, 8, 8), channels=(4,), z_dim=2).config.preset == "myvae.toyfaces32"
 
 
-def test_two_distributions_of_one_name_hurt_only_who_uses_it(monkeypatch, tmp_path):
+def test_a_plugin_names_the_class_of_its_networks_twice_alike(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+    genzoo.register_model(replace(get_spec("vae"), name="myvae", arch=get_spec("introvae").arch))
+    with pytest.raises(UsageError, match="arch=IntroVAEArch, and VAE has arch_class = ArchConfig: both") as caught:
+        genzoo.create_model("myvae", shape=(1, 8, 8), channels=(4,), z_dim=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_distributions_of_one_name_affect_only_who_uses_it(monkeypatch, tmp_path):
     with installed(monkeypatch, tmp_path / "site", registry.GROUP, {"vae": "nowhere:SPEC"}):
         assert "vae" in genzoo.list_models()
         with pytest.raises(UsageError, match=r"genzoo and distribution elsewhere 1.0: uninstall one"):

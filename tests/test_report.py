@@ -233,7 +233,7 @@ def test_later_lines_replace_and_order_follows_the_suite(folder: Folder) -> None
     assert results.stat("b", "rings", Column(**KL)) == Stat(2.0, None, 1)
 
 
-def test_a_failed_cell_that_finished_later_is_no_failure(folder: Folder) -> None:
+def test_a_failed_cell_that_finished_later_is_not_a_failure(folder: Folder) -> None:
     out = folder(
         suite("a-rings-s0", "a-rings-s1"),
         failure("a", 0, "NaN"),
@@ -249,7 +249,7 @@ def test_a_failed_cell_that_finished_later_is_no_failure(folder: Folder) -> None
 
 
 @pytest.mark.parametrize("cut", [b'{"kind":"score","cell":"a-ri', '{"kind":"cell","label":"é'.encode()[:-1]])
-def test_a_line_cut_short_is_left_out_and_told(folder: Folder, cut: bytes) -> None:
+def test_a_truncated_line_is_left_out_and_reported(folder: Folder, cut: bytes) -> None:
     out = folder(suite("a-rings-s0", "a-rings-s1"), score("a", 0, 1.0), cell("a", 0))
     with (out / "results/2d.jsonl").open("ab") as file:
         file.write(cut)
@@ -258,9 +258,9 @@ def test_a_line_cut_short_is_left_out_and_told(folder: Folder, cut: bytes) -> No
     assert "cut short and are left out: 1" in markdown and row(markdown, "a")[1] == "1.000"
     with (out / "results/2d.jsonl").open("a") as file:
         file.write(f"\n{json.dumps(score('a', 1, 2.0))}\n{json.dumps(cell('a', 1))}\n")
-    mended, _ = written(out)
+    corrected, _ = written(out)
     assert (
-        mended
+        corrected
         == written(
             folder(
                 suite("a-rings-s0", "a-rings-s1"), score("a", 1, 2.0), cell("a", 1), score("a", 0, 1.0), cell("a", 0)
@@ -313,7 +313,7 @@ def test_a_mean_over_fewer_seeds_than_its_row_is_marked(folder: Folder) -> None:
     assert row(written(out)[0], "a")[1:] == ["1.000 (n = 1)", "–", "2", "12.3"]
 
 
-def test_protocols_seconds_and_gaps_are_told(folder: Folder) -> None:
+def test_protocols_seconds_and_gaps_are_reported(folder: Folder) -> None:
     out = folder(
         suite("a-rings-s0", "a-rings-s1", "a-rings-s2"),
         score("a", 0, 1.0, spreads={"kl_raw": 0.11}, details=DETAILS | {"scale": 1}),
@@ -347,7 +347,7 @@ def test_protocols_seconds_and_gaps_are_told(folder: Folder) -> None:
     assert Page(page).all("details")
 
 
-def test_cells_that_only_look_like_seeds_are_told(folder: Folder) -> None:
+def test_cells_that_only_look_like_seeds_are_reported(folder: Folder) -> None:
     out = folder(suite(), cell("a", 0), cell("a", 0, cell="a-rings-large-s0"))
     assert "a-rings-large-s0, a-rings-s0 share label, data and seed" in written(out)[0]
 
@@ -394,14 +394,14 @@ def test_the_same_results_give_the_same_bytes(full: Path) -> None:
     assert all(str(full).encode() not in content for content in first)
 
 
-def test_a_stale_report_is_told_with_its_cure(full: Path) -> None:
-    cure = f"run `genzoo bench --report --out {full}`."
-    assert check_report(full) == f"{full / 'RESULTS.md'} is missing: {cure}"
+def test_a_stale_report_is_named_with_its_fix(full: Path) -> None:
+    fix = f"run `genzoo bench --report --out {full}`."
+    assert check_report(full) == f"{full / 'RESULTS.md'} is missing: {fix}"
     write_report(full)
     assert check_report(full) is None
     with (full / "results/losses.jsonl").open("a") as file:
         file.write(json.dumps(score("vae", 1, 3.0)) + "\n")
-    assert check_report(full) == f"{full / 'RESULTS.md'} is older than its JSON: {cure}"
+    assert check_report(full) == f"{full / 'RESULTS.md'} is older than its JSON: {fix}"
     write_report(full)
     assert check_report(full) is None
 
@@ -431,7 +431,7 @@ def test_every_first_picture_is_embedded_and_small(full: Path) -> None:
     ("path", "said"),
     [("2d/none.png", "is missing"), ("../../x.png", "lies outside"), ("2d.jsonl", "is not a readable")],
 )
-def test_a_picture_that_cannot_be_shown_is_told(folder: Folder, path: str, said: str) -> None:
+def test_a_picture_that_cannot_be_shown_is_reported(folder: Folder, path: str, said: str) -> None:
     out = folder(suite(), cell("a", 0, pictures={"points": path}))
     _, text = written(out)
     assert f"{path} {said}" in text and not Page(text).all("img")
@@ -448,12 +448,12 @@ def test_curves_have_their_guide_and_gaps(full: Path) -> None:
     assert {x["class"] for x in curves} == {"curve c0", "curve c1"}
 
 
-def test_a_label_keeps_its_colour_across_suites(folder: Folder) -> None:
+def test_a_label_keeps_its_color_across_suites(folder: Folder) -> None:
     folder(suite(), cell("a", 0), cell("b", 0), name="first")
     out = folder(suite(), cell("b", 0), cell("c", 0), name="second")
     swatches = re.findall(r'<span class="swatch (c\d)"></span>\xa0(\w)', written(out)[1])
     assert (
-        dict((label, colour) for colour, label in swatches) == {"a": "c0", "b": "c1", "c": "c2"}
+        dict((label, color) for color, label in swatches) == {"a": "c0", "b": "c1", "c": "c2"}
         and len(set(swatches)) == 3
     )
 
@@ -492,7 +492,7 @@ def test_equal_rows_of_a_table(full: Path) -> None:
         assert {len(entries) for entries in table.rows} == {len(table.head)}
 
 
-def test_findings_of_a_person_stand_in_both_reports_and_go_stale(folder: Folder) -> None:
+def test_findings_of_a_person_are_in_both_reports_and_go_stale(folder: Folder) -> None:
     out = folder(suite(), score("a", 0, 1.0), cell("a", 0))
     (out / "results/2d.md").write_text("Rings are **hard** <b>for</b> all.\n")
     markdown, page = written(out)

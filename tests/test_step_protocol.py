@@ -149,7 +149,9 @@ def test_a_second_optimizer_has_a_key_of_its_own():
         yield Update(("first", "second"), nets.second(nets.first(batch.x)).square().mean())
         yield Update(("first",), nets.first(batch.x).square().mean(), by="adversary")
 
-    (steps,) = train(Toy(step), networks(), steps=1)
+    objective = Toy(step)
+    objective.optimizers = {"first": ("adversary",)}
+    (steps,) = train(objective, networks(), steps=1)
     assert [phase.keys for phase in steps] == [("first", "second"), ("first-adversary",)]
 
 
@@ -247,3 +249,46 @@ def test_more_fresh_batches_than_declared_are_refused():
         yield Fresh()
 
     assert "more than 1 fresh batches: set `fresh`" in refused(step, fresh=1)
+
+
+@pytest.mark.parametrize("micro", [1, 2])
+def test_an_update_that_waits_for_nothing_is_refused(micro):
+    def other(nets, batch, at):
+        loss = nets.second(nets.first(batch.x)).square().mean()
+        yield Update(("first",), loss, keep_graph=True, waits=True)
+        yield Update(("second",), loss)
+
+    def end(nets, batch, at):
+        yield Update(("first",), nets.first(batch.x).square().mean(), waits=True)
+
+    def gated(nets, batch, at):
+        yield Update(("first",), nets.first(batch.x).square().mean(), waits=True, when=torch.tensor(True))
+
+    assert "waits for another update of first, and one of ('second',) follows" in refused(other, micro=micro)
+    assert "waits for another update, and the step ends" in refused(end, micro=micro)
+    assert "waits and has a gate" in refused(gated, micro=micro)
+
+
+@pytest.mark.parametrize("micro", [1, 2])
+def test_parts_of_an_update_are_added(micro):
+    def parts(nets, batch, at):
+        y = nets.second(nets.first(batch.x))
+        yield Update(("first",), y.square().mean(), {"loss/a": y.detach().mean()}, keep_graph=True, waits=True)
+        yield Update(("first",), y.mean(), {"loss/b": y.detach().mean()})
+
+    def whole(nets, batch, at):
+        y = nets.second(nets.first(batch.x))
+        yield Update(("first",), y.square().mean() + y.mean())
+
+    one, other = networks(), networks()
+    seen = train(Toy(parts), one, micro)
+    train(Toy(whole), other, micro)
+    torch.testing.assert_close(weights(one), weights(other), rtol=1e-12, atol=1e-14)
+    assert [[set(phase.logs) for phase in step] for step in seen] == [[{"loss/a", "loss/b"}]] * 3
+
+
+def test_an_optimizer_that_is_not_declared_is_named():
+    def step(nets, batch, at):
+        yield Update(("first",), nets.first(batch.x).square().mean(), by="advrsary")
+
+    assert "asks for an optimizer 'advrsary' of 'first', which `Objective.optimizers` does not declare" in refused(step)

@@ -15,14 +15,14 @@ from genzoo.spec import DataConfig
 from genzoo.suggestions import look, suggest_preset
 
 
-def ramps(folder: str, n: int, size: tuple[int, int], grey: bool = True) -> DataConfig:
+def ramps(folder: str, n: int, size: tuple[int, int], gray: bool = True) -> DataConfig:
     """Images [height, width] with two degrees of freedom: a level and a slope from left to right."""
     Path(folder).mkdir()
     rng = np.random.default_rng(0)
     for i in range(n):
         level, slope = rng.uniform(0.3, 0.7), rng.uniform(-0.3, 0.3)
         image = np.full(size, level) + slope * np.linspace(-1, 1, size[1])
-        pixels = np.rint(255 * np.stack([image, image, image if grey else 1 - image], axis=-1)).astype(np.uint8)
+        pixels = np.rint(255 * np.stack([image, image, image if gray else 1 - image], axis=-1)).astype(np.uint8)
         Image.fromarray(pixels).save(f"{folder}/{i:03}.png")
     return DataConfig(name=folder, size=None)
 
@@ -31,11 +31,11 @@ def as_dict(lines) -> dict[str, str]:
     return {line.setting: line.value for line in lines}
 
 
-def test_it_counts_the_degrees_of_freedom_and_sees_grey():
-    grey, colour = look(ramps("grey", 40, (24, 24))), look(ramps("colour", 40, (24, 24), grey=False))
-    assert (grey.count, grey.own, grey.components) == (40, (1, 24, 24), 2)
-    assert (colour.own, colour.components) == ((3, 24, 24), 2)
-    assert len(grey.variances) >= 2
+def test_it_counts_the_degrees_of_freedom_and_detects_gray():
+    gray, color = look(ramps("gray", 40, (24, 24))), look(ramps("color", 40, (24, 24), gray=False))
+    assert (gray.count, gray.own, gray.components) == (40, (1, 24, 24), 2)
+    assert (color.own, color.components) == ((3, 24, 24), 2)
+    assert len(gray.variances) >= 2
 
 
 def test_the_detail_is_in_units_of_the_error_at_the_size_that_is_trained_on():

@@ -80,7 +80,7 @@ def test_the_same_face_at_every_resolution():
 
 
 @pytest.mark.parametrize("size", [(32, 80), (80, 32)])
-def test_a_rectangle_holds_the_square_picture_in_its_middle(size):
+def test_a_rectangle_has_the_square_picture_in_its_middle(size):
     truth = factors(np.arange(40))
     truth["backdrop"][:] = 0
     off = 24
@@ -141,10 +141,10 @@ def test_every_category_looks_different(name):
 
 
 def test_the_background_is_the_corner_pixel():
-    colours = np.array(list(PALETTES["background"].values()))
+    colors = np.array(list(PALETTES["background"].values()))
     for size in (16, 64):
         np.testing.assert_array_equal(
-            draw(np.arange(200), size)[:, :, 0, 0], colours[factors(np.arange(200))["background"]]
+            draw(np.arange(200), size)[:, :, 0, 0], colors[factors(np.arange(200))["background"]]
         )
 
 

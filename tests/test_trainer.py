@@ -15,14 +15,18 @@ from PIL import Image
 from torch import nn
 
 import genzoo
-from genzoo import Trainer, registry
+from genzoo import Trainer, registry, resolve
+from genzoo.data.sets import ArraySet
 from genzoo.errors import RunStopped, UsageError
 from genzoo.items import Items
 from genzoo.models.vae.objective import VAEObjective
-from genzoo.objective import Update
+from genzoo.objective import Spaces, Update
 from genzoo.registry import get_spec
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.training import launch
+from genzoo.training.evaluators import fixed_items
+from genzoo.training.plan import estimate
+from genzoo.training.precision import fast_settings
 
 
 @pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
@@ -104,7 +108,7 @@ def test_kill_minus_nine_changes_nothing(tmp_path, genzoo_process):
     assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
 
 
-def test_ctrl_c_saves_and_says_how_to_resume(monkeypatch, capsys):
+def test_ctrl_c_saves_and_prints_how_to_resume(monkeypatch, capsys):
     trainer = Trainer(tiny_run(), out="run")
     real_step = trainer.train_step
 
@@ -189,19 +193,19 @@ def test_a_run_cut_short_at_its_last_snapshot_is_finished_on_resume(monkeypatch)
     assert "images seen | 96" in (run / "model" / "README.md").read_text()
 
 
-def test_a_refused_command_leaves_its_folder_to_the_mended_one():
+def test_a_refused_command_leaves_its_folder_to_the_corrected_one():
     for wrong in ("train.optimizer=adamm", "data.name=digitz", "data.size=18x18", "train.duration=0"):
         with pytest.raises(UsageError):
             Trainer(tiny_run("introvae", wrong), out="run")
     Trainer(tiny_run(), out="run").fit()
 
 
-def test_no_whole_checkpoint_is_no_new_beginning():
+def test_without_an_intact_checkpoint_a_run_does_not_start_over():
     run = Trainer(tiny_run(), out="run").fit()
     log = (run / "log.jsonl").read_text()
     for manifest in (run / "checkpoints").glob("*/manifest.json"):
         manifest.write_text("{")
-    with pytest.raises(UsageError, match="None of the 2 checkpoints .* is intact: .* another --out"):
+    with pytest.raises(UsageError, match="None of the 2 checkpoints .* is intact: .* different --out"):
         Trainer(tiny_run(), out="run").fit()
     assert (run / "log.jsonl").read_text() == log
 
@@ -258,7 +262,7 @@ def test_gradient_accumulation_equals_the_whole_batch():
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "lion"])
-def test_optimisers_by_name_train_and_resume(optimizer):
+def test_optimizers_by_name_train_and_resume(optimizer):
     settings = (f"train.optimizer={optimizer}", "train.lr_of.decoder=1e-3", "train.lr_drops=4it", "train.clip=1")
     Trainer(tiny_run("introvae", *settings, "train.duration=48"), out="run").fit()
     run = Trainer(tiny_run("introvae", *settings), out="run").fit()
@@ -266,19 +270,19 @@ def test_optimisers_by_name_train_and_resume(optimizer):
 
 
 @pytest.mark.parametrize(
-    ("settings", "cure"),
+    ("settings", "fix"),
     [
         (["train.optimizer=adamww"], "Did you mean .*adamw"),
         (["train.optimizer=sgd", "train.betas=0.5,0.9"], "leave train.betas out"),
         (["train.lr_of.decodr=1"], "Did you mean decoder"),
     ],
 )
-def test_settings_that_no_optimiser_takes_are_refused(settings, cure):
-    with pytest.raises(UsageError, match=cure):
+def test_settings_that_no_optimizer_takes_are_refused(settings, fix):
+    with pytest.raises(UsageError, match=fix):
         Trainer(tiny_run("introvae", *settings), out="run")
 
 
-def test_moment_decays_reach_every_optimiser_that_has_them():
+def test_moment_decays_reach_every_optimizer_that_has_them():
     for name in ("adam", "adamw"):
         trainer = Trainer(tiny_run("introvae", f"train.optimizer={name}", "train.betas=0.5,0.9"), out=name)
         assert {group["betas"] for o in trainer.optimizers.values() for group in o.param_groups} == {(0.5, 0.9)}
@@ -329,7 +333,7 @@ def test_trackers_are_accelerates(tmp_path):
         ("arch.encoder=mlp", "arch.decoder=mlp", "arch.hidden=16,16"),
         ("data.mirror=true", "train.workers=2", "data.cache=false"),
     ],
-    ids=["48x64", "grey 28x28", "timm:resnet18", "group norm", "mlp on images", "mirror, uncached, workers"],
+    ids=["48x64", "gray 28x28", "timm:resnet18", "group norm", "mlp on images", "mirror, uncached, workers"],
 )
 def test_other_shapes_and_networks_train(settings):
     run = Trainer(tiny_run("introvae", "train.duration=24", *settings), out="run").fit()
@@ -347,7 +351,7 @@ def test_points_train_and_are_plotted(name):
     assert Image.open(run / "preview.png").size == (1200, 440)
 
 
-def test_the_card_of_vectors_shows_no_picture_that_is_not_there():
+def test_the_card_of_vectors_shows_no_missing_picture():
     np.save("vectors.npy", np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32))
     settings = ("data.name=vectors.npy", "data.size=none", "arch.encoder=mlp", "arch.decoder=mlp", "arch.hidden=8")
     card = (Trainer(tiny_run("introvae", *settings), out="run").fit() / "model" / "README.md").read_text()
@@ -380,7 +384,7 @@ def test_a_launch_that_would_silently_run_alone_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_checkpointing_is_no_part_of_a_model(precision):
+def test_checkpointing_is_not_part_of_a_model(precision):
     """The same weights and statistics bit for bit, the same saved config; a run may be resumed with it."""
     plain, ours = (
         Trainer(
@@ -420,9 +424,8 @@ class CountingObjective(VAEObjective, nn.Module):
     steps: torch.Tensor
 
     def __init__(self, config, spaces):
-        nn.Module.__init__(self)
         super().__init__(config, spaces)
-        self.features = nn.Conv2d(3, 2, 3)
+        self.features = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2))
         self.register_buffer("steps", torch.zeros(()))
 
     def step(self, nets, batch, at):
@@ -432,17 +435,45 @@ class CountingObjective(VAEObjective, nn.Module):
         yield from super().step(nets, batch, at)
 
 
-def test_an_objective_that_is_a_module_is_saved_and_never_trained(monkeypatch):
+@pytest.fixture
+def counting(monkeypatch):
     monkeypatch.setattr(registry, "_registered", {})
     genzoo.register_model(replace(get_spec("vae"), name="vae-counting", objective=CountingObjective))
-    features = None
+
+
+@pytest.mark.usefixtures("counting")
+def test_an_objective_that_is_a_module_is_saved_and_never_trained():
+    features: dict[str, torch.Tensor] = {}
     for duration, resumed in ((48, False), (96, True)):
         trainer = Trainer(tiny_run("vae-counting", f"train.duration={duration}"), out="run", progress=False)
         objective = trainer.objective
         assert isinstance(objective, CountingObjective)
-        assert not any(p.requires_grad for p in objective.parameters())
+        assert not any(p.requires_grad for p in objective.parameters()) and not objective.features.training
         trainer.fit()
         assert objective.steps == duration // 8
         if resumed:  # the first run's, not those of a new initialization
-            assert torch.equal(objective.features.weight, features)
-        features = objective.features.weight.clone()
+            assert same(objective.features.state_dict(), features)
+        features = {name: value.clone() for name, value in objective.features.state_dict().items()}
+
+
+@pytest.mark.usefixtures("counting")
+def test_an_objective_that_is_a_module_is_planned_and_not_compiled():
+    plain, ours = (estimate(tiny_run(model)) for model in ("vae", "vae-counting"))
+    assert ours.kept - plain.kept == sum(
+        value.nbytes for value in CountingObjective(None, Spaces((3, 16, 16), (4,))).state_dict().values()
+    )
+    with pytest.raises(UsageError, match="objective with networks of its own"):
+        Trainer(tiny_run("vae-counting", "train.compile=true"), out="run", progress=False)
+    assert "train.compile" not in fast_settings(resolve("vae-counting", data="rings"))
+
+
+def test_a_dataset_of_ones_own_is_what_snapshots_show():
+    items = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    dataset = ArraySet("mine", "mine", items)
+    trainer = Trainer(tiny_run("vae"), out="run", progress=False, dataset=dataset)
+    trainer.fit()
+    fixed = fixed_items(trainer.config, dataset, None, trainer.model)
+    pixels = {item.tobytes() for item in items}
+    shown = (fixed.real.x * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    assert all(image.contiguous().numpy().tobytes() in pixels for image in shown)
+    assert not any("vitals/heldout" in line for line in read_log(Path("run")))

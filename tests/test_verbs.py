@@ -1,4 +1,4 @@
-"""The verbs on models that cannot do everything, or do it otherwise: without encoder, with point codes, on latent
+"""The verbs on models that cannot do everything, or do it differently: without an encoder, with point codes, on latent
 grids.
 """
 

@@ -13,10 +13,11 @@ import tempfile
 from pathlib import Path
 
 from genzoo import load, resolve
-from genzoo.data.embedded.points import EXTENT, draw
+from genzoo.data import find_entry, open_dataset
 from genzoo.files import JsonLines
 from genzoo.metrics.density2d import jsd
 from genzoo.noise import generator
+from genzoo.spec import DataConfig
 from genzoo.training.trainer import Trainer
 
 RESULTS = JsonLines(Path(__file__).with_name("search.jsonl"))
@@ -36,8 +37,9 @@ def score(model: str, data: str, values: dict[str, float]) -> float:
     settings += [f"train.duration={STEPS}it", f"train.seed={SEED}", "train.snapshot_every=100%"]
     with tempfile.TemporaryDirectory() as folder:
         trained = load(Trainer(resolve(f"{model}.{data}", settings=settings), out=f"{folder}/run").fit())
-    real = draw(data, N, generator(SEED, "search"))
-    return jsd(real, trained.sample(N, generator=generator(SEED, "search samples")), EXTENT[data])
+    entry, density = find_entry(data), open_dataset(DataConfig(name=data))
+    real = density.draw(N, generator(SEED, "search"))
+    return jsd(real, trained.sample(N, generator=generator(SEED, "search samples")), entry.extent)
 
 
 def main() -> None:

@@ -27,11 +27,12 @@ from typing import Any
 import torch
 
 from genzoo import Trainer, load, resolve
-from genzoo.data.embedded.points import EXTENT, draw
+from genzoo.data import find_entry, open_dataset
 from genzoo.files import JsonLines
 from genzoo.metrics.density2d import jsd
 from genzoo.noise import generator
 from genzoo.provenance import versions
+from genzoo.spec import DataConfig
 
 RESULTS = JsonLines(Path(__file__).with_name("results.jsonl"))
 POINTS = ("8gaussians", "2spirals", "checkerboard", "rings")
@@ -92,11 +93,10 @@ def train(model: str, data: str, how: str, seed: int, steps: int, path: str) -> 
             "cpu_seconds": round(time.process_time() - began, 1),
         }
         if points:
-            real, samples = (
-                draw(data, N_JSD, generator(seed, "auto")),
-                load(folder).sample(N_JSD, generator=generator(seed, "auto samples")),
-            )
-            row["jsd"] = jsd(real, samples, EXTENT[data])
+            entry, density = find_entry(data), open_dataset(DataConfig(name=data))
+            real = density.draw(N_JSD, generator(seed, "auto"))
+            samples = load(folder).sample(N_JSD, generator=generator(seed, "auto samples"))
+            row["jsd"] = jsd(real, samples, entry.extent)
     last = {key: value for line in lines for key, value in line.items() if "/" in key}
     chosen = [line[f"control/{FIELD[model]}"] for line in lines if f"control/{FIELD[model]}" in line]
     number = getattr(run.objective, FIELD[model])

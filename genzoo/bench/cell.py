@@ -124,7 +124,7 @@ def _pictures(model: "Generative", folder: Path, config: RunConfig, cell: Cell, 
     from genzoo.data import heldout_split, open_dataset
     from genzoo.data.batches import to_float
     from genzoo.data.sets import FiniteSet
-    from genzoo.evaluation.subject import can_encode
+    from genzoo.models.autoencoder import can_encode
     from genzoo.noise import generator
     from genzoo.pictures import save_grid
 
@@ -138,7 +138,7 @@ def _pictures(model: "Generative", folder: Path, config: RunConfig, cell: Cell, 
     if not model.is_image:
         copyfile(folder / "preview.png", path("points"))
         return written
-    labels = torch.arange(N_SAMPLES) % len(model.classes) if model.conditional else None
+    labels = model.classes_in_turn(N_SAMPLES)
     samples = model.sample(N_SAMPLES, generator=generator(0, "report samples"), labels=labels)
     save_grid(samples.split(N_PAIRS), path("samples"))
     if not can_encode(model):

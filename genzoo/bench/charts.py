@@ -1,6 +1,6 @@
 """Small inline SVG charts: curves over images seen, and bars with error bars.
 
-Colours are CSS classes (`c0`, `c1`, ...), so that a label has one colour in the whole page, in its light and its dark
+Colors are CSS classes (`c0`, `c1`, ...), so that a label has one color in the whole page, in its light and its dark
 theme. All lengths are in units of the viewBox, which the page scales to the width of its box.
 """
 
@@ -16,7 +16,7 @@ HEIGHT = 190
 BAR_ROW = 30  # label above, bar below
 LOG_ABOVE = 50  # largest / smallest value above which an axis is logarithmic
 LOG_ABOVE_GUIDE = 10  # largest value / largest guide above which that of curves with guides is
-COLOURS = 7  # classes c0..c6 in report.css; further labels repeat them with dotted lines
+COLORS = 7  # classes c0..c6 in report.css; further labels repeat them with dotted lines
 NAME_LENGTH = 34  # longest label beside its value
 
 Point = tuple[float, float]
@@ -68,7 +68,7 @@ class Axis:
 
 def style_class(style: int) -> str:
     """CSS classes of a label's marks."""
-    return f"c{style % COLOURS}" + (" dotted" if style // COLOURS % 2 else "")
+    return f"c{style % COLORS}" + (" dotted" if style // COLORS % 2 else "")
 
 
 def spans_decades(values: Sequence[float]) -> bool:

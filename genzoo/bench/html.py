@@ -26,7 +26,7 @@ from genzoo.bench.tables import (
 )
 
 PICTURES = ("points", "samples", "reconstructions", "interpolation")  # before all others, in this order
-Styles = dict[str, int]  # label -> number of its colour in the whole page
+Styles = dict[str, int]  # label -> number of its color in the whole page
 
 
 def page(suites: Sequence[SuiteResults], pictures: Path) -> str:
@@ -114,7 +114,7 @@ def _protocol(protocol: Protocol) -> str:
 
 
 def _table(table: Table, styles: Styles | None = None) -> str:
-    """Writes a table in a box that scrolls by itself; with styles, the row names have their colours."""
+    """Writes a table in a box that scrolls by itself; with styles, the row names have their colors."""
     head = (
         tag("th", text(title), scope="col", class_="n" if right else None)
         for title, right in zip(table.head, table.numbers, strict=True)
@@ -181,7 +181,7 @@ def _curve(cell: FinishedCell, name: str, styles: Styles) -> charts.Curve:
 
 
 def _guides(cells: Iterable[FinishedCell], prefix: str, styles: Styles) -> list[charts.Guide]:
-    """One dashed line per value, in the colour of its label if only one has it."""
+    """One dashed line per value, in the color of its label if only one has it."""
     owners: dict[float, list[str]] = {}
     for cell in cells:
         if prefix in cell.guides:

@@ -23,7 +23,7 @@ class Stat:
 
     @staticmethod
     def of(values: Iterable[float]) -> "Stat | None":
-        """Summarises one value per seed; None if there are no values."""
+        """Summarizes one value per seed; None if there are no values."""
         values = list(values)
         finite = [v for v in values if math.isfinite(v)]
         if not values:

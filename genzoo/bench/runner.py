@@ -19,13 +19,15 @@ from genzoo.bench.cell import failure, fingerprint, run_cell
 from genzoo.bench.lines import Failure, parse_line
 from genzoo.bench.results import read_results
 from genzoo.bench.suites import Cell
-from genzoo.configure import describe
+from genzoo.configure import data_shape, planned_classes
+from genzoo.data.catalog import find_entry
 from genzoo.duration import in_images
 from genzoo.errors import UsageError
 from genzoo.evaluation.lines import Line
 from genzoo.evaluation.protocols import Protocol, get_protocol
 from genzoo.files import JsonLines, write_text
 from genzoo.registry import get_spec
+from genzoo.runs.folder import LOG
 from genzoo.spec import RunConfig
 
 POLL_S = 2.0  # between two reads of the running cells' logs
@@ -60,7 +62,7 @@ def missing(cells: Sequence[Cell], results: Results) -> list[Cell]:
     if others:
         raise UsageError(
             f"{results.path} has {len(others)} cells of these names with other settings ({others[0]}, ...): "
-            "give another --out, or remove their lines."
+            "choose a different --out, or remove their lines."
         )
     return [cell for cell in cells if cell.name not in done]
 
@@ -100,20 +102,46 @@ def obstacle(cell: Cell, weights: Path | None) -> str | None:
 
 def _misfits(run: RunConfig, protocols: Sequence[Protocol]) -> Iterator[str]:
     """Finds what would be noticed after hours or never: a warm-up without an end, and protocols for other data."""
-    duration = run.train.duration
-    warmup = get_spec(run.model.partition(".")[0]).warmup(run.objective)
-    if not (duration.endswith("ep") or warmup.endswith("ep")):  # the length of an epoch is not known yet
-        total = in_images(duration, batch=run.train.batch, epoch=None)
-        if 0 < total <= in_images(warmup, batch=run.train.batch, epoch=None, total=total):
-            yield (
-                f"a warm-up of {warmup} takes all of train.duration={duration}: "
-                "give it more images, or a shorter warm-up"
-            )
-    entry = describe(run.data.name)
+    if misfit := _endless_warmup(run):
+        yield misfit
+    entry = find_entry(run.data.name)
     kind = "points" if entry is not None and entry.kind == "points" else "images"
     for protocol in protocols:
         if protocol.metric.inputs.kind not in (kind, None):
-            yield f"{protocol.name} is for {protocol.metric.inputs.kind}, and {run.data.name} holds {kind}"
+            yield f"{protocol.name} is for {protocol.metric.inputs.kind}, and {run.data.name} contains {kind}"
+
+
+def _endless_warmup(run: RunConfig) -> str | None:
+    """Describes a warm-up that is as long as the run; None if it is shorter, or can only be known with the data."""
+    duration, warmup = run.train.duration, get_spec(run.model.partition(".")[0]).warmup(run.objective)
+    if duration.endswith("ep") or warmup.endswith("ep"):
+        return None
+    mixed = duration.endswith("it") != warmup.endswith("it")  # otherwise the batch makes no difference
+    try:
+        batch = images_per_step(run) if mixed else run.train.batch
+    except UsageError:
+        return None
+    total = in_images(duration, batch=batch, epoch=None)
+    if 0 < total <= in_images(warmup, batch=batch, epoch=None, total=total):
+        return (
+            f"a warm-up of {warmup} takes all of train.duration={duration}: give it more images, or a shorter warm-up"
+        )
+    return None
+
+
+def images_per_step(run: RunConfig) -> int:
+    """Returns how many images a training step takes: one real batch, and those that the objective asks for besides.
+
+    Raises:
+        UsageError: the networks cannot be built from the configuration alone.
+    """
+    import torch
+
+    from genzoo.factory import build, build_objective
+
+    with torch.device("meta"):  # no memory, no time
+        spaces = build(run, data_shape(run), planned_classes(run)).spaces
+    return run.train.batch * (1 + build_objective(run, spaces).fresh)
 
 
 def run_cells(cells: Sequence[Cell], results: Results, out: Path, jobs: int, weights: Path | None = None) -> int:
@@ -144,9 +172,10 @@ def run_cells(cells: Sequence[Cell], results: Results, out: Path, jobs: int, wei
                     lines = outcome(cell, out, process.exitcode)
                     results.append(lines)
                     failed += isinstance(lines[-1], Failure)
-                done = len(cells) - len(waiting) - len(running) + sum(_share(cell, out) for cell, _ in running.values())
+                done = len(cells) - len(waiting) - len(running)
+                partly = sum(share_done(cell, out) for cell, _ in running.values())
                 bar.set_postfix_str(", ".join(cell.name for cell, _ in running.values()), refresh=False)
-                bar.update(done - bar.n)
+                bar.update(done + partly - bar.n)
         except KeyboardInterrupt:
             processes = [process for _, process in running.values()]
             for process in processes:  # from a terminal, Ctrl-C has reached them already: SIGTERM changes nothing
@@ -204,10 +233,11 @@ def _follow_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _share(cell: Cell, out: Path) -> float:
+def share_done(cell: Cell, out: Path) -> float:
     """Share of a running cell's training that is done, by its log; 0 if its length is in epochs."""
     c = cell.config().train
-    lines = JsonLines(folder_of(cell, out) / "log.jsonl").read()
+    lines = JsonLines(folder_of(cell, out) / LOG).read()
     if not lines or c.duration.endswith("ep"):
         return 0.0
-    return min(0.99, lines[-1]["nimg"] / in_images(c.duration, batch=c.batch, epoch=None))
+    step, nimg = lines[-1]["step"], lines[-1]["nimg"]
+    return min(0.99, nimg / in_images(c.duration, batch=nimg // step, epoch=None))

@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:  # a file or folder that cannot be read or written
         reason = " ".join(str(error).split())
-        return _fail(f"{reason}: check the path, the disk and its permissions, or choose another --out.", 2)
+        return _fail(f"{reason}: check the path, the disk and its permissions, or choose a different --out.", 2)
     except KeyboardInterrupt:
         return 130
     except PeerLost as error:

@@ -1,4 +1,4 @@
-"""Shared by the verbs that use a trained model: its options, and where its images come from."""
+"""What several verbs share: options, and where the images that a model works on come from."""
 
 import argparse
 import dataclasses
@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genzoo.errors import UsageError
+from genzoo.settings import parse_setting, parse_size
 from genzoo.spec import DataConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genzoo.data import FiniteSet
+    from genzoo.data import Dataset, FiniteSet
+    from genzoo.items import Items
     from genzoo.models.autoencoder import Autoencoder
     from genzoo.models.generative import Generative
 
@@ -36,13 +38,26 @@ def add_data(parser: argparse.ArgumentParser, n: int | None) -> None:
     )
     shown = "all" if n is None else n
     parser.add_argument("--n", metavar="N", type=int, default=n, help=f"how many of them (default {shown})")
-    parser.add_argument(
-        "--set",
-        metavar="data.F=V",
-        action="append",
-        default=[],
-        help="how images are read: data.fit=pad, data.split=test, ...",
-    )
+    add_set(parser, "how images are read: data.fit=pad, data.split=test, ...")
+
+
+def add_set(parser: argparse.ArgumentParser, what: str, metavar: str = "data.F=V") -> None:
+    """Adds --set, which may be repeated; `what` is its help."""
+    parser.add_argument("--set", metavar=metavar, action="append", default=[], help=what)
+
+
+def add_res(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds --res; `what` ends its help. `resolution` reads it."""
+    parser.add_argument("--res", metavar="RES", help=f"resolution, 256 or HEIGHTxWIDTH{what}")
+
+
+def resolution(args: argparse.Namespace) -> tuple[int, int] | None:
+    """Returns --res as (height, width), or None where it is not given.
+
+    Raises:
+        UsageError: it is not a resolution.
+    """
+    return parse_size(args.res) if args.res else None
 
 
 def load_model(path: str) -> "Generative":
@@ -77,7 +92,7 @@ class Selection:
     """The images or points that a command works on, read a few at a time."""
 
     count: int
-    batches: "Iterator[Tensor]"  # [n, *shape] on the model's device, n <= CHUNK
+    batches: "Iterator[Items]"  # of at most CHUNK, on the model's device; with labels for a conditional model
     dataset: "FiniteSet | None" = None  # where they are from, if from a finite dataset
     indices: "Sequence[int]" = ()  # and their numbers there
 
@@ -86,33 +101,57 @@ def select_items(args: argparse.Namespace, model: "Generative") -> Selection:
     """Opens the image files, or the --n items of --data, that a command names.
 
     Raises:
-        UsageError: both or none are named, or a file cannot be read.
+        UsageError: both or none are named, a file cannot be read, or the data lacks the labels that the model needs.
     """
     import torch
 
     from genzoo.data import EndlessSet, heldout_split, load_image, open_dataset
-    from genzoo.data.batches import to_float
+    from genzoo.data.batches import as_real
+    from genzoo.items import Items
     from genzoo.noise import generator
 
     if args.images and args.data:
         raise UsageError("Image files and --data are both given: choose one.")
+    if args.images and model.conditional:
+        raise UsageError(
+            f"{args.model} is trained on labels, and image files have none: take images of a dataset, --data."
+        )
     if args.n is not None and args.n < 1:
         raise UsageError(f"--n {args.n}: ask for at least one.")
     config = data_config(args.model, model, args.data, args.set, bool(args.images))
     if args.images:
-        files = torch.stack([load_image(path, model.shape, config) for path in args.images])
-        return Selection(len(files), (to_float(part, model.device) for part in files.split(CHUNK)))
+        files = Items(torch.stack([load_image(path, model.shape, config) for path in args.images]))
+        return Selection(len(files), (as_real(part, model.device) for part in files.split(CHUNK)))
     split_given = any(text.startswith("data.split=") for text in args.set)
-    dataset, rng = (
-        open_dataset(config, split=None if split_given else heldout_split(config)),
-        generator(args.seed, "data"),
-    )
+    dataset = open_dataset(config, split=None if split_given else heldout_split(config))
+    labels = _class_numbers(args.model, model, dataset, config.labels) if model.conditional else None
+    rng = generator(args.seed, "data")
     if isinstance(dataset, EndlessSet):
-        points = dataset.draw(args.n or 1024, rng)
-        return Selection(len(points), (part.to(model.device) for part in points.split(CHUNK)))
+        points = Items(dataset.draw(args.n or 1024, rng))
+        return Selection(len(points), (as_real(part, model.device) for part in points.split(CHUNK)))
     chosen = torch.randperm(dataset.size, generator=rng)[: args.n] if args.n else torch.arange(dataset.size)
-    batches = (to_float(dataset.batch(part.numpy()), model.device) for part in chosen.split(CHUNK))
-    return Selection(len(chosen), batches, dataset, chosen.tolist())
+
+    def batch(part: "Tensor") -> Items:
+        return as_real(Items(dataset.batch(part.numpy()), None if labels is None else labels[part]), model.device)
+
+    return Selection(len(chosen), map(batch, chosen.split(CHUNK)), dataset, chosen.tolist())
+
+
+def _class_numbers(path: str, model: "Generative", dataset: "Dataset", name: str | None) -> "Tensor":
+    """Reads the class number of every item, int64 [size], and checks that the classes are those of the model."""
+    import torch
+
+    from genzoo.data.sets import class_numbers
+
+    if name is None:
+        raise UsageError(f"{path} is trained on labels: name those of the data, e.g. --set data.labels=label.")
+    numbers = class_numbers(dataset, name)
+    if dataset.classes(name) != model.classes:
+        raise UsageError(
+            f"The classes of {name} in {dataset.name} are not those of {path}, {', '.join(model.classes)}: "
+            "choose other data, or another data.labels."
+        )
+    return torch.from_numpy(numbers)
 
 
 def data_config(
@@ -135,7 +174,6 @@ def data_config(
         UsageError: there is no dataset and no image file, or a setting is wrong.
     """
     from genzoo.runs.folder import read_config
-    from genzoo.settings import parse_setting
 
     folder = Path(model_path).expanduser()
     run = next((found for at in (folder, folder.parent) if (found := read_config(at)) is not None), None)

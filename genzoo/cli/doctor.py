@@ -20,11 +20,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from genzoo.runs.folder import LOG
     from genzoo.training.monitor import diagnose
 
     folder = Path(args.run).expanduser()
-    if not (folder / "log.jsonl").is_file():
-        raise UsageError(f"{folder} holds no log.jsonl: give the folder of a run, as `genzoo train` names it.")
+    if not (folder / LOG).is_file():
+        raise UsageError(f"{folder} contains no {LOG}: give the folder of a run, as `genzoo train` names it.")
     findings, step = diagnose(folder)
     if not findings:
         print(f"{folder}: healthy at step {step:,}.")

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     items = select_items(args, model)
     with torch.no_grad():
         bar = tqdm(items.batches, total=-(-items.count // CHUNK), disable=items.count < 8 * CHUNK, unit="batch")
-        latents = _latents([model.encode(batch).latent_dist for batch in bar])
+        latents = _latents([model.encode(batch.x, batch.labels).latent_dist for batch in bar])
     labels = {"path": np.array(args.images)} if args.images else _labels(items)
     out.parent.mkdir(parents=True, exist_ok=True)
     _write(out, latents | labels)
@@ -64,10 +64,12 @@ def _labels(items: Selection) -> "dict[str, np.ndarray]":
     """Index and labels of items of a finite dataset."""
     import numpy as np
 
+    from genzoo.data.labels import ONLY
+
     if items.dataset is None:
         return {}
     labels = items.dataset.labels()
-    only = list(labels) == ["label"]
+    only = list(labels) == [ONLY]
     named = {name if only else f"label_{name}": values for name, values in labels.items()}
     return {"index": np.array(items.indices)} | {name: values[items.indices] for name, values in named.items()}
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genzoo.cli.common import add_res, add_set, data_config, resolution
 from genzoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,11 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="run folder, save_pretrained folder, hub id, or folder of images",
     )
     parser.add_argument("--data", metavar="DATA", help="what to compare with (default: what the run was trained on)")
-    parser.add_argument(
-        "--res",
-        metavar="RES",
-        help="resolution at which a folder of images and that data are compared (default: their own)",
-    )
+    add_res(parser, ", at which a folder of images and that data are compared (default: their own)")
     parser.add_argument("--metrics", metavar="A,B", help="protocols (default: some that need no extractor); see --list")
     parser.add_argument(
         "--extractor-weights",
@@ -52,13 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE", help="JSON lines to append to (default RUN/eval.jsonl, or eval.jsonl here)"
     )
-    parser.add_argument(
-        "--set",
-        metavar="data.F=V",
-        action="append",
-        default=[],
-        help="how the data is read: data.split=train[:29000], data.fit=pad, ...",
-    )
+    add_set(parser, "how the data is read: data.split=train[:29000], data.fit=pad, ...")
     parser.add_argument("--list", action="store_true", help="explain the protocols' names and print examples")
 
 
@@ -146,22 +137,17 @@ def _defaults(subject: "ModelSubject") -> "list[Protocol]":
 
 def _data_of_folder(args: argparse.Namespace) -> "DataConfig | None":
     """What a folder of images is compared with."""
-    from genzoo.configure import describe
-    from genzoo.settings import parse_size
+    from genzoo.data import find_entry
     from genzoo.spec import DataConfig
 
     if args.data is None:
         return None
-    entry = describe(args.data)
-    return DataConfig(
-        name=args.data, size=parse_size(args.res) if args.res else None, channels=entry.channels if entry else 3
-    )
+    entry = find_entry(args.data)
+    return DataConfig(name=args.data, size=resolution(args), channels=entry.channels if entry else 3)
 
 
 def _data_of_run(args: argparse.Namespace, subject: "ModelSubject") -> "DataConfig":
     """What a model is compared with: the data of its run, or what the options ask for."""
-    from genzoo.cli.common import data_config
-
     if args.res:
         raise UsageError("--res is for a folder of images: a model has its own resolution.")
     return data_config(args.subject, subject.model, args.data, args.set)

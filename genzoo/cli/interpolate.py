@@ -36,8 +36,10 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     model = load_autoencoder(args.model, "interpolate")
     if not model.is_image:
         raise UsageError("This model is for points, not images: use model.interpolate in Python.")
+    if model.conditional:
+        raise UsageError(f"{args.model} is trained on labels: use model.interpolate(..., labels=...) in Python.")
     out = picture(args, "interpolation.png")
-    images = torch.cat(list(select_items(args, model).batches))
+    images = torch.cat([batch.x for batch in select_items(args, model).batches])
     if len(images) < 2:
         raise UsageError("Interpolation takes two images: give another file, or --n 2.")
     walks = [

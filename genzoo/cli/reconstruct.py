@@ -2,7 +2,7 @@
 
 import argparse
 
-from genzoo.cli.common import CHUNK, add_data, add_model, load_autoencoder, picture, select_items
+from genzoo.cli.common import add_data, add_model, load_autoencoder, picture, select_items
 from genzoo.errors import UsageError
 
 DESCRIPTION = """Encodes images to the mode of their posterior and decodes them; each row of images is followed by its
@@ -28,8 +28,9 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if not model.is_image:
         raise UsageError("This model is for points, not images: see the plots in its run folder, or `genzoo encode`.")
     out = picture(args, "reconstructions.png")
-    images = torch.cat(list(select_items(args, model).batches))
-    decoded = torch.cat([model.reconstruct(part) for part in images.split(CHUNK)])
+    batches = list(select_items(args, model).batches)
+    images = torch.cat([batch.x for batch in batches])
+    decoded = torch.cat([model.reconstruct(batch.x, batch.labels) for batch in batches])
     save_grid([row for pair in zip(images.split(8), decoded.split(8), strict=True) for row in pair], out)
     error = (images - decoded).square().mean().item()
     print(

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
     from genzoo.models.generative import Generative
 
+DESCRIPTION = "Draws latents from the model's prior and decodes them; of a conditional model, all classes in turn."
+
 EXAMPLES = """examples:
   genzoo sample RUN --n 64 --out samples.png
   genzoo sample RUN --n 10000 --out folder     one PNG each"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.description, parser.epilog = "Draws latents from the model's prior and decodes them.", EXAMPLES
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add_model(parser, "PNG for a grid, or a folder for one PNG each; .npz for points (default MODEL/samples.png)")
     parser.add_argument("--n", metavar="N", type=int, default=64, help="how many (default 64)")
 
@@ -35,7 +37,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         out = _write_images(args, model)
     else:
         out = _write_grid(args, model)
-    print(f"{out}: {args.n:,} {'images' if model.is_image else 'points'}")
+    classes = f", of {len(model.classes)} classes in turn" * model.conditional
+    print(f"{out}: {args.n:,} {'images' if model.is_image else 'points'}{classes}")
 
 
 def _samples(args: argparse.Namespace, model: "Generative") -> "Iterator[Tensor]":
@@ -46,7 +49,8 @@ def _samples(args: argparse.Namespace, model: "Generative") -> "Iterator[Tensor]
 
     rng = generator(args.seed, "sample")
     for start in tqdm(range(0, args.n, CHUNK), disable=args.n < 4 * CHUNK, unit="batch"):
-        yield model.sample(min(CHUNK, args.n - start), generator=rng).cpu()
+        size = min(CHUNK, args.n - start)
+        yield model.sample(size, generator=rng, labels=model.classes_in_turn(size, start)).cpu()
 
 
 def _write_points(args: argparse.Namespace, model: "Generative") -> Path:

@@ -4,12 +4,12 @@ import argparse
 import shlex
 from dataclasses import replace
 
+from genzoo.cli.common import add_res, add_set, resolution
 from genzoo.configure import resolve
 from genzoo.errors import UsageError
 from genzoo.registry import split_name
-from genzoo.settings import parse_size
 
-DESCRIPTION = """Looks at a sample of the data (count, sizes, colour, how many principal components matter) and proposes
+DESCRIPTION = """Looks at a sample of the data (count, sizes, color, how many principal components matter) and proposes
 a preset: every line with its reason, then the command. It trains nothing; a run chooses settings that are `auto`."""
 
 
@@ -21,16 +21,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DATA", required=True, help="folder of images, parquet, .npy, short name or hub id"
     )
-    parser.add_argument(
-        "--res", metavar="RES", help="resolution, 256 or HEIGHTxWIDTH (default: what the images have, within reason)"
-    )
-    parser.add_argument(
-        "--set",
-        metavar="data.F=V",
-        action="append",
-        default=[],
-        help="how images are read: data.split=train[:5000], ...",
-    )
+    add_res(parser, " (default: what the images have, within reason)")
+    add_set(parser, "how images are read: data.split=train[:5000], ...")
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -42,8 +34,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if preset is not None:
         raise UsageError(f"{args.model} is a preset, and this makes another: give the model alone, {spec.name}.")
     data = replace(resolve(spec.name, data=args.data, settings=args.set).data, size=None)  # at its own size
-    res = parse_size(args.res) if args.res else None
-    stats, lines = suggest_preset(spec, data, res, accelerated=torch.accelerator.is_available())
+    stats, lines = suggest_preset(spec, data, resolution(args), accelerated=torch.accelerator.is_available())
     items = "endless" if stats.count is None else f"{stats.count:,} items"
     shape = "x".join(map(str, stats.own))
     components = f"{stats.components} principal components carry {EXPLAINED:.0%} of the variance"
@@ -55,6 +46,6 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 
 def command(model: str, data: str, settings: list[str]) -> str:
-    """Returns the command with every suggestion spelt out; the rest is as in the preset that it resolves to."""
+    """Returns the command with every suggestion spelled out; the rest is as in the preset that it resolves to."""
     parts = ["genzoo", "train", model, "--data", data, *(part for text in settings for part in ("--set", text))]
     return shlex.join(parts)

@@ -3,10 +3,11 @@
 import argparse
 from collections.abc import Iterator
 
+from genzoo.cli.common import add_res, add_set, resolution
 from genzoo.configure import resolve, section_classes
 from genzoo.errors import UsageError
 from genzoo.registry import list_models, split_name
-from genzoo.settings import fields, parse_size, show
+from genzoo.settings import fields, show
 from genzoo.spec import ModelSpec, RunConfig
 
 DESCRIPTION = """Trains a model into a run folder: log, curves, previews, checkpoints and a model to load and share.
@@ -30,19 +31,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="short name, hub id, folder of images, parquet file or folder (default: the preset's, or toyfaces)",
     )
-    parser.add_argument("--res", metavar="RES", help="resolution, 256 or HEIGHTxWIDTH; picks the preset made for it")
+    add_res(parser, "; picks the preset made for it")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--images", metavar="N", help="length of the run in images: 50k, 2M")
     length.add_argument("--epochs", metavar="N", help="length of the run in epochs")
     parser.add_argument("--seed", metavar="N", help="seed of weights, data order, augmentation and noise (default 0)")
     parser.add_argument("--out", metavar="RUN", help="run folder (default runs/MODEL-DATA-SIZE-sSEED)")
-    parser.add_argument(
-        "--set",
-        metavar="S.F=V",
-        action="append",
-        default=[],
-        help="set any option: arch.z_dim=64, objective.beta=1, train.lr=1e-4",
-    )
+    add_set(parser, "set any option: arch.z_dim=64, objective.beta=1, train.lr=1e-4", metavar="S.F=V")
     parser.add_argument(
         "--fast",
         action="store_true",
@@ -99,7 +94,7 @@ def _fast(args: argparse.Namespace, config: RunConfig) -> RunConfig:
 
 
 def _resolve(args: argparse.Namespace, settings: list[str]) -> RunConfig:
-    return resolve(args.model, res=parse_size(args.res) if args.res else None, data=args.data, settings=settings)
+    return resolve(args.model, res=resolution(args), data=args.data, settings=settings)
 
 
 def _settings(args: argparse.Namespace) -> list[str]:

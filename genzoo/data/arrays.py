@@ -64,7 +64,7 @@ class ArraySource(Source):
 
 
 def open_array(array: np.ndarray, name: str, identity: object, labels: Labels | None = None) -> ArraySource | ArraySet:
-    """Checks an array and opens it as what its shape says: images as a source, vectors as a set.
+    """Checks an array and opens it by its shape: images as a source, vectors as a set.
 
     Args:
         array: uint8 or float; images [n,C,H,W], [n,H,W,C] or [n,H,W], floats in [0,1]; vectors [n,D] of any range.
@@ -83,8 +83,8 @@ def open_array(array: np.ndarray, name: str, identity: object, labels: Labels | 
     images = _channels_first(array, name)
     if images.dtype != np.uint8:
         _refuse_first(images, lambda items: ~np.isfinite(items), name, "NaN or infinity: remove or repair it.")
-        remedy = "values outside [0,1]: divide by 255, or save uint8; for [-1,1] take (x + 1) / 2."
-        _refuse_first(images, lambda items: (items < 0) | (items > 1), name, remedy)
+        fix = "values outside [0,1]: divide by 255, or save uint8; for [-1,1] take (x + 1) / 2."
+        _refuse_first(images, lambda items: (items < 0) | (items > 1), name, fix)
     return ArraySource(images, name, identity, labels)
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from genzoo.data.sets import Dataset, EndlessSet, FiniteSet, class_numbers
+from genzoo.data.workers import worker_options
 from genzoo.items import Items
 from genzoo.noise import generator
 
@@ -162,11 +163,11 @@ class Resident:
 
 
 def make_resident(dataset: Dataset, device: torch.device, report: Callable[[str], None]) -> Resident | None:
-    """Copies a decoded finite dataset that is small enough (`fits`) into a GPU's memory and reports it; else None."""
+    """Copies a decoded finite dataset that `fits_in_memory` of a GPU to there and reports it; else returns None."""
     if device.type != "cuda" or not dataset.cached or isinstance(dataset, EndlessSet):
         return None
     nbytes = dataset.size * dataset.batch([0]).nbytes
-    if not fits(nbytes, torch.cuda.mem_get_info(device)[0]):
+    if not fits_in_memory(nbytes, torch.cuda.mem_get_info(device)[0]):
         return None
     report(
         f"All {dataset.size:,} items ({nbytes / 1e9:.2g} GB) are kept in the GPU's memory; "
@@ -175,7 +176,7 @@ def make_resident(dataset: Dataset, device: torch.device, report: Callable[[str]
     return Resident(dataset, device)
 
 
-def fits(nbytes: int, free: int) -> bool:
+def fits_in_memory(nbytes: int, free: int) -> bool:
     """Whether a device with `free` bytes may hold a dataset of `nbytes`: networks and steps need most of the memory."""
     return nbytes * RESIDENT_SHARE <= free
 
@@ -197,9 +198,9 @@ def load(batches: Batches, first: int, end: int, workers: int | None) -> Iterato
         batches,
         batch_size=None,
         sampler=range(first, end),
-        num_workers=useful_workers(batches.dataset) if workers is None else workers,
         collate_fn=tuple,  # as it is: the default would look for numpy arrays in it
         pin_memory=torch.cuda.is_available(),
+        **worker_options(useful_workers(batches.dataset) if workers is None else workers),
     )
     return map(tuple, loader)  # pinning memory makes lists of tuples in some versions of torch
 

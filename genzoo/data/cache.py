@@ -39,7 +39,7 @@ def root() -> Path:
     return base.expanduser() / "pixels"
 
 
-def fits(nbytes: int) -> bool:
+def fits_on_disk(nbytes: int) -> bool:
     """Whether so many bytes take at most half of the free disk under the root. Raises OSError where there is none."""
     folder = root()
     while not folder.exists():

@@ -73,41 +73,41 @@ def to_uint8(
 
     Args:
         size: height, width in pixels; None keeps the image's own.
-        channels: 1 = grey (ITU-R 601 luma), 3 = RGB.
-        fit: another aspect ratio is scaled to cover and centre-cropped (`crop`), scaled to fit and padded with the
+        channels: 1 = gray (ITU-R 601 luma), 3 = RGB.
+        fit: another aspect ratio is scaled to cover and center-cropped (`crop`), scaled to fit and padded with the
             background (`pad`), or distorted (`stretch`).
-        precrop: side of a centre square cut out first, in source pixels.
-        background: colour behind transparent pixels and padding, a name or #rrggbb.
+        precrop: side of a center square cut out first, in source pixels.
+        background: color behind transparent pixels and padding, a name or #rrggbb.
 
     Returns:
         uint8 [C,H,W] in [0,255], in memory as [H,W,C].
 
     Raises:
-        UsageError: an unknown colour, a precrop larger than the image, pixel values outside their range.
+        UsageError: an unknown color, a precrop larger than the image, pixel values outside their range.
     """
-    colour = rgb(background)
-    image = _flatten(_eight_bits(image), colour, "L" if channels == 1 else "RGB")
+    color = rgb(background)
+    image = _flatten(_eight_bits(image), color, "L" if channels == 1 else "RGB")
     if precrop is not None:
-        image = _centre(image, precrop, precrop)
+        image = _center(image, precrop, precrop)
     if size is not None and size != (image.height, image.width):
-        image = _resize(image, *size, fit, colour)
+        image = _resize(image, *size, fit, color)
     pixels = np.array(image)  # a copy, because Pillow's own memory is read-only
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
 @lru_cache
-def rgb(colour: str) -> tuple[int, int, int]:
+def rgb(color: str) -> tuple[int, int, int]:
     """`white`, `#ff8000`, `hsl(0,100%,50%)` -> (255, 255, 255), ... Raises UsageError for anything else."""
     try:
-        return ImageColor.getrgb(colour)[:3]
+        return ImageColor.getrgb(color)[:3]
     except ValueError:
         raise UsageError(
-            f"{colour!r} is not a colour: give data.background a name (white, black, grey) or #rrggbb."
+            f"{color!r} is not a color: give data.background a name (white, black, gray) or #rrggbb."
         ) from None
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Rescales deeper grey images to mode L: 16 bits by 257 (never clipped), floats from [0, 1]."""
+    """Rescales deeper gray images to mode L: 16 bits by 257 (never clipped), floats from [0, 1]."""
     if image.mode == "F":
         values = np.asarray(image)
         if not np.isfinite(values).all():
@@ -119,22 +119,22 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     else:
         return image
     if values.min() < 0 or values.max() > top:
-        raise UsageError(f"a grey image of mode {image.mode} has values outside [0, {top}]: save it with 8 or 16 bits.")
+        raise UsageError(f"a gray image of mode {image.mode} has values outside [0, {top}]: save it with 8 or 16 bits.")
     return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
 
 
-def _flatten(image: Image.Image, colour: tuple[int, int, int], mode: str) -> Image.Image:
-    """Converts to `mode`, transparent pixels composited over the colour."""
+def _flatten(image: Image.Image, color: tuple[int, int, int], mode: str) -> Image.Image:
+    """Converts to `mode`, transparent pixels composited over the color."""
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*colour, 255)), layer)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*color, 255)), layer)
     if image.mode == mode:
         return image
-    # Pillow has no direct way from some modes (HSV) to grey
+    # Pillow has no direct way from some modes (HSV) to gray
     return (image if image.mode in ("1", "L", "RGB", "RGBA") else image.convert("RGB")).convert(mode)
 
 
-def _centre(image: Image.Image, height: int, width: int) -> Image.Image:
+def _center(image: Image.Image, height: int, width: int) -> Image.Image:
     left, top = (image.width - width) // 2, (image.height - height) // 2
     if left < 0 or top < 0:
         has = f"{image.height}x{image.width}"
@@ -142,10 +142,10 @@ def _centre(image: Image.Image, height: int, width: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _resize(image: Image.Image, height: int, width: int, fit: str, colour: tuple[int, int, int]) -> Image.Image:
+def _resize(image: Image.Image, height: int, width: int, fit: str, color: tuple[int, int, int]) -> Image.Image:
     if fit == "stretch":
         return image.resize((width, height), RESAMPLE)
     if fit == "crop":
         return ImageOps.fit(image, (width, height), RESAMPLE)
-    fill = colour if image.mode == "RGB" else Image.new("RGB", (1, 1), colour).convert("L").tobytes()[0]
+    fill = color if image.mode == "RGB" else Image.new("RGB", (1, 1), color).convert("L").tobytes()[0]
     return ImageOps.pad(image, (width, height), RESAMPLE, fill)

@@ -14,8 +14,8 @@ class Entry:
     what: str
     images: int | None  # over all splits; None = endless
     size: tuple[int, int] | None  # height, width in pixels; None = they differ, or points
-    terms: str  # licence, as far as known
-    channels: Literal[1, 3] = 3  # 1 = grey
+    terms: str  # license, as far as known
+    channels: Literal[1, 3] = 3  # 1 = gray
     labels: Mapping[str, int] = field(default_factory=dict)  # class labels by name -> number of classes, where known
     note: str = ""  # published splits and protocols, and what this copy lacks
     extent: float | None = None  # points: half-width of the square around 0 in which densities are measured and drawn

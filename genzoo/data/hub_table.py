@@ -37,7 +37,7 @@ _ROWS = [
     HubEntry(
         name="mnist",
         channels=1,
-        what="handwritten digits, grey",
+        what="handwritten digits, gray",
         images=70_000,
         size=(28, 28),
         terms="MIT on the hub; see the origin's terms",
@@ -49,7 +49,7 @@ _ROWS = [
     HubEntry(
         name="fashion_mnist",
         channels=1,
-        what="clothes, grey",
+        what="clothes, gray",
         images=70_000,
         size=(28, 28),
         terms="MIT",
@@ -77,7 +77,7 @@ _ROWS = [
         images=202_599,
         size=(218, 178),
         terms="non-commercial research only",
-        note="published: 162,770 train / 19,867 validation / 19,962 test; papers cut out a centre square: "
+        note="published: 162,770 train / 19,867 validation / 19,962 test; papers cut out a center square: "
         "data.precrop=148 (or 178, 128)",
         repository="flwrlabs/celeba",
         config="img_align+identity+attr",

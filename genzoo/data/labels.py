@@ -55,8 +55,8 @@ def find_classes(labels: Labels, name: str, owner: str) -> tuple[str, ...]:
     if name in kinds:
         return labels[name].classes
     if not kinds:
-        labelled = ", ".join(entry.name for entry in list_datasets() if entry.labels)
-        raise UsageError(f"{owner} has no labels: leave data.labels out, or choose a dataset with labels: {labelled}.")
+        labeled = ", ".join(entry.name for entry in list_datasets() if entry.labels)
+        raise UsageError(f"{owner} has no labels: leave data.labels out, or choose a dataset with labels: {labeled}.")
     choices = ", ".join(kinds)
     if name in labels:
         raise UsageError(f"{name} of {owner} is a continuous factor, not classes: give data.labels one of {choices}.")

@@ -18,6 +18,7 @@ from genzoo.data.decoding import DECODING, CorruptImageError, Decode, Raw
 from genzoo.data.labels import select
 from genzoo.data.sets import ArraySet, Finite, FiniteSet
 from genzoo.data.sources import Source, fingerprint
+from genzoo.data.workers import worker_options
 from genzoo.errors import UsageError
 from genzoo.spec import DataConfig
 
@@ -32,7 +33,7 @@ def open_images(source: Source, config: DataConfig, progress: bool) -> FiniteSet
         UsageError: no readable image, an unreadable one (unless config.skip_corrupt), or sizes that differ (unless
             config.size).
     """
-    job = Job(source, config)
+    job = DecodeJob(source, config)
     use_cache = config.cache and source.cache_pays(source.size)
     found = (cache.load(job.key) or _decode_all(job, progress)) if use_cache else None
     if found is None:
@@ -42,7 +43,7 @@ def open_images(source: Source, config: DataConfig, progress: bool) -> FiniteSet
     return ArraySet(source.name, job.key, found.images, read_labels, tuple(found.skipped.values()))
 
 
-class Job:
+class DecodeJob:
     """What is to be decoded, and how."""
 
     def __init__(self, source: Source, config: DataConfig) -> None:
@@ -59,7 +60,7 @@ class Job:
             if not isinstance(pixels, str):
                 return pixels.shape
         raise UsageError(
-            f"{self.source.name} holds no readable image: all {self.source.size:,} are corrupt, "
+            f"{self.source.name} contains no readable image: all {self.source.size:,} are corrupt, "
             f"as is {self.source.where(0)}."
         )
 
@@ -95,7 +96,7 @@ class LazySet(Finite):
 
     cached = False
 
-    def __init__(self, job: Job, progress: bool) -> None:
+    def __init__(self, job: DecodeJob, progress: bool) -> None:
         skipped: dict[int, str] = {}
         if job.skip:  # the number of readable images must be known before the first epoch, so all are tried once
             for _ in _chunks(job, skipped, progress):
@@ -116,7 +117,7 @@ class LazySet(Finite):
 class _Chunks(TorchDataset[tuple[np.ndarray, dict[int, str]] | UsageError]):
     """Consecutive items that a worker decodes together: (images uint8 [k,H,W,C], corrupt ones by index)."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: DecodeJob) -> None:
         step = max(1, min(CHUNK_ITEMS, CHUNK_BYTES // int(np.prod(job.shape))))
         everything = range(job.source.size)
         self.job, self.parts = job, [everything[start : start + step] for start in everything[::step]]
@@ -136,19 +137,17 @@ class _Chunks(TorchDataset[tuple[np.ndarray, dict[int, str]] | UsageError]):
         return _stack(images) if images else np.empty((0, *sides, channels), np.uint8), corrupt
 
 
-def _chunks(job: Job, skipped: dict[int, str], progress: bool) -> Iterator[np.ndarray]:
+def _chunks(job: DecodeJob, skipped: dict[int, str], progress: bool) -> Iterator[np.ndarray]:
     """Decodes everything in order, uint8 [k,H,W,C] at a time; corrupt items go into `skipped`."""
     chunks = _Chunks(job)
-    # Processes, because the interpreter lock leaves threads nothing to gain on small images. Only Linux forks safely,
-    # and only a fork works from a script without a __main__ guard.
+    # Processes, because the interpreter lock leaves threads nothing to gain on small images; only Linux forks safely.
     workers = min(len(os.sched_getaffinity(0)), len(chunks) // 4) if sys.platform == "linux" else 0
     loader = DataLoader(
         chunks,
         batch_size=None,
-        num_workers=workers,
         collate_fn=_same,  # arrays go through pipes: tensors would need shared memory, of which containers have little
-        multiprocessing_context="fork" if workers else None,
         generator=torch.Generator(),  # leaves the global random state alone, so that a cached run equals the first
+        **worker_options(workers),
     )
     silent = None if progress else True  # None: no bar where the output is not a terminal
     text = f"decoding {job.source.name}"
@@ -175,12 +174,12 @@ def _same(item: object) -> object:
     return item
 
 
-def _decode_all(job: Job, progress: bool) -> cache.Cached | None:
+def _decode_all(job: DecodeJob, progress: bool) -> cache.Cached | None:
     """Decodes into the cache; into RAM where it cannot be written and the images are few; None where neither works."""
     nbytes, skipped = job.source.size * int(np.prod(job.shape)), dict[int, str]()
     channels, height, width = job.shape
     try:
-        if cache.fits(nbytes):
+        if cache.fits_on_disk(nbytes):
             chunks = _chunks(job, skipped, progress)
             return cache.build(job.key, job.source.name, (height, width, channels), chunks, skipped)
         problem = f"{job.source.name} decoded takes {nbytes / 1e9:.1f} GB, more than half of the free disk"

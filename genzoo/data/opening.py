@@ -38,7 +38,7 @@ def open_dataset(config: DataConfig, split: str | None = None, progress: bool = 
     Raises:
         UsageError: an unknown name or split, unreadable or unfit data, no network; the line says what to do.
     """
-    rgb(config.background)  # a wrong colour should not wait for the first transparent image
+    rgb(config.background)  # a wrong color should not wait for the first transparent image
     collection = _find(config)
     source, chosen = _choose(collection, split or config.split, config.limit)
     if isinstance(source, EndlessSet):

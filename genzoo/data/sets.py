@@ -49,7 +49,7 @@ class FiniteSet(Protocol):
 
 @runtime_checkable
 class EndlessSet(Protocol):
-    """A distribution of points that can be drawn from for ever."""
+    """A distribution of points that can be drawn from without end."""
 
     name: str
     shape: tuple[int, ...]  # (D,)
@@ -105,8 +105,8 @@ def class_numbers(dataset: Dataset, name: str) -> np.ndarray:
     without = int(((numbers < 0) | (numbers >= n_classes)).sum())
     if without:
         raise UsageError(
-            f"{without:,} items of {dataset.name} have a {name} that is none of its {n_classes} classes: "
-            "choose a data.split in which all are labelled."
+            f"{without:,} items of {dataset.name} have a {name} that is not one of its {n_classes} classes: "
+            "choose a data.split in which all are labeled."
         )
     return numbers
 

@@ -1,4 +1,4 @@
-"""A small residual classifier, trained once on a labelled dataset: features without a pretrained network.
+"""A small residual classifier, trained once on a labeled dataset: features without a pretrained network.
 
 It is kept in `<cache>/classifiers/<dataset>-<C>x<H>x<W>/`: weights as safetensors, and about.json with its test scores,
 data and hash.
@@ -99,7 +99,7 @@ class Classifier:
 
 
 def short_name(data: DataConfig) -> str:
-    """Returns the name of a classifier: `cifar10` for the catalogue's dataset and for any folder of that name."""
+    """Returns the name of a classifier: `cifar10` for the catalog's dataset and for any folder of that name."""
     path = Path(os.path.expanduser(data.name))
     if path.exists():
         return path.resolve().name if path.is_dir() else path.stem
@@ -175,13 +175,13 @@ def _train(
     data: DataConfig, seed: int, images: int | None, device: torch.device, progress: bool
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Trains a network; returns it on the CPU, and about.json without the digest."""
-    train = _labelled(open_dataset(data, progress=progress))
+    train = _labeled(open_dataset(data, progress=progress))
     held_out = heldout_split(data)
     if held_out is None:
         raise UsageError(
             f"{data.name} has no split to test a classifier on: set data.split=train[:n], and the rest tests it."
         )
-    test = _labelled(open_dataset(data, held_out, progress))
+    test = _labeled(open_dataset(data, held_out, progress))
     heads = [_head(name, values) for name, values in train[1].items()]
     targets = _targets(heads, train[1]).to(device)
     steps = max(1, (images or min(IMAGES, EPOCHS * train[0].size)) // BATCH)
@@ -220,16 +220,16 @@ def _train(
     return net.cpu().to(memory_format=torch.contiguous_format), about
 
 
-def _labelled(dataset: Dataset) -> tuple[FiniteSet, dict[str, np.ndarray]]:
+def _labeled(dataset: Dataset) -> tuple[FiniteSet, dict[str, np.ndarray]]:
     """Returns the dataset and its labels by name; a single kind of label is called `class`."""
     if not isinstance(dataset, FiniteSet) or not dataset.is_image:
         raise UsageError(
-            f"{dataset.name} holds no images: train the classifier on labelled images, such as digits or cifar10."
+            f"{dataset.name} contains no images: train the classifier on labeled images, such as digits or cifar10."
         )
     labels = dataset.labels()
     if not labels:
         raise UsageError(
-            f"{dataset.name} has no labels: train the classifier on labelled images, such as digits or cifar10."
+            f"{dataset.name} has no labels: train the classifier on labeled images, such as digits or cifar10."
         )
     return dataset, {"class": labels[ONLY]} if list(labels) == [ONLY] else dict(labels)
 
@@ -243,13 +243,13 @@ def _head(name: str, values: np.ndarray) -> Head:
 
 
 def _targets(heads: list[Head], labels: Mapping[str, np.ndarray]) -> Tensor:
-    """One column per head, [n, heads] float32: class numbers (exact up to 2**24), or standardised values."""
+    """One column per head, [n, heads] float32: class numbers (exact up to 2**24), or standardized values."""
     columns = [labels[head.name] if head.classes else (labels[head.name] - head.mean) / head.std for head in heads]
     return torch.from_numpy(np.stack(columns, 1).astype(np.float32))
 
 
 def _loss(heads: list[Head], outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean over heads: smoothed cross-entropy for classes, half the squared error for standardised values."""
+    """Mean over heads: smoothed cross-entropy for classes, half the squared error for standardized values."""
     losses = []
     for head, output, target in zip(
         heads, outputs.split([head.width for head in heads], 1), targets.unbind(1), strict=True

@@ -1,7 +1,7 @@
 """Runs a protocol on a subject and records everything that decides the number."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 
 from genzoo.configure import changed_settings
-from genzoo.data import heldout_split, open_dataset
+from genzoo.data import find_entry, heldout_split, list_datasets, open_dataset
 from genzoo.data.batches import to_float
-from genzoo.data.embedded.points import EXTENT, draw
-from genzoo.data.sets import Dataset, FiniteSet
+from genzoo.data.sets import Dataset, EndlessSet, FiniteSet
 from genzoo.errors import UsageError
 from genzoo.evaluation.extractors import get_extractor
 from genzoo.evaluation.features import dataset_features, extract, is_mine
 from genzoo.evaluation.lines import ScoreLine
 from genzoo.evaluation.protocols import Protocol
-from genzoo.evaluation.subject import Subject, can_encode
+from genzoo.evaluation.subject import Subject
 from genzoo.files import JsonLines
 from genzoo.metrics.inputs import BATCH, FeaturePair, Images, Inputs, Points, Posteriors, Reconstructions, RunLog
 from genzoo.metrics.registry import Metric, Result, list_metrics
-from genzoo.models.autoencoder import Autoencoder
+from genzoo.models.autoencoder import Autoencoder, can_encode
 from genzoo.provenance import commit, device_name, versions
+from genzoo.runs.folder import LOG
 from genzoo.spec import DataConfig
 
 
@@ -60,7 +60,8 @@ class Job:
         found = self.dataset()
         if not isinstance(found, FiniteSet) or not found.is_image:
             raise UsageError(
-                f"{self.protocol.name} is for images, and {self.data.name} holds none: choose other data with --data."
+                f"{self.protocol.name} is for images, and {self.data.name} contains none: "
+                "choose other data with --data."
             )
         return found
 
@@ -92,7 +93,7 @@ def result_line(job: Job) -> ScoreLine:
         run=subject.name,
         model=run.model if run else subject.name,
         overrides=changed_settings(run) if run else {},
-        data=job.data.name if job.data.name in EXTENT else Path(job.data.name).name,
+        data=Path(job.data.name).name,
         split=job.split,
         resolution=job.dataset().shape[1:] or None,
         seed=run.train.seed if run else None,
@@ -130,7 +131,7 @@ def _mismatch(metric: Metric, subject: Subject) -> str | None:
         needs_model = issubclass(inputs, Reconstructions | Points)
         return f"needs a model, and {subject.name} is a folder of images" if needs_model else None
     if inputs.kind != ("images" if model.is_image else "points"):
-        return f"is for {inputs.kind}, and {subject.name} is a model of others"
+        return f"is for {inputs.kind}, and {subject.name} is a model of {'images' if model.is_image else 'points'}"
     if not issubclass(inputs, Reconstructions):
         return None
     if not can_encode(model):
@@ -157,7 +158,7 @@ def _inputs(job: Job) -> Inputs:
     if issubclass(asked, Points):
         return _points(job)
     assert issubclass(asked, RunLog) and job.subject.folder is not None, asked
-    return RunLog(seed=job.seed, run=job.subject.name, lines=JsonLines(job.subject.folder / "log.jsonl").read())
+    return RunLog(seed=job.seed, run=job.subject.name, lines=JsonLines(job.subject.folder / LOG).read())
 
 
 def _feature_pair(job: Job) -> FeaturePair:
@@ -171,7 +172,7 @@ def _feature_pair(job: Job) -> FeaturePair:
     n_real = min(p.n, job.images().size)
     options: dict[str, Any] = {"mode": p.extractor_mode, "progress": job.progress}
     real = dataset_features(extractor, job.data, job.split, n_real, seed=job.seed, batch=BATCH, **options)
-    key = (extractor.mark(p.extractor_mode), p.n, p.weights, p.batchnorm, job.seed)
+    key = (extractor.identity(p.extractor_mode), p.n, p.weights, p.batchnorm, job.seed)
     if key not in job.memo:
         job.memo[key] = extract(extractor, job.subject.samples(p.n, job.seed, is_mine), total=p.n, **options)
     fake = job.memo[key]
@@ -211,24 +212,28 @@ def _images(job: Job, asked: type[Images]) -> Images:
 
 def _points(job: Job) -> Points:
     """Draws from the density itself, even if a run was limited to a few of its points."""
-    model, data, device = job.subject.model, job.data.name, job.subject.device
+    model, device = job.subject.model, job.subject.device
     assert model is not None
-    if data not in EXTENT:
-        raise UsageError(f"{job.protocol.name} is defined on {', '.join(EXTENT)}, and {data} is none of them.")
+    density, extent = _density(job)
 
     def real(n: int, rng: torch.Generator) -> Tensor:
-        return draw(data, n, rng).to(device)
+        return density.draw(n, rng).to(device)
 
     def generate(n: int, rng: torch.Generator) -> Tensor:
         return model.sample(n, generator=rng)
 
-    energy = _energy(model) if can_encode(model) and model.code == "gaussian" else None
-    return Points(seed=job.seed, extent=EXTENT[data], real=real, generate=generate, energy=energy)
+    energy = model.energy if isinstance(model, Autoencoder) and model.has_energy else None
+    return Points(seed=job.seed, extent=extent, real=real, generate=generate, energy=energy)
 
 
-def _energy(model: Autoencoder) -> Callable[[Tensor], Tensor]:
-    def energy(x: Tensor) -> Tensor:
-        score = model.score(x)
-        return score["kl"] + score["sse"]
-
-    return energy
+def _density(job: Job) -> tuple[EndlessSet, float]:
+    """Opens the endless 2-D set that was trained on; returns it with the half-width of the square to measure it in."""
+    entry = find_entry(job.data.name)
+    if entry is not None and entry.extent is not None:
+        density = open_dataset(replace(job.data, limit=None), split=job.split, progress=job.progress)
+        if isinstance(density, EndlessSet):
+            return density, entry.extent
+    densities = ", ".join(other.name for other in list_datasets() if other.extent is not None)
+    raise UsageError(
+        f"{job.protocol.name} is defined on 2-D densities, and {job.data.name} is not one: choose from {densities}."
+    )

@@ -44,7 +44,7 @@ class Extractor:
     name: str
     digest: str  # sha256 of the file with the weights, hexadecimal
     size: tuple[int, int] | None  # H, W of the network's input; None = any
-    channels: int  # C of the network's input; grey images are repeated to 3, a grey extractor refuses RGB images
+    channels: int  # C of the network's input; gray images are repeated to 3, a gray extractor refuses RGB images
     resize: str  # begins with torch's name of the filter, always antialiased; or "none"
     dim: int  # D
     net: nn.Module  # [N, channels, *size] in [0, 1] -> [N, D]; in eval mode
@@ -54,8 +54,8 @@ class Extractor:
         """Identifies the extractor, so that features of two extractors are never compared."""
         return f"{self.name}/{self.digest[:12]}/{self.resize}"
 
-    def mark(self, mode: Mode, precision: Precision = "fp32") -> str:
-        """The key, and the mode and the precision if they are not the usual ones."""
+    def identity(self, mode: Mode, precision: Precision = "fp32") -> str:
+        """Returns the key, with the mode and the precision where they are not the usual ones."""
         return "/".join(
             [self.key, *(["train mode"] if mode == "train" else []), *([precision] if precision != "fp32" else [])]
         )
@@ -75,7 +75,7 @@ class Extractor:
 
         Args:
             images: [N, C, H, W] float in [0, 1], 1 or 3 channels, any size.
-            mode: `train` normalises by each batch's own statistics, so that scores depend on the batch size: only to
+            mode: `train` normalizes by each batch's own statistics, so that scores depend on the batch size: only to
                 reproduce published ones. The network's running averages are kept.
             precision: `bf16` runs the network under autocast.
 
@@ -95,11 +95,11 @@ class Extractor:
     def _prepared(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise UsageError(
-                f"{self.name} takes images [N, 1 or 3, H, W], not {list(images.shape)}: convert them to grey or RGB."
+                f"{self.name} takes images [N, 1 or 3, H, W], not {list(images.shape)}: convert them to gray or RGB."
             )
         if self.channels == 1 and images.shape[1] == 3:
             raise UsageError(
-                f"{self.name} was trained on grey images and these are RGB: "
+                f"{self.name} was trained on gray images and these are RGB: "
                 "set data.channels=1, or use another extractor."
             )
         if not (images.min() >= 0 and images.max() <= 1):  # this form refuses NaN, too
@@ -137,7 +137,7 @@ def get_extractor(
         weights: inception: the file or its folder; timm: a .safetensors file or its folder; classifier: its folder.
             Without it they are looked for where they are usually kept, then downloaded or trained.
         data: what `classifier:<name>` is trained on if it is not in the cache; used only if `name` is its name, as of a
-            folder `cifar10`. Catalogued datasets need none.
+            folder `cifar10`. Cataloged datasets need none.
         device: of the network.
         progress: whether to show a progress bar.
 
@@ -213,9 +213,9 @@ class _Penultimate(nn.Module):
 
 
 def _training_data(name: str, data: DataConfig | None) -> DataConfig | None:
-    """What classifier:<name> is trained on: `data` if it has that name, else the catalogue's dataset.
+    """What classifier:<name> is trained on: `data` if it has that name, else the catalog's dataset.
 
-    Always at the catalogue's size and channels, so that runs at several resolutions are scored by one classifier.
+    Always at the catalog's size and channels, so that runs at several resolutions are scored by one classifier.
     """
     entry = find_entry(name)
     if data is None or short_name(data) != name:
@@ -229,7 +229,7 @@ def _only_classifier(name: str) -> Path:
     found = sorted(path for path in base.glob(f"{name}-*") if path.is_dir())
     if len(found) != 1:
         what = f"several: give one of {', '.join(map(str, found))}" if found else "none: give data= to train it"
-        raise UsageError(f"classifier:{name} is not of a catalogued dataset, and {base} has {what}.")
+        raise UsageError(f"classifier:{name} is not of a cataloged dataset, and {base} has {what}.")
     return found[0]
 
 

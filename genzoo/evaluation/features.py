@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +31,6 @@ from genzoo.files import digest, replacing
 from genzoo.noise import generator
 from genzoo.spec import DataConfig
 
-if TYPE_CHECKING:
-    from genzoo.metrics.frechet import Statistics
-
 VALUES, ABOUT = "features.safetensors", "about.json"
 
 
@@ -42,7 +39,7 @@ class Features:
     """One row per image."""
 
     values: Tensor  # [N, D] float32, on the CPU
-    extractor: str  # `Extractor.mark`; features of different marks are never compared
+    extractor: str  # `Extractor.identity`; features of different ones are never compared
 
 
 def extract(
@@ -91,7 +88,7 @@ def extract(
     if world > 1:
         values = values.to(extractor.device)  # NCCL has no tensors on the CPU
         dist.all_reduce(values)  # each row is one process's, and zero in the others
-    return Features(values.cpu(), extractor.mark(mode, precision))
+    return Features(values.cpu(), extractor.identity(mode, precision))
 
 
 def is_mine(i: int) -> bool:
@@ -129,7 +126,7 @@ def dataset_features(
     """
     dataset = open_dataset(config, split, progress)
     if not isinstance(dataset, FiniteSet) or not dataset.is_image:
-        raise UsageError(f"{dataset.name} holds no images: choose another dataset, or density2d for points.")
+        raise UsageError(f"{dataset.name} contains no images: choose another dataset, or density2d for points.")
     if n is not None and not 1 <= n <= dataset.size:
         raise UsageError(
             f"{dataset.name} has {dataset.size:,} images, not {n:,}: "
@@ -138,14 +135,13 @@ def dataset_features(
     indices = _subset(dataset.size, n, seed)
     subset = seed if len(indices) < dataset.size else None
     precision = precision or extractor.best_precision(mode)
-    mark = extractor.mark(mode, precision)
     key = fingerprint(
         dataset.fingerprint,
         dataset.shape,
         len(indices),
         subset,
         extractor.digest,
-        mark,
+        extractor.identity(mode, precision),
         batch if mode == "train" else None,
     )
     folder = cache.root().parent / "features" / key
@@ -166,16 +162,6 @@ def dataset_features(
                     {"data": dataset.name, "shape": dataset.shape, "n": len(indices), "subset_seed": subset},
                 )
     return features
-
-
-def dataset_statistics(
-    extractor: Extractor, config: DataConfig, split: str, n: int | None = None, **options: Any
-) -> "Statistics":
-    """Computes mean and covariance of `dataset_features`, whose options it takes and whose errors it raises."""
-    from genzoo.metrics.frechet import statistics
-
-    features = dataset_features(extractor, config, split, n, **options)
-    return statistics(features.values, features.extractor)
 
 
 def _subset(size: int, n: int | None, seed: int) -> np.ndarray:

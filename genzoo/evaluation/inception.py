@@ -82,7 +82,7 @@ PYTORCH = WeightsFile(
 
 
 class TorchScriptInception(nn.Module):
-    """clean-fid's network, normalisation included: [N, 3, 299, 299] in [0, 1] -> [N, 2048]."""
+    """clean-fid's network, normalization included: [N, 3, 299, 299] in [0, 1] -> [N, 2048]."""
 
     def __init__(self, path: Path):
         from cleanfid.inception_torchscript import InceptionV3W

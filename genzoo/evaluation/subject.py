@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol as Interface
-from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -19,12 +18,12 @@ from genzoo.factory import load
 from genzoo.files import JsonLines
 from genzoo.metrics.inputs import BATCH
 from genzoo.metrics.vitals import batchnorm_gap
-from genzoo.models.autoencoder import Autoencoder
+from genzoo.models.autoencoder import can_encode
 from genzoo.models.generative import Generative, find_config
 from genzoo.nn.batchnorm import batch_statistics, batchnorms, recalibrate
 from genzoo.noise import generator
 from genzoo.runs.checkpoint import Checkpoints
-from genzoo.runs.folder import read_config
+from genzoo.runs.folder import CONFIG, LOG, read_config
 from genzoo.spec import DataConfig, RunConfig
 
 N_RECALIBRATION = 5000  # images that BatchNorm is recalibrated on
@@ -72,7 +71,7 @@ class ModelSubject:
     def __init__(self, path: str, device: torch.device, raw: bool = False):
         self.device = device
         folder = Path(find_config(path)[0])
-        run = next((parent for parent in (folder, folder.parent) if (parent / "run.json").exists()), None)
+        run = next((parent for parent in (folder, folder.parent) if (parent / CONFIG).exists()), None)
         newest = run is not None and folder.name == "model"  # best/ is of an earlier step, which is not recorded
         self.folder = run
         self.name = _name(path, folder, run)
@@ -152,7 +151,7 @@ class FolderSubject:
         self.name, self.device = resolved.name, device
         dataset = open_dataset(DataConfig(name=str(resolved), size=like.size, channels=like.channels))
         if not isinstance(dataset, FiniteSet) or not dataset.is_image:
-            raise UsageError(f"{path} holds no images: give a folder of PNG or JPEG files, or a model.")
+            raise UsageError(f"{path} contains no images: give a folder of PNG or JPEG files, or a model.")
         self.dataset = dataset
 
     def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor]:
@@ -187,15 +186,10 @@ def open_subject(
     """
     folder = Path(path).expanduser()
     if folder.exists() and not any((parent / "config.json").is_file() for parent in (folder, folder / "model")):
-        if (folder / "run.json").exists():
-            raise UsageError(f"{path} holds no model yet: is the run still before its first snapshot?")
+        if (folder / CONFIG).exists():
+            raise UsageError(f"{path} contains no model yet: is the run still before its first snapshot?")
         return FolderSubject(path, device, like or DataConfig())
     return ModelSubject(path, device, raw)
-
-
-def can_encode(model: Generative) -> TypeGuard[Autoencoder]:
-    """Whether the model has an encoder that needs nothing but an item."""
-    return isinstance(model, Autoencoder) and not model.conditional
 
 
 def _name(path: str, folder: Path, run: Path | None) -> str:
@@ -207,7 +201,7 @@ def _name(path: str, folder: Path, run: Path | None) -> str:
 
 def _images_seen(run: Path) -> int | None:
     """At the last snapshot, which is what model/ holds; the log may be further on."""
-    lines = JsonLines(run / "log.jsonl").read()
+    lines = JsonLines(run / LOG).read()
     return max((line["nimg"] for line in lines if any(name.startswith("score/") for name in line)), default=None)
 
 

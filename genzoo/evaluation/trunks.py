@@ -1,4 +1,4 @@
-"""timm trunks with pretrained weights, behind the normalisation of their training images."""
+"""timm trunks with pretrained weights, behind the normalization of their training images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,13 +52,13 @@ def load_trunk(name: str, weights: str | Path | None) -> Trunk:
             f"{path} does not hold the weights of timm:{name}: {' '.join(str(error).split())[:200]}."
         ) from error
     config = resolve_model_data_config(trunk)
-    net = _Normalised(trunk, config["mean"], config["std"]).eval()
+    net = _Normalized(trunk, config["mean"], config["std"]).eval()
     with torch.no_grad():  # some trunks return another number of features than timm's num_features
         dim = net(torch.zeros(1, *config["input_size"])).shape[1]
     return Trunk(net, config["input_size"], dim, path)
 
 
-class _Normalised(nn.Module):
+class _Normalized(nn.Module):
     mean: Tensor
     std: Tensor
 

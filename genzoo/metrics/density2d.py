@@ -1,6 +1,6 @@
 """How well a model fits a 2-D density: gnELBO, KL and JSD as published (Daniel & Tamar 2021), and KL and JSD in nats.
 
-The published numbers are neither in nats nor invariant: densities are normalised over the square that is measured, then
+The published numbers are neither in nats nor invariant: densities are normalized over the square that is measured, then
 summed and divided by the number of histogram rows, so that their KL is the divergence times 1 / (rows * area of a bin),
 6.25 on 8gaussians; points outside the square do not count; and a bin that the samples miss costs log(1e-14). They are
 kept for comparison with the paper as `*_raw`.
@@ -87,8 +87,8 @@ def grid_elbo(
         chunk: points passed to `energy` at once.
 
     Returns:
-        gnelbo_raw: the published grid-normalised ELBO: mean energy of the data / sum over grid and data.
-        nll_grid: mean of -log p over the data in nats, p = exp(-energy) normalised over the grid; data outside the
+        gnelbo_raw: the published grid-normalized ELBO: mean energy of the data / sum over grid and data.
+        nll_grid: mean of -log p over the data in nats, p = exp(-energy) normalized over the grid; data outside the
             square counts, too.
     """
     line = torch.linspace(-extent, extent, n_grid, device=real.device)

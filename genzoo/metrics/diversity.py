@@ -25,7 +25,7 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     below 16, as many scales as leave a pixel, with the first weights scaled to a sum of 1. Halving drops the last row
     or column of an odd side.
 
-    As there, channels are averaged before the weights are applied, and a negative mean counts as 0. `describe` tells
+    As there, channels are averaged before the weights are applied, and a negative mean counts as 0. `describe` says
     which of these cases applies to a given size.
 
     Raises:
@@ -72,8 +72,8 @@ def describe(size: tuple[int, ...]) -> str:
     height, width = size
     weights = _weights(height, width)
     windows = "-".join(str(window_size(height >> s, width >> s)) for s in range(len(weights)))
-    renormalised = ", weights renormalised" if len(weights) < len(WEIGHTS) else ""
-    return f"ms-ssim {len(weights)} scales, windows {windows}, sigma {SIGMA}*w/{WINDOW}, valid{renormalised}"
+    renormalized = ", weights renormalized" if len(weights) < len(WEIGHTS) else ""
+    return f"ms-ssim {len(weights)} scales, windows {windows}, sigma {SIGMA}*w/{WINDOW}, valid{renormalized}"
 
 
 def _ms_ssim(a: Tensor, b: Tensor) -> Tensor:

@@ -57,14 +57,14 @@ def _merge(n: int, mean: Tensor, scatter: Tensor, rows: Tensor) -> tuple[int, Te
     if not m:
         return n, mean, scatter
     own = rows.mean(dim=0)
-    centred = rows - own
+    centered = rows - own
     if not n:
-        return m, own, centred.T @ centred
+        return m, own, centered.T @ centered
     shift = own - mean
     return (
         n + m,
         mean + shift * (m / (n + m)),
-        scatter + centred.T @ centred + torch.outer(shift, shift) * (n * m / (n + m)),
+        scatter + centered.T @ centered + torch.outer(shift, shift) * (n * m / (n + m)),
     )
 
 

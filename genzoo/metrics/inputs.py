@@ -75,7 +75,7 @@ class Points(Inputs):
 
     kind = "points"
 
-    extent: float  # half-width of the square that is measured, centred at 0
+    extent: float  # half-width of the square that is measured, centered at 0
     real: Callable[[int, Generator], Tensor]  # number, generator -> independent draws of the density, [n, 2]
     generate: Callable[[int, Generator], Tensor]  # the same of the model
     energy: Callable[[Tensor], Tensor] | None  # points [n, 2] -> KL + SSE, [n]; None without a Gaussian encoder

@@ -10,12 +10,12 @@ from genzoo.metrics.registry import Result, Value, metric
 
 
 def prdc(real: Tensor, fake: Tensor, k: int = 5, chunk: int = 512) -> dict[str, float]:
-    """Measures how far each set lies within the balls around the other's items that reach their k-th nearest neighbour.
+    """Measures how far each set lies within the balls around the other's items that reach their k-th nearest neighbor.
 
     Args:
         real: [N, D] floating point, N > k.
         fake: [M, D] floating point, M > k.
-        k: neighbours; an item is not its own neighbour.
+        k: neighbors; an item is not its own neighbor.
         chunk: rows of distances in memory at a time, in float64: chunk * max(N, M) * 8 bytes.
 
     Returns:

@@ -6,7 +6,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from genzoo.noise import generator
 
-POOLED = 16  # largest side in pixels after average pooling: layout and colour count, texture does not
+POOLED = 16  # largest side in pixels after average pooling: layout and color count, texture does not
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 512) -> float:

@@ -38,7 +38,7 @@ def _blur(x: Tensor, size: int) -> Tensor:
 
 
 def _band(side: int, size: int, like: Tensor) -> Tensor:
-    """[side - size + 1, side]: the normalised Gaussian, shifted by one pixel in each row."""
+    """[side - size + 1, side]: the normalized Gaussian, shifted by one pixel in each row."""
     offsets = torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2
     window = torch.exp(-0.5 * (offsets / (SIGMA * size / WINDOW)).square())
     positions = side - size + 1

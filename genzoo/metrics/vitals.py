@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.losses import sse
-from genzoo.models.autoencoder import Autoencoder, PointCode, Posterior
+from genzoo.models.autoencoder import Autoencoder, PointCode, Posterior, can_encode
 from genzoo.models.generative import Generative
 from genzoo.nn.batchnorm import batchnorms, disagreement
 
@@ -32,7 +32,7 @@ def vitals(
     """
     spread = _spread(samples)
     values = {"spread": spread / max(_spread(real), 1e-12)}
-    if not isinstance(model, Autoencoder) or model.conditional:
+    if not can_encode(model):
         return values
     posterior = model.encode(real).latent_dist
     values["active"] = (posterior.mean.var(dim=0) > ACTIVE).float().mean().item()

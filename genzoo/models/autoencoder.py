@@ -1,7 +1,7 @@
 """Models with an encoder, with the interface of diffusers' autoencoders."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeGuard
 
 import torch
 from diffusers.utils.outputs import BaseOutput
@@ -11,6 +11,7 @@ from genzoo.errors import UsageError
 from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.models.generative import DecoderOutput, Generative
 from genzoo.nn import build_encoder
+from genzoo.priors import Prior
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ class Autoencoder(Generative):
 
     A conditional subclass may override `encoder_input` besides what `Generative` lists. Labels are class numbers, int64
     [N], for a conditional model only.
+
+    Raises:
+        UsageError: as `Generative`; or a Gaussian code with a prior other than N(0, I), to which its KL is.
     """
 
     code: ClassVar[Literal["gaussian", "point"]] = "gaussian"  # the encoder returns (mu, logvar), or one tensor
@@ -75,6 +79,18 @@ class Autoencoder(Generative):
     def networks(self) -> dict[str, nn.Module]:
         outputs = {"gaussian": 2, "point": 1}[self.code]
         return {"encoder": build_encoder(self.shape, self.arch, outputs), **super().networks()}
+
+    def check_parts(self) -> None:
+        if self.code == "gaussian" and self.prior != Prior():
+            raise UsageError(
+                f"{type(self).__name__} has a Gaussian code, whose KL is to N(0, I), and {self.prior}: "
+                'set code = "point", or leave prior as it is.'
+            )
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether `energy` is defined: for a Gaussian code, without labels."""
+        return self.code == "gaussian" and not self.conditional
 
     def encoder_input(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """Joins items and labels to what the encoder takes; an objective calls it too. Here: the items."""
@@ -121,3 +137,13 @@ class Autoencoder(Generative):
         posterior = self.encode(x, labels).latent_dist
         error = sse(x, self.decode(posterior.mode(), labels).sample)
         return ({"kl": posterior.kl()} if isinstance(posterior, Posterior) else {}) | {"sse": error}
+
+    def energy(self, x: Tensor) -> Tensor:
+        """KL + SSE of each item, without noise and without weights: [N, *shape] -> [N]. Needs `has_energy`."""
+        score = self.score(x)
+        return score["kl"] + score["sse"]
+
+
+def can_encode(model: Generative) -> TypeGuard[Autoencoder]:
+    """Whether a model has an encoder that needs nothing but an item."""
+    return isinstance(model, Autoencoder) and not model.conditional

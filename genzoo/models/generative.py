@@ -1,5 +1,6 @@
 """What is trained, saved and shared: networks by name around a decoder, with diffusers' save and load."""
 
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +40,7 @@ class Generative(ModelMixin, ConfigMixin):
     - `arch_class`: the class of `arch`, with its own defaults and further fields;
     - `networks` and `critics`: what is built, e.g. a third network that the model needs, or one for training only;
     - `latent_shape` and `prior`;
-    - `conditional`, `decoder_input` and `draw_latents`: what a model of labelled data makes of the labels.
+    - `conditional`, `decoder_input` and `draw_latents`: what a model of labeled data makes of the labels.
 
     Args:
         preset: the registry's `model.preset`: the class that reads a saved model, and where its settings come from.
@@ -74,8 +75,9 @@ class Generative(ModelMixin, ConfigMixin):
             raise UsageError(f"{type(self).__name__} is conditional: it needs `classes`, from data that has labels.")
         for name, network in (self.networks() | self.critics()).items():
             self.add_module(name, network)
-        if self.arch.pretrained:  # what is saved has its own weights, and loads without timm's hub
-            self.register_to_config(arch={**(arch or {}), "pretrained": False})
+        # All fields, as defaults may change; what is saved has its own weights, and loads without timm's hub.
+        self.register_to_config(arch=dataclasses.asdict(self.arch) | {"pretrained": False})
+        self.check_parts()
 
     if TYPE_CHECKING:  # diffusers decorates it so that a type checker misses `self`
 
@@ -88,6 +90,9 @@ class Generative(ModelMixin, ConfigMixin):
     def critics(self) -> dict[str, nn.Module]:
         """Builds further networks by name, after the others."""
         return {}
+
+    def check_parts(self) -> None:
+        """Refuses, at the end of the constructor, parts that do not go together. Here: nothing."""
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -142,6 +147,12 @@ class Generative(ModelMixin, ConfigMixin):
         z = self.draw_latents(n, generator, labels).to(self.device, self.dtype)
         return self.shown(self.decode(z, None if labels is None else labels.to(self.device)).sample)
 
+    def classes_in_turn(self, n: int, start: int = 0) -> Tensor | None:
+        """Returns labels for n samples of a conditional model, int64 [n]: the i-th is start + i modulo the number of
+        classes. None for any other model.
+        """
+        return torch.arange(start, start + n) % len(self.classes) if self.conditional else None
+
     def check_labels(self, labels: Tensor | None, n: int) -> None:
         """Checks that labels are given to a conditional model and to no other, and that there are `n` class numbers.
 
@@ -182,7 +193,7 @@ class Generative(ModelMixin, ConfigMixin):
         self, save_directory: str | os.PathLike, *args: Any, card: str | None = None, **kwargs: Any
     ) -> None:
         """Writes config.json, the weights as safetensors, and a model card (`card`, or a short one from the config)."""
-        from genzoo.models._card import default_card
+        from genzoo.models.card import default_card
 
         super().save_pretrained(save_directory, *args, **kwargs)
         write_text(Path(save_directory) / "README.md", card or default_card(self))
@@ -201,9 +212,12 @@ class Generative(ModelMixin, ConfigMixin):
     @classmethod
     def read(cls, source: str, **kwargs: Any) -> Self:
         """Reads a model from the folder or hub id that `find_config` returned."""
-        model = super().from_pretrained(source, **({"use_safetensors": True, "low_cpu_mem_usage": False} | kwargs))
+        options = {"use_safetensors": True, "low_cpu_mem_usage": False}
+        if not Path(source).is_dir():
+            options["local_files_only"] = not hub.is_reachable()
+        model = super().from_pretrained(source, **(options | kwargs))
         for tensor in (*model.parameters(), *model.buffers()):
-            tensor.data = tensor.data.clone()  # aligned: a file's mapping is not, and may be computed with otherwise
+            tensor.data = tensor.data.clone()  # aligned in memory; mapped from a file it may take another kernel
         return model
 
     def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]  (uploads a folder, with its card)
@@ -242,7 +256,9 @@ def find_config(path: str | os.PathLike, **kwargs: Any) -> tuple[str, str]:
         if (candidate / "config.json").is_file():
             return str(candidate), str(candidate / "config.json")
     if folder.exists():
-        raise UsageError(f"{path} holds no model (no config.json, no model/): a run writes one at its first snapshot.")
+        raise UsageError(
+            f"{path} contains no model (no config.json, no model/): a run writes one at its first snapshot."
+        )
     if not hub.is_id(str(path)):
         raise UsageError(
             f"{path} does not exist: give a run folder, a save_pretrained folder or a hub id (owner/name)."

@@ -17,7 +17,7 @@ def batchnorms(net: nn.Module) -> list[_BatchNorm]:
 
 @contextmanager
 def batch_statistics(net: nn.Module) -> Iterator[None]:
-    """Normalises every batch by its own mean and variance; on exit, the network and its averages are as before."""
+    """Normalizes every batch by its own mean and variance; on exit, the network and its averages are as before."""
     layers = batchnorms(net)
     flags = [layer.training for layer in layers]
     with _restored(layers):

@@ -1,6 +1,6 @@
-"""The papers' convolutional stacks: a stem and residual blocks around average pooling, or nearest-neighbour upsampling.
+"""The papers' convolutional stacks: a stem and residual blocks around average pooling, or nearest-neighbor upsampling.
 
-All layers start from PyTorch's default initialisation (Kaiming uniform with a = sqrt(5)), as in the published
+All layers start from PyTorch's default initialization (Kaiming uniform with a = sqrt(5)), as in the published
 Soft-IntroVAE code.
 """
 
@@ -47,7 +47,7 @@ def _upsampled_conv3(x: Tensor, weight: Tensor) -> Tensor:
     if not (on_cpu and exact and 24 * x.shape[2] * x.shape[3] >= 8 * x.shape[1]):
         return functional.conv2d(_upsampled(x), weight, padding=1)
     kernel = functional.pad(weight.transpose(0, 1).flip(2, 3), (1, 1, 1, 1))
-    kernel = (  # the four neighbours of one pixel
+    kernel = (  # the four neighbors of one pixel
         kernel[..., :-1, :-1] + kernel[..., 1:, :-1] + kernel[..., :-1, 1:] + kernel[..., 1:, 1:]
     )
     return functional.conv_transpose2d(x, kernel, stride=2, padding=1)
@@ -96,7 +96,7 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Returns the shape of images as (C, H, W).
 
     Raises:
-        UsageError: the data are no images.
+        UsageError: the data are not images.
     """
     if len(shape) != 3:
         raise UsageError(

@@ -1,5 +1,5 @@
 """Multi-layer perceptrons for 2-D points and plain vectors (Soft-IntroVAE's 2-D experiments), with PyTorch's default
-initialisation.
+initialization.
 """
 
 import math

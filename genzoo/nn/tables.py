@@ -65,23 +65,26 @@ class Table(Generic[B]):
         """Returns the builder of a network, importing the plugin that offers it.
 
         Raises:
-            UsageError: there is none (with suggestions), two distributions offer it, or the plugin cannot be loaded.
+            UsageError: there is none (with suggestions), two offer it (genzoo itself may be one of them), or the plugin
+                cannot be loaded or has only the other network.
         """
         family = name.partition(":")[0]
         points = plugins.offers(GROUP).get(family, [])
-        if len(points) > 1:
-            raise UsageError(
-                f"Backbone {family!r} is offered by {' and '.join(map(plugins.distribution, points))}: "
-                "uninstall one of them."
-            )
+        owners = ["genzoo"] * self._is_built_in(family) + [plugins.distribution(point) for point in points]
+        if len(owners) > 1:
+            raise UsageError(f"Backbone {family!r} is offered by {' and '.join(owners)}: uninstall one of them.")
         if family not in self._builders and points:
             plugins.load("Backbone", points[0])
         if family not in self._builders:
-            hint = did_you_mean(family, self.names())
+            reason = f": {owners[0]} registers no {self.kind} of that name" if owners else ""
+            hint = did_you_mean(family, [other for other in self.names() if other != family])
             raise UsageError(
-                f"Unknown {self.kind} {name!r} in arch.{self.kind}.{hint} See `genzoo train MODEL --help`."
+                f"Unknown {self.kind} {name!r} in arch.{self.kind}{reason}.{hint} See `genzoo train MODEL --help`."
             )
         return self._builders[family]
+
+    def _is_built_in(self, family: str) -> bool:
+        return family in self._builders and self._builders[family].__module__.startswith("genzoo.")
 
 
 ENCODERS: Table[EncoderBuilder] = Table("encoder")

@@ -12,7 +12,7 @@ from genzoo.spec import ArchConfig
 
 class TrunkEncoder(nn.Module):
     """[N, C, H, W] in [0, 1] -> mu, logvar: [N, Z] each; or one such tensor, a point code. The trunk keeps timm's own
-    initialisation or pretrained weights.
+    initialization or pretrained weights.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The model card of a run: the provenance of its weights."""
 
-from genzoo.models._card import card, usage
 from genzoo.models.autoencoder import Autoencoder
+from genzoo.models.card import card, usage
 from genzoo.models.generative import Generative
 from genzoo.registry import split_name
 from genzoo.spec import RunConfig

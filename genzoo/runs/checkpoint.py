@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from genzoo.errors import UsageError
-from genzoo.files import digest, replacing
+from genzoo.files import digest, replacing, restore_folders
 
 MANIFEST = "manifest.json"
 HASH = "blake2b"
@@ -26,6 +26,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Returns the saved steps, oldest first."""
+        restore_folders(self.folder)
         return sorted(int(path.name) for path in self.folder.glob("[0-9]*") if path.is_dir() and path.name.isdigit())
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
@@ -66,7 +67,7 @@ class Checkpoints:
         if complaints:
             raise UsageError(
                 f"None of the {len(complaints)} checkpoints in {self.folder} is intact: repair the disk, "
-                "or give another --out to start over."
+                "or choose a different --out to start over."
             )
         return None
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from genzoo.configure import differences, from_json, to_json
 from genzoo.errors import UsageError
-from genzoo.files import JsonLines, write_text
+from genzoo.files import JsonLines, restore_folders, write_text
 from genzoo.provenance import versions
 from genzoo.spec import RunConfig
 
 CONFIG = "run.json"
+LOG = "log.jsonl"
 EVENTS = "events.jsonl"
 FORMAT = 2  # of run.json and everything beside it; raise it when older folders can no longer be read
 
@@ -26,13 +27,13 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: RunConfig):
         self.path, self._config = Path(path).expanduser(), config
-        self.log, self.events = JsonLines(self.path / "log.jsonl"), JsonLines(self.path / EVENTS)
+        self.log, self.events = JsonLines(self.path / LOG), JsonLines(self.path / EVENTS)
         saved = read_config(self.path)
         if saved is not None and (changed := differences(saved, config)):
             shown = "\n  ".join(changed)
             raise UsageError(
-                f"{self.path} holds a run with other settings; give another --out, or the old settings to resume it:\n"
-                f"  {shown}"
+                f"{self.path} holds a run with other settings; "
+                f"choose a different --out, or the old settings to resume it:\n  {shown}"
             )
 
     @staticmethod
@@ -55,6 +56,7 @@ class RunFolder:
         try:
             (self.path / "previews").mkdir(parents=True, exist_ok=True)
             content = {"format": FORMAT, "config": to_json(self._config), "versions": versions()}
+            restore_folders(self.path)  # model/ or best/, if the run was killed while it wrote one
             write_text(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
         except OSError as error:
             raise UsageError(
@@ -77,9 +79,9 @@ def read_config(folder: Path) -> RunConfig | None:
             return from_json(content["config"])
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{path} cannot be read as a run ({error}): give another --out, or remove the folder."
+            f"{path} cannot be read as a run ({error}): choose a different --out, or remove the folder."
         ) from error
     raise UsageError(
         f"{path} was written by another version of genzoo (format {content.get('format', 1)}, not {FORMAT}): "
-        "give another --out, or use that version."
+        "choose a different --out, or use that version."
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genzoo.data import Dataset, heldout_split, open_dataset
+from genzoo.data import Dataset, open_dataset
 from genzoo.data.batches import as_real, to_float
 from genzoo.data.sets import some
 from genzoo.items import Items
@@ -51,14 +51,13 @@ def n_scored(shape: tuple[int, ...]) -> int:
     return points if len(shape) == 1 else min(most, max(fewest, SCORED_VALUES // math.prod(shape)))
 
 
-def fixed_items(config: RunConfig, dataset: Dataset, model: Generative) -> Fixed:
-    """Draws a run's fixed items, on the model's device."""
+def fixed_items(config: RunConfig, dataset: Dataset, heldout: str | None, model: Generative) -> Fixed:
+    """Draws a run's fixed items, on the model's device; `heldout` is the split that the real ones come from, if any."""
     seed, n, labels = config.train.seed, n_scored(dataset.shape), config.data.labels
-    split = heldout_split(config.data) if dataset.size is not None else None
-    source = open_dataset(config.data, split=split, progress=False) if split else dataset
+    source = open_dataset(config.data, split=heldout, progress=False) if heldout else dataset
     real = as_real(some(source, n, generator(seed, "fixed"), labels), model.device)
-    training = some(dataset, N_VITALS, generator(seed, "fixed seen")) if split else None
-    turns = torch.arange(len(real)) % len(model.classes) if model.conditional else None
+    training = some(dataset, N_VITALS, generator(seed, "fixed seen")) if heldout else None
+    turns = model.classes_in_turn(len(real))
     z = model.draw_latents(len(real), generator(seed, "fixed latents"), turns).to(model.device)
     turns = None if turns is None else turns.to(model.device)
     return Fixed(real, z, turns, None if training is None else to_float(training.x, model.device))

@@ -35,7 +35,8 @@ class _Watched:
 
     def __init__(self, at: Progress):
         self._at, self.answers = at, dict[Question, bool]()
-        self.batch, self.parts = at.batch, at.parts  # constants of a run
+        self.batch, self.parts = at.batch, at.parts  # constants of a run, as the next two
+        self.total_nimg, self.epoch_nimg = at.total_nimg, at.epoch_nimg
 
     def before(self, duration: Duration) -> bool:
         return self._ask("before", duration)
@@ -117,6 +118,10 @@ class CompiledPhases:
 
     def __call__(self, batches: Sequence[Sequence[Any]], at: Progress) -> Iterator[Phase]:
         leaves, tree = pytree.tree_flatten(batches)
+        if any(not isinstance(leaf, Tensor) for leaf in leaves):
+            raise UsageError(
+                "train.compile=true takes batches of tensors, and this objective draws others: leave it out."
+            )
         shapes = [leaf.shape for leaf in leaves]
         trace = next((known for known in self.traces if known.holds(shapes, at)), None)
         if trace is None:

@@ -49,7 +49,7 @@ class Iteration:
         self._phases = CompiledPhases(model, self._eager) if c.compile else self._eager
 
     def __call__(self, parts: Sequence[Items], at: Progress) -> list[tuple[tuple[str, ...], Scalars]]:
-        """Runs one step; returns, per phase, the networks that it trains and its scalars, on the device.
+        """Runs one step; returns, per phase, the optimizers that stepped and its scalars, on the device.
 
         Args:
             parts: this process's part of the step's real batches.
@@ -61,7 +61,7 @@ class Iteration:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(group["base_lr"], self._c, at) * self._ladder.lr_factor
         batches = list(self._draws(parts, at, seed))
-        scalars = [(phase.trains, dict(phase.logs) | self._move(phase)) for phase in self._phases(batches, at)]
+        scalars = [(phase.keys, dict(phase.logs) | self._move(phase)) for phase in self._phases(batches, at)]
         average_buffers(self._model, self._acc)
         if self._ema is not None:
             self._ema.update_parameters(self._model)

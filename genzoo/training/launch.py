@@ -155,9 +155,8 @@ class StopFlag:
         return self
 
     def _set(self, number: int, _: Any) -> None:
-        if (
-            self.is_set and number == signal.SIGINT
-        ):  # a launcher follows the terminal's Ctrl-C with a SIGTERM of its own
+        # A launcher follows the terminal's Ctrl-C with a SIGTERM of its own, which must not interrupt.
+        if self.is_set and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.is_set = True
 
@@ -211,9 +210,8 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     import resource  # not on every platform
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )  # macOS counts bytes
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def resume_command(folder: Path) -> str:

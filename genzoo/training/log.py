@@ -48,8 +48,8 @@ class Window:
             self._remember(line)
 
     def add(self, step: int, phases: Sequence[tuple[Sequence[str], Mapping[str, Tensor]]]) -> None:
-        """Adds one step: per phase, the networks that it trains and its scalars."""
-        self._steps.append((step, [("+".join(trains), dict(values)) for trains, values in phases]))
+        """Adds one step: per phase, the optimizers that step and its scalars."""
+        self._steps.append((step, [("+".join(keys), dict(values)) for keys, values in phases]))
 
     def fetch(self, average: Any) -> list[tuple[int, dict[str, float]]]:
         """Brings the scalars of the steps since the last fetch to the host, in order; `average` is the mean over

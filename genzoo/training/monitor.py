@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from genzoo.configure import data_shape
+from genzoo.configure import data_shape, planned_classes
 from genzoo.errors import UsageError
 from genzoo.factory import build, build_objective
 from genzoo.files import JsonLines
 from genzoo.objective import Objective
-from genzoo.runs.folder import EVENTS, RunFolder, read_config
+from genzoo.runs.folder import EVENTS, LOG, RunFolder, read_config
 from genzoo.signs import SHARED, Rule, View
 from genzoo.training.rules import RULES, data_findings
 
@@ -192,19 +192,23 @@ def diagnose(folder: Path) -> tuple[list[Finding], int]:
     """Reads a run folder: its findings, by its events or, for a run without a monitor, by its log; and the last step.
 
     Raises:
-        UsageError: the folder holds no run.
+        UsageError: the folder contains no run.
     """
-    log, events = JsonLines(folder / "log.jsonl").read(), JsonLines(folder / EVENTS).read()
+    log, events = JsonLines(folder / LOG).read(), JsonLines(folder / EVENTS).read()
     last = log[-1]["step"] if log else 0
     if any(event["kind"] == "run" for event in events):
         return read_findings(events), max(last, *(event["step"] for event in events))
     config = read_config(folder)
     if config is None:
-        raise UsageError(f"{folder} holds no run.json: give the folder of a run, as `genzoo train` prints it.")
+        raise UsageError(f"{folder} contains no run.json: give the folder of a run, as `genzoo train` prints it.")
     saved = folder / "model" / "config.json"
-    shape = tuple(json.loads(saved.read_bytes())["shape"]) if saved.exists() else data_shape(config)
+    if saved.exists():
+        content = json.loads(saved.read_bytes())
+        shape, classes = tuple(content["shape"]), tuple(content.get("classes", ()))
+    else:
+        shape, classes = data_shape(config), planned_classes(config)
     with torch.device("meta"):
-        model = build(config, shape)
+        model = build(config, shape, classes)
     monitor = Monitor(last, build_objective(config, model.spaces))
     return read_findings([*events, *(event for line in log for event in monitor.observe(line))]), last
 

@@ -30,6 +30,11 @@ def make_optimizers(
         UsageError: an unknown optimizer, a setting that it does not take, or a rate for an optimizer that does not
             exist.
     """
+    for name in further:
+        if name not in nets:
+            raise UsageError(
+                f"Objective.optimizers names {name!r}, and the model has no such network.{did_you_mean(name, nets)}"
+            )
     keys = {name: name for name in nets} | {f"{name}-{by}": name for name in further for by in further[name]}
     for key in c.lr_of:
         if key not in keys:
@@ -63,7 +68,11 @@ def make_optimizer(params: Sequence[nn.Parameter], lr: float, c: TrainConfig) ->
 
 
 def _timm_optimizer(params: Sequence[nn.Parameter], lr: float, c: TrainConfig) -> torch.optim.Optimizer:
-    from timm.optim._optim_factory import create_optimizer_v2, get_optimizer_info, list_optimizers
+    from timm.optim import (  # timm declares no __all__
+        create_optimizer_v2,  # pyright: ignore[reportPrivateImportUsage]
+        get_optimizer_info,  # pyright: ignore[reportPrivateImportUsage]
+        list_optimizers,  # pyright: ignore[reportPrivateImportUsage]
+    )
 
     names = [str(name) for name in list_optimizers()]
     if c.optimizer not in names:

@@ -26,10 +26,9 @@ from genzoo.training.memory import LiveBytes
 EPOCH = 10**6  # images; the real number is not known without the data
 LATE = 10**9 // 27720 * 27720 - 1  # a step after every warm-up, and the last of each 2, 3, ..., 12 steps
 META = torch.device("meta")
-# What a process takes besides tensors; chosen by the rows of benchmarks/memory, whose README says how. CPU, glibc.
-LIBRARIES = (
-    64 * 2**20
-)  # code paged in and compiled by the first step (32 MiB), and the largest block that glibc serves from its heap
+# What a process takes besides tensors; chosen by the rows of benchmarks/memory, explained in its README. CPU, glibc.
+# Code paged in and compiled by the first step (32 MiB), and the largest block that glibc serves from its heap.
+LIBRARIES = 64 * 2**20
 HOLES = 1 / 8  # of all tensors: free memory between them that the heap does not give back
 
 
@@ -37,7 +36,7 @@ HOLES = 1 / 8  # of all tensors: free memory between them that the heap does not
 class Estimate:
     """Memory of a run in bytes."""
 
-    kept: int  # weights, the optimiser's two moments, and the average
+    kept: int  # weights, the optimizers' moments, and the average
     step: int  # the most that tensors of one step take at once, besides
 
     @property
@@ -71,7 +70,8 @@ def plan(run: RunConfig) -> str:
     lines += [
         f"  {name:<10} {type(net).__name__:<14} {sizes[name]:>12,} parameters" for name, net in model.named_children()
     ]
-    lines += ["", *_memory(run, needs), f"length: {c.duration} at {c.batch} images a step"]
+    images = c.batch * (1 + build_objective(run, model.spaces, META).fresh)
+    lines += ["", *_memory(run, needs), f"length: {c.duration} at {images} images a step"]
     return "\n".join(lines)
 
 
@@ -103,14 +103,19 @@ def _trace(run: RunConfig, step: int) -> tuple[list[Phase], Estimate]:
     c, shape = run.train, data_shape(run)
     with META:
         model = build(run, shape, planned_classes(run))
-    objective = build_objective(run, model.spaces)
-    if isinstance(objective, nn.Module):
-        objective.to(META)
+    objective = build_objective(run, model.spaces, META)
     parts = 1 + objective.fresh
     at = Progress(step=step, batch=c.batch, total_nimg=(LATE + 1) * c.batch * parts, epoch_nimg=EPOCH, parts=parts)
     live = LiveBytes()
     live.count(model.state_dict().values())
-    state = [torch.empty_like(p) for p in model.parameters() for _ in ("first moment", "second moment")]
+    if isinstance(objective, nn.Module):
+        live.count(objective.state_dict().values())
+    state = [
+        torch.empty_like(p)
+        for name, net in model.named_children()
+        for p in net.parameters()
+        for _ in range(2 * (1 + len(objective.optimizers.get(name, ()))))  # two moments per optimizer
+    ]
     average = [torch.empty_like(value) for value in model.state_dict().values()] if c.ema else []
     live.count([*state, *average])
     kept = live.now

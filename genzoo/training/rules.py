@@ -28,7 +28,7 @@ def learning_rate_too_high(view: View) -> str | None:
 
 
 def batchnorm_mismatch(view: View) -> str | None:
-    size = view.high("vitals/batchnorm")
+    size = view.lowest("vitals/batchnorm")
     if size is None or size <= MISMATCH:
         return None
     before, now = (line["vitals/batchnorm"] for line in view.vitals)
@@ -38,12 +38,12 @@ def batchnorm_mismatch(view: View) -> str | None:
 
 
 def overfit(view: View) -> str | None:
-    ratio = view.high("vitals/heldout")
+    ratio = view.lowest("vitals/heldout")
     return f"held-out error {ratio:.2f} x that of training data" if ratio is not None and ratio > OVERFIT else None
 
 
 def average_lags(view: View) -> str | None:
-    ratio = view.high("vitals/average")
+    ratio = view.lowest("vitals/average")
     if ratio is None or ratio <= WORSE_AVERAGE:
         return None
     return f"the averaged weights score {ratio:.2f} x the distance of the raw ones"
@@ -84,6 +84,6 @@ def data_findings(batch: Tensor) -> list[tuple[str, str, str]]:
         figures = f"all {len(batch)} items of the first batch are the same"
         found.append(("constant data", figures, "check the files of data.name"))
     elif flat > FLAT_SHARE * len(batch):
-        figures = f"{flat} of {len(batch)} images of the first batch have one colour"
+        figures = f"{flat} of {len(batch)} images of the first batch have one color"
         found.append(("constant data", figures, "remove them from data.name"))
     return found

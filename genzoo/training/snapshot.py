@@ -2,13 +2,11 @@
 
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from genzoo.data import Dataset
 from genzoo.files import replacing
@@ -31,6 +29,7 @@ class Snapshots:
     Args:
         config: the run.
         dataset: what it trains on.
+        heldout: the split that snapshots show and score; None = training data.
         folder: where everything is written.
         objective: its guides are drawn in the curves.
         watch: sees every measured line.
@@ -41,13 +40,15 @@ class Snapshots:
         self,
         config: RunConfig,
         dataset: Dataset,
+        heldout: str | None,
         folder: RunFolder,
         objective: Objective,
         watch: Watch,
         evaluators: Sequence[Evaluator],
     ):
-        self._config, self._dataset, self._folder = config, dataset, folder
+        self._config, self._dataset, self._heldout, self._folder = config, dataset, heldout, folder
         self._objective, self._watch, self._evaluators = objective, watch, evaluators
+        self._preview = folder.path / "preview.png"
         self.best = math.inf  # lowest score so far
         self._fixed: Fixed | None = None
 
@@ -65,7 +66,7 @@ class Snapshots:
             position: step, images seen and seconds, for the log.
         """
         if self._fixed is None:
-            self._fixed = fixed_items(self._config, self._dataset, weights.shown)
+            self._fixed = fixed_items(self._config, self._dataset, self._heldout, weights.shown)
         values = {name: value for evaluate in self._evaluators for name, value in evaluate(weights, self._fixed)}
         line = {**position, **values}
         self._folder.log.append(line)
@@ -94,10 +95,6 @@ class Snapshots:
                 if pictured:
                     shutil.copyfile(self._preview, temporary / "preview.png")
 
-    @cached_property
-    def _preview(self) -> Path:
-        return self._folder.path / "preview.png"
-
 
 @torch.no_grad()
 def save_preview(model: Generative, fixed: Fixed, path: Path) -> None:
@@ -109,11 +106,5 @@ def save_preview(model: Generative, fixed: Fixed, path: Path) -> None:
         again = [model.reconstruct(shown, labels)] if isinstance(model, Autoencoder) else []
         save_grid([shown, *again, *samples.split(N_SHOWN)], path)
     elif model.shape == (2,):
-        save_points(real, samples_of(model, fixed), path, 1.3 * real.abs().max().item(), _energy(model))
-
-
-def _energy(model: Generative) -> Callable[[Tensor], Tensor] | None:
-    """KL + SSE, without noise: the negative ELBO of a model that has one."""
-    if not isinstance(model, Autoencoder) or model.code != "gaussian" or model.conditional:
-        return None
-    return lambda x: sum(model.score(x).values(), torch.zeros(()))
+        energy = model.energy if isinstance(model, Autoencoder) and model.has_energy else None
+        save_points(real, samples_of(model, fixed), path, 1.3 * real.abs().max().item(), energy)

@@ -68,8 +68,8 @@ class TrainingState:
         if state:
             if missing := self._parts.keys() - state.keys():
                 raise UsageError(
-                    f"The checkpoints in {self.checkpoints.folder} hold no {', '.join(sorted(missing))}: "
-                    "give another --out, or the version of genzoo that wrote them."
+                    f"The checkpoints in {self.checkpoints.folder} lack {', '.join(sorted(missing))}: "
+                    "choose a different --out, or the version of genzoo that wrote them."
                 )
             for name, part in self._parts.items():
                 part.load_state_dict(state[name])
@@ -107,7 +107,7 @@ class DataIdentity:
         if saved != size:
             raise UsageError(
                 f"{self._dataset.name} has {_count(size)} items and had {_count(saved)} when this run was "
-                "saved: restore them, or give another --out."
+                "saved: restore them, or choose a different --out."
             )
         self._warn(f"warning: the files of {self._dataset.name} have changed since this run was saved")
 

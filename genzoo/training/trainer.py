@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from genzoo.configure import flat, to_json
 from genzoo.controller import EVERY
-from genzoo.data import Dataset, open_dataset
+from genzoo.data import Dataset, heldout_split, open_dataset
 from genzoo.data.batches import Batches, Resident, load, make_resident
 from genzoo.duration import in_images
 from genzoo.errors import UsageError
@@ -43,7 +43,7 @@ class Trainer:
         config: from `genzoo.resolve(...)`.
         out: the run folder; by default `runs/<model>-<data>-<size>-s<seed>`.
         progress: show bars.
-        dataset: trains on this instead of opening what `config.data` names; held-out items still come from there.
+        dataset: trains on this instead of opening what `config.data` names; nothing is held out then.
 
     Raises:
         UsageError: the configuration does not fit the data, the folder or the machine.
@@ -66,17 +66,15 @@ class Trainer:
             shown = progress and self.acc.is_main_process
             self.dataset = dataset or open_dataset(config.data, progress=shown)
         self.model = self._make_model()
-        self.objective = build_objective(config, self.model.spaces)
+        self.objective = build_objective(config, self.model.spaces, self.acc.device)
         self.controllers = self.objective.controllers
         self.per_step = c.batch * (1 + self.objective.fresh)  # images
         self.total_nimg = in_images(c.duration, batch=self.per_step, epoch=self.dataset.size)
         self.total_steps = -(-self.total_nimg // self.per_step)
         self._refuse_misfits()
-        # Networks are placed un-wrapped: gradients are averaged after each phase, which no phase can silently get
-        # wrong.
-        self.model.to(
-            self.acc.device, memory_format=torch.channels_last
-        ).train()  # faster convolutions, the same result
+        # Un-wrapped networks: gradients are averaged after each phase, which no phase can silently get wrong. In
+        # channels_last, convolutions are faster and give the same result.
+        self.model.to(self.acc.device, memory_format=torch.channels_last).train()
         self.ema = self._make_average()
         nets = dict(self.model.named_children())
         for net in nets.values():
@@ -89,7 +87,8 @@ class Trainer:
         self.schedule = Schedule(max(1, round(every / self.per_step)), c.snapshot_minutes)
         self.watch = Watch(self.folder, self.total_steps, self.objective)
         evaluators = (scores, shown_vitals, Growth(matrix_sizes(self.model)))
-        self.snapshots = Snapshots(config, self.dataset, self.folder, self.objective, self.watch, evaluators)
+        split = heldout_split(config.data) if dataset is None and self.dataset.size is not None else None
+        self.snapshots = Snapshots(config, self.dataset, split, self.folder, self.objective, self.watch, evaluators)
         self.state = self._register_state()
         self.reporter = Reporter(self.folder, self.watch, self.objective, self.acc, self.state.checkpoints)
         self.recovery = Recovery(
@@ -125,10 +124,11 @@ class Trainer:
                 f"train.batch={c.batch} does not divide over {self.world} processes x {c.accumulate} micro-batches: "
                 "choose a multiple."
             )
-        if c.compile and (self.world > 1 or c.checkpointing or self.controllers):
+        state = self.controllers or isinstance(self.objective, nn.Module)
+        if c.compile and (self.world > 1 or c.checkpointing or state):
             raise UsageError(
-                "train.compile=true takes one process, and neither train.checkpointing nor a setting that is auto: "
-                "leave it out, or them."
+                "train.compile=true takes one process, and neither train.checkpointing, a setting that is auto, nor an "
+                "objective with networks of its own: leave it out, or them."
             )
         if not self.total_steps:
             raise UsageError(
@@ -145,7 +145,6 @@ class Trainer:
         for key, optimizer in self.optimizers.items():
             state.add(f"optimizer-{key}", optimizer)
         if isinstance(self.objective, nn.Module):
-            self.objective.to(self.acc.device).requires_grad_(False)
             state.add("objective", self.objective)
         for name, controller in self.controllers.items():
             state.add(f"controller-{name}", controller)

@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits, 8x8, grey: the one labelled real set that needs no download."""
+"""scikit-learn's 1,797 handwritten digits, 8x8, gray: the one labeled real set that needs no download."""
 
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ class DigitsCollection:
         terms="UCI, CC BY 4.0",
         channels=1,
         labels={ONLY: 10},
-        note="1,500 train / 297 test by a fixed permutation; grey; give --res 32",
+        note="1,500 train / 297 test by a fixed permutation; gray; give --res 32",
     )
 )
 def open_digits(config: DataConfig) -> DigitsCollection:

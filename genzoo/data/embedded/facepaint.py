@@ -54,7 +54,7 @@ class Patch:
         return self.cover(distance - radius) - self.cover(distance + radius)
 
     def paint(self, share: Array, rgb: Array) -> None:
-        """Blends the colour `rgb` [n,3,1,1] over the pixels by `share` [n,h,w] in 0..1."""
+        """Blends the color `rgb` [n,3,1,1] over the pixels by `share` [n,h,w] in 0..1."""
         delta = rgb - self.pixels
         delta *= share[:, None]
         self.pixels += delta
@@ -220,7 +220,7 @@ class Part:
     paint: Callable[[Patch, Array, Array, Rig], None]  # paints it on a patch with pixels at x, y [n,h,w], y down
     window: tuple[float, float, float, float]  # left, right, top, bottom of all that it can touch, in the picture
     only: tuple[str, ...] = ()  # a factor and the categories that have this layer; all faces if empty
-    on_head: bool = True  # x, y count from the head's centre and tilt with it; else from the origin of the picture
+    on_head: bool = True  # x, y count from the head's center and tilt with it; else from the origin of the picture
 
 
 _ALL = (-np.inf, np.inf, -np.inf, np.inf)
@@ -243,10 +243,10 @@ PARTS: dict[str, Part] = {  # from back to front
 }
 
 
-def _span(low: float, high: float, centres: Array) -> slice:
+def _span(low: float, high: float, centers: Array) -> slice:
     """Pixels along one axis that something between `low` and `high` can touch."""
-    margin = centres[1] - centres[0]
-    start, stop = np.searchsorted(centres, (low - margin, high + margin))
+    margin = centers[1] - centers[0]
+    start, stop = np.searchsorted(centers, (low - margin, high + margin))
     return slice(start, stop)
 
 

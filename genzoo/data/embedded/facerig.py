@@ -1,4 +1,4 @@
-"""The geometry and the colours of a toy face, computed from its factors."""
+"""The geometry and the colors of a toy face, computed from its factors."""
 
 from types import SimpleNamespace
 
@@ -29,8 +29,8 @@ _HAIR = {
 
 
 SHORT_SIDE = 1.84  # of the picture, in the unit of all lengths here
-MIDDLE_Y = -0.04  # height of the picture's centre; y points down
-HEAD_Y, EYE_Y = -0.02, 0.03  # height of the head's centre in the picture, and of the eyes from there
+MIDDLE_Y = -0.04  # height of the picture's center; y points down
+HEAD_Y, EYE_Y = -0.02, 0.03  # height of the head's center in the picture, and of the eyes from there
 PIVOT_Y = 0.45  # height of the point about which the head tilts, at x = 0
 
 
@@ -43,12 +43,12 @@ LIPSTICK, THROAT, TONGUE = rgb(196, 62, 76), rgb(112, 34, 44), rgb(222, 100, 104
 BLUSH, FRAME = rgb(238, 92, 92), rgb(52, 46, 56)
 
 
-def mix(colour: Array, other: Array, share: float) -> Array:
-    return colour + share * (other - colour)
+def mix(color: Array, other: Array, share: float) -> Array:
+    return color + share * (other - color)
 
 
 def rig(truth: dict[str, Array]) -> Rig:
-    """Turns factors [n] into what the parts draw with: lengths [n,1,1], categories [n], colours [n,3,1,1]; float32."""
+    """Turns factors [n] into what the parts draw with: lengths [n,1,1], categories [n], colors [n,3,1,1]; float32."""
     g = Rig(**{k: v.astype(np.float32)[:, None, None] if v.dtype.kind == "f" else v for k, v in truth.items()})
     for name, palette in PALETTES.items():
         setattr(g, name, np.array(list(palette.values()), np.float32)[truth[name]][:, :, None, None])

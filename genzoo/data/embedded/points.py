@@ -28,7 +28,6 @@ from genzoo.data.catalog import Registered, dataset
 from genzoo.data.entry import Entry
 from genzoo.data.labels import find_classes
 from genzoo.data.sources import fingerprint
-from genzoo.errors import UsageError, did_you_mean
 from genzoo.spec import DataConfig
 
 if TYPE_CHECKING:  # torch is imported where points are drawn, so that this set can be listed without it
@@ -40,9 +39,6 @@ if TYPE_CHECKING:  # torch is imported where points are drawn, so that this set 
 
 Sampler = Callable[[int, "Generator"], "Tensor"]  # (n, generator) -> float32 [n, 2], on the generator's device
 
-EXTENT: dict[str, float] = {}  # half-width of the square, centred at 0, in which each set's density is measured
-_SAMPLERS: dict[str, Sampler] = {}
-
 NOTE = "2-D, see genzoo/data/embedded/points.py"
 
 
@@ -52,12 +48,13 @@ class PointSet:
     shape: tuple[int, ...] = (2,)
     is_image, size, cached = False, None, True
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, sampler: Sampler) -> None:
         self.name = self.fingerprint = name
+        self._sampler = sampler
 
     def draw(self, n: int, generator: "Generator") -> "Tensor":
-        """Draws n points, float32 [n, 2]."""
-        return draw(self.name, n, generator)
+        """Draws n points, float32 [n, 2], in data units, on the generator's device."""
+        return self._sampler(n, generator)
 
     def labels(self) -> "Mapping[str, np.ndarray]":
         """Returns no labels."""
@@ -73,8 +70,8 @@ class PointCollection:
 
     splits = ("train",)
 
-    def __init__(self, name: str, limit: int | None) -> None:
-        self.name, self._limit = name, limit
+    def __init__(self, name: str, sampler: Sampler, limit: int | None) -> None:
+        self.name, self._sampler, self._limit = name, sampler, limit
 
     def source(self, split: str) -> "PointSet | ArraySource | ArraySet":
         import torch
@@ -82,8 +79,8 @@ class PointCollection:
         from genzoo.data.arrays import open_array
 
         if self._limit is None:
-            return PointSet(self.name)
-        sample = draw(self.name, self._limit, torch.Generator().manual_seed(0)).numpy()
+            return PointSet(self.name, self._sampler)
+        sample = self._sampler(self._limit, torch.Generator().manual_seed(0)).numpy()
         return open_array(sample, self.name, fingerprint(sample.tobytes()))
 
 
@@ -94,39 +91,18 @@ def point_set(
 
     Args:
         what: a description for `genzoo list data`.
-        extent: half-width of the square, centred at 0, in which densities are measured and drawn.
+        extent: half-width of the square, centered at 0, in which densities are measured and drawn.
     """
     entry = Entry(name=name, kind="points", what=what, images=None, size=None, terms=terms, note=note, extent=extent)
 
     def register(sampler: Sampler) -> Registered:
         @functools.wraps(sampler)
         def open_points(config: DataConfig) -> PointCollection:
-            return PointCollection(name, config.limit)
+            return PointCollection(name, sampler, config.limit)
 
-        registered = dataset(entry)(open_points)
-        EXTENT[name], _SAMPLERS[name] = extent, sampler
-        return registered
+        return dataset(entry)(open_points)
 
     return register
-
-
-def draw(name: str, n: int, generator: "Generator") -> "Tensor":
-    """Draws `n` points of the set `name`.
-
-    Args:
-        name: one of `EXTENT`'s keys.
-        n: number of points.
-        generator: the source of all randomness; the points are on its device.
-
-    Returns:
-        float32 [n,2], (x, y) in data units; see the table above for ranges.
-
-    Raises:
-        UsageError: the name is unknown.
-    """
-    if name not in _SAMPLERS:
-        raise UsageError(f"No point set is called {name!r}.{did_you_mean(name, _SAMPLERS)}")
-    return _SAMPLERS[name](n, generator)
 
 
 def _uniform(shape: tuple[int, ...], g: "Generator") -> "Tensor":
@@ -170,7 +146,7 @@ def _two_spirals(n: int, g: "Generator") -> "Tensor":
 
     turn = _uniform((n,), g).sqrt() * (3 * math.pi)  # the square root makes the points even in area, not in angle
     arm = torch.stack([-turn.cos() * turn, turn.sin() * turn], dim=1) + 0.5 * _uniform((n, 2), g)
-    first = _integers(2, (1,), g)  # a fair coin, so that neither arm is favoured when n is odd
+    first = _integers(2, (1,), g)  # a fair coin, so that neither arm is favored when n is odd
     sign = 1.0 - 2.0 * ((torch.arange(n, device=g.device) + first) % 2)
     return sign[:, None] * arm / 3 + 0.1 * _normal(n, g)
 

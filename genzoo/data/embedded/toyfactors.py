@@ -32,7 +32,7 @@ viewer's.
 | beard          | none, moustache, goatee, full | odds 7 : 1 : 1 : 1                                          |
 | shirt_colour   | 8 names                       |                                                             |
 | shirt          | plain, striped                |                                                             |
-| background     | 8 names                       | colour of the corners, exactly                              |
+| background     | 8 names                       | color of the corners, exactly                               |
 | backdrop       | plain, disc, slope            | a second, lighter tone behind the head                      |
 | yaw            | -1 to 1                       | the head turns left or right: features shift by depth       |
 | roll           | -7 to 7                       | the head tilts about the neck, in degrees                   |

@@ -35,4 +35,5 @@ def hinge_margin(z_dim: int, warmup: Duration) -> Balance:
             return 1
         return -1 if above > 2 * headroom(means) and active > 0.9 else 0
 
-    return Balance(Law("margin", z_dim / 2, first, pressure), warmup)
+    curves = ("kl/real", "spread/real", "kl/reconstruction", "kl/sample", "hinge/active")
+    return Balance(Law("margin", z_dim / 2, first, pressure, curves), warmup)

@@ -44,7 +44,8 @@ def negative_weight(z_dim: int, scale: float, beta_kl: float, warmup: Duration) 
     def setting(level: float) -> float:
         return soft_weight(level, scale, beta_kl)
 
-    return Balance(Law("beta_neg", z_dim / 2, first, pressure, setting, math.e * beta_kl), warmup)
+    curves = ("kl/real", "spread/real", "expelbo/sample", "kl/reconstruction", "kl/sample")
+    return Balance(Law("beta_neg", z_dim / 2, first, pressure, curves, setting, math.e * beta_kl), warmup)
 
 
 def soft_weight(level: float, scale: float, beta_kl: float) -> float:

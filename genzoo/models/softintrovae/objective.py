@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 class SoftIntroVAEObjective(Objective):
-    """L_E = ELBO(x) - 1/2 exp(2 ELBO(D(z))), L_D = ELBO(x) + ELBO(D(z)), both maximised (the paper's alpha = 2,
+    """L_E = ELBO(x) - 1/2 exp(2 ELBO(D(z))), L_D = ELBO(x) + ELBO(D(z)), both maximized (the paper's alpha = 2,
     gamma = 1).
 
     Generated images are prior samples (`form=paper`), or reconstructions and prior samples, averaged (`form=official`).

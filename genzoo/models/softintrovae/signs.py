@@ -5,12 +5,10 @@ Figures in brackets are those of 21 healthy runs of 10,000 steps on 2-D sets, CI
 
 from genzoo.signs import LEARNING_RATE, POSTERIOR, SAMPLES_ALIKE, Rule, View, order
 
-NO_PUSH = (
-    1e-5  # exp-ELBO [6e-4 and more]: its gradient is beta_neg / (2 beta_kl) times this, nothing at published weights
-)
-ALL_PUSH = (
-    0.85  # exp-ELBO [at most 0.43]: the exponent is -0.16, so the exponential is a constant 1 and regulates nothing
-)
+# exp-ELBO [6e-4 and more]: its gradient is beta_neg / (2 beta_kl) times this, nothing at published weights.
+NO_PUSH = 1e-5
+# exp-ELBO [at most 0.43]: the exponent is -0.16, so the exponential is a constant 1 and regulates nothing.
+ALL_PUSH = 0.85
 
 
 def no_push(view: View) -> str | None:
