@@ -108,6 +108,11 @@ def section_classes(spec: ModelSpec) -> dict[str, type]:
     return {"arch": spec.arch, "objective": spec.config, "data": DataConfig, "train": TrainConfig}
 
 
+def in_section(run: RunConfig, section: str, values: Mapping[str, Any]) -> RunConfig:
+    """Returns the run with other values in one of its sections, by field."""
+    return dataclasses.replace(run, **{section: dataclasses.replace(getattr(run, section), **values)})
+
+
 def data_shape(run: RunConfig) -> tuple[int, ...]:
     """Returns the shape of one item: (C, H, W) or (D,), as far as the configuration alone determines it."""
     row = find_entry(run.data.name)

@@ -60,6 +60,49 @@ class Fixed:
         return None
 
 
+class Calibration:
+    """The weight of the SSE that belongs to a calibrated Gaussian decoder (sigma-VAE, Rybkin et al., ICML 2021).
+
+    A decoder with one variance s^2 for all values has the weight 1 / (2 s^2) on the SSE, and its likelihood is highest
+    where s^2 is the mean squared error per value. So, with the average of `error/sse` over HORIZON steps,
+
+        weight = values / (2 SSE)
+
+    at every EVERY-th step of the warm-up. It is held from then on: adversarial training raises the error, and a weight
+    that followed would fall with it. The variance is at least that of rounding to 8 bits, (1 / 255)^2 / 12.
+
+    Args:
+        values: of one item, e.g. C H W.
+        warmup: length of the warm-up; None: the whole run. See `Progress.before`.
+        scale: factor on the weight, for objectives that scale the SSE themselves.
+    """
+
+    LEAST = 1 / 255**2 / 12
+
+    def __init__(self, values: int, warmup: Duration | None, scale: float = 1.0):
+        self._values, self._warmup, self._scale = values, warmup, scale
+        self._averages = Averages()
+        self.value = self._weight(values / 4 / 4)  # until the first decision: the error of gray for coin flips, over 4
+
+    def observe(self, at: Progress, scalars: Mapping[str, float]) -> str | None:
+        if self._warmup is not None and not at.before(self._warmup):
+            return None
+        self._averages.add({"error/sse": scalars["error/sse"]})
+        if (at.step + 1) % EVERY == 0:
+            self.value = self._weight(self._averages.means()["error/sse"])
+        return None
+
+    def _weight(self, error: float) -> float:
+        return self._scale * 0.5 / max(error / self._values, self.LEAST)
+
+    def state_dict(self) -> dict[str, float]:
+        return {"value": self.value} | self._averages.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
+        self.value = state_dict["value"]
+        self._averages.load_state_dict(state_dict)
+
+
 @dataclass(frozen=True)
 class Law:
     """How `Balance` chooses one setting, in terms of a level m in nats: the KL that generated images are pushed to."""

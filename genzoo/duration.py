@@ -1,5 +1,8 @@
-"""Durations as people write them, counted in images: `2M` images, `3ep` epochs, `2000it` steps, `5%` of the run."""
+"""Durations as people write them: in images (`2M` images, `3ep` epochs, `2000it` steps, `5%` of the run), and in time
+(`90s`, `3min`, `2h30min`).
+"""
 
+import math
 import re
 from functools import cache
 from typing import Annotated
@@ -55,3 +58,40 @@ def in_images(text: Duration, *, batch: int, epoch: int | None, total: int | Non
             raise UsageError(f"{text!r} is a share of the run: give the run's own length in images, epochs or steps.")
         return round(value / 100 * total)
     return round(value * batch) if unit == "it" else round(value * _IMAGES[unit])
+
+
+_TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)min)?(?:(\d+(?:\.\d+)?)s)?")
+
+
+def in_seconds(text: str) -> float:
+    """Converts a time, `90s`, `3min`, `1.5h` or `2h30min`, to seconds.
+
+    Raises:
+        UsageError: the text is not a time, or it is zero.
+    """
+    match = _TIME.fullmatch(text)
+    seconds = sum(float(n) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True) if n) if match else 0.0
+    if not seconds:
+        raise UsageError(f"{text!r} is not a time: write seconds (90s), minutes (3min) or hours (1.5h, 2h30min).")
+    return seconds
+
+
+def is_time(text: str) -> bool:
+    """Whether the text is a time, and not a duration in images."""
+    return text != "" and _TIME.fullmatch(text) is not None
+
+
+def as_time(seconds: float) -> str:
+    """Rounds up to a time that `in_seconds` reads: `47s`, `4min`, `2h30min`."""
+    if seconds <= 120:
+        return f"{max(1, math.ceil(seconds))}s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes}min" if minutes < 120 else f"{minutes // 60}h" + (f"{minutes % 60}min" if minutes % 60 else "")
+
+
+def _check_time(text: str) -> str:
+    in_seconds(text)
+    return text
+
+
+TimeSpan = Annotated[str, AfterValidator(_check_time)]

@@ -11,7 +11,8 @@ from torch import nn
 
 from genzoo.configure import data_shape, resolve
 from genzoo.errors import UsageError
-from genzoo.models.generative import Generative, find_config
+from genzoo.models.generative import Generative
+from genzoo.models.sources import find_config
 from genzoo.objective import Objective, Spaces
 from genzoo.registry import get_spec, split_name
 from genzoo.spec import RunConfig

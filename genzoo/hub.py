@@ -1,6 +1,7 @@
 """The Hugging Face hub, probed before use: without network, commands fail in seconds and not after many retries."""
 
 import socket
+import warnings
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -25,6 +26,30 @@ def is_reachable() -> bool:
     except OSError:
         return False
     return True
+
+
+def download_optional(repo_id: str, filename: str, revision: str | None = None, token: str | None = None) -> str | None:
+    """Returns what `download` does, or None where the repository has no such file.
+
+    Warns where that is not known: without network, for a repository that was cached without asking for the file.
+
+    Raises:
+        UsageError: the hub refuses access; the message names the fix.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    if not is_reachable():
+        known = try_to_load_from_cache(repo_id, filename, revision=revision)
+        if known is None:
+            warnings.warn(f"Without network, {repo_id} is read without {filename}, if it has one.", stacklevel=2)
+        return known if isinstance(known, str) else None
+    try:
+        return download(repo_id, filename, revision=revision, token=token)
+    except UsageError as error:
+        if isinstance(error.__cause__, RemoteEntryNotFoundError):
+            return None
+        raise
 
 
 def is_id(name: str) -> bool:

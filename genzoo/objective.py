@@ -354,15 +354,16 @@ def frozen(net: nn.Module) -> Iterator[None]:
 
     Never yield inside the block: with micro-batches, the steps would restore each other's flags. `phases` refuses that.
     """
-    flags = [p.requires_grad for p in net.parameters()]
-    net.requires_grad_(False)
+    trained = [p for p in net.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(False)
     _frozen.append(net)
     try:
         yield
     finally:
         _frozen.remove(net)
-        for p, flag in zip(net.parameters(), flags, strict=True):
-            p.requires_grad_(flag)
+        for p in trained:
+            p.requires_grad_(True)
 
 
 def detached(logs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
+from genzoo.errors import UsageError
+from genzoo.runs.scores import PREFIX, scored
+
 GAP = 2  # white pixels between the images of a grid
+FPS = 12  # frames per second of animations
+ANIMATED = (".gif", ".mp4")
 SHOWN = 64  # pixels a side that a small image is enlarged to
 
 
@@ -21,13 +26,45 @@ def save_grid(rows: Sequence[Tensor], path: Path, zoom: int | None = None) -> No
 
     Pixels are repeated `zoom` times each way; by default, so that small images show at 64 pixels or more.
     """
+    _as_image(_grid(rows, zoom)).save(path)
+
+
+def _as_image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+
+
+def _grid(rows: Sequence[Tensor], zoom: int | None = None) -> np.ndarray:
+    """Arranges images as `save_grid` says: uint8 [H, W, C]."""
     wide = max(len(row) for row in rows)
     filled = [torch.cat([row, row.new_ones(wide - len(row), *row.shape[1:])]) for row in rows]
     zoom = zoom or math.ceil(SHOWN / min(rows[0].shape[2:]))
     images = torch.stack(filled).float().cpu().clamp(0, 1).repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
     cells = pad(images, (0, GAP, 0, GAP), value=1.0)
-    image = rearrange(cells, "r n c h w -> (r h) (n w) c").mul(255).round().byte().numpy()[:-GAP, :-GAP]
-    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path)
+    return rearrange(cells, "r n c h w -> (r h) (n w) c").mul(255).round().byte().numpy()[:-GAP, :-GAP]
+
+
+def save_animation(frames: Tensor, path: Path) -> None:
+    """Writes a GIF or an MP4 that plays frames there and back: [T, n, C, H, W] in [0, 1], n images side by side.
+
+    Raises:
+        UsageError: an MP4, and its encoder is not installed.
+    """
+    there = [_grid([frame]) for frame in frames]
+    shown = [*there, *there[-2:0:-1]]
+    if path.suffix.lower() == ".gif":
+        first, *others = map(_as_image, shown)
+        first.save(path, save_all=True, append_images=others, duration=round(1000 / FPS), loop=0)
+        return
+    try:
+        import imageio_ffmpeg  # pyright: ignore[reportMissingImports]  (an extra)
+    except ImportError as error:
+        raise UsageError(f'{path}: MP4 needs an encoder: pip install "genzoo[video]", or write a .gif.') from error
+    height, width = shown[0].shape[:2]
+    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=FPS, macro_block_size=2)
+    writer.send(None)
+    for pixels in shown:
+        writer.send(np.ascontiguousarray(np.broadcast_to(pixels, (height, width, 3))))
+    writer.close()
 
 
 @torch.no_grad()
@@ -120,6 +157,34 @@ def save_curves(
             annotation_clip=False,
         )
     np.atleast_1d(axes)[-1].set_xlabel("images seen")
+    figure.savefig(path, dpi=100)
+
+
+def save_quality(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draws the snapshots' score over images seen and over minutes of training, with the best one marked.
+
+    Args:
+        lines: of the log; without a score nothing is drawn.
+        path: the PNG to write.
+    """
+    name, snapshots = scored(lines)
+    if not snapshots:
+        return
+    best = min(snapshots, key=lambda one: one.score)
+    figure, panels = _subplots(1, 2, figsize=(9, 3.2), layout="none", sharey=True)
+    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.16, top=0.9, wspace=0.06)
+    panels[0].set_ylabel(f"{name.removeprefix(PREFIX).replace('_', ' ')}, lower is better")
+    values = [one.score for one in snapshots]
+    for ax, label, place in zip(
+        panels, ("images seen", "minutes"), (lambda one: one.nimg, lambda one: one.seconds / 60), strict=True
+    ):
+        ax.plot([place(one) for one in snapshots], values, marker=".", linewidth=1)
+        ax.plot(place(best), best.score, "*", color="crimson", markersize=11)
+        ax.set_xlabel(label)
+        ax.grid(alpha=0.3)
+    if min(values) > 0 and max(values) > 5 * min(values):
+        panels[0].set_yscale("log")
+    figure.suptitle(f"best: {best.score:.4g} at {best.nimg:,} images, {best.seconds / 60:.1f} minutes", fontsize=9)
     figure.savefig(path, dpi=100)
 
 

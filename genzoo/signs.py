@@ -17,6 +17,7 @@ class View:
     means: Mapping[str, float]  # of each curve, over the monitor's window
     guides: Mapping[str, float]  # lines of the objective; `kl` is the KL that generated items are pushed to
     vitals: Sequence[Mapping[str, float]] = field(default=())  # of the last two snapshots, newest last
+    scores: Sequence[tuple[int, float]] = field(default=())  # (images seen, score) of all snapshots, newest last
 
     def highest(self, name: str) -> float | None:
         """The highest of the last two snapshots' values, to compare with a lower bound; None before there are two."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, datacl
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from genzoo.duration import Duration
+from genzoo.duration import Duration, TimeSpan
 
 if TYPE_CHECKING:
     from genzoo.models.generative import Generative
@@ -32,7 +32,7 @@ NormPlace = Annotated[
     Field(description="second norm of a residual block: after the addition (IntroVAE) or before it (Soft-IntroVAE)"),
 ]
 
-OF_IMAGES = ("conv", "timm")  # genzoo's networks that take no points
+OF_IMAGES = ("conv", "shuffle", "timm")  # genzoo's networks that take no points
 
 
 @config
@@ -128,15 +128,11 @@ class DataConfig:
     channels: Annotated[Literal[1, 3], Field(description="1 = gray, 3 = RGB; images are converted")] = 3
     split: Annotated[str, Field(description="split to train on, or a part of one: train[:29000]")] = "train"
     column: Annotated[str | None, Field(description="image column; none finds it")] = None
-    fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="how another aspect ratio is made to fit")] = (
-        "crop"
-    )
+    fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="how other aspect ratios are fitted")] = "crop"
     precrop: Annotated[
         int | None, Field(gt=0, description="center square cut out before resizing, in source pixels (CelebA: 148)")
     ] = None
-    background: Annotated[str, Field(description="color behind transparent pixels and padding: a name or #rrggbb")] = (
-        "white"
-    )
+    background: Annotated[str, Field(description="color behind transparency and padding: a name or #rrggbb")] = "white"
     labels: Annotated[
         str | None,
         Field(
@@ -168,9 +164,7 @@ class TrainConfig:
     lr_of: Annotated[dict[str, float], Field(description="learning rate of one network: train.lr_of.decoder=1e-4")] = (
         field(default_factory=dict)
     )
-    betas: Annotated[
-        tuple[float, float], Field(description="moment decays of Adam; other optimizers have their own")
-    ] = (0.9, 0.999)
+    betas: Annotated[tuple[float, float], Field(description="moment decays, of Adam only")] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0, description="weight decay of the optimizer")] = 0.0
     momentum: Annotated[
         float | None,
@@ -194,20 +188,27 @@ class TrainConfig:
     lr_end: Annotated[
         float, Field(ge=0, le=1, description="cosine, linear, exponential: last rate over the first one")
     ] = 0.0
-    clip: Annotated[float | None, Field(gt=0, description="largest gradient norm of a network; none = no clipping")] = (
-        None
-    )
+    clip: Annotated[float | None, Field(gt=0, description="largest gradient norm of a network; none = any")] = None
     ema: Annotated[float, Field(ge=0, lt=1, description="decay per step of the averaged weights; 0 = none")] = 0.999
+    budget: Annotated[
+        TimeSpan | None, Field(description="wall clock that the run is planned for; set by genzoo train --budget")
+    ] = None
     precision: Annotated[
-        Literal["fp32", "tf32", "bf16"],
+        Literal["fp32", "tf32", "bf16", "auto"],
         Field(
-            description="tf32 rounds products on NVIDIA GPUs; bf16 runs the networks under autocast, losses stay fp32"
+            description="tf32 rounds products on NVIDIA GPUs; bf16 runs the networks under autocast, losses stay fp32; "
+            "auto: fp32 or bf16, the faster here, by timing a few steps"
         ),
     ] = "fp32"
+    threads: Annotated[
+        Annotated[int, Field(gt=0)] | Literal["auto"] | None,
+        Field(description="CPU threads of one process; none = PyTorch's default; auto: the fastest here, by timing"),
+    ] = None
     compile: Annotated[
-        bool,
+        bool | Literal["auto"],
         Field(
-            description="trace the whole step and compile it: for multi-layer perceptrons, and for GPUs; one process"
+            description="trace the whole step and compile it: for multi-layer perceptrons, and for GPUs; one process; "
+            "auto: where it can and is faster, by timing"
         ),
     ] = False
     device: Annotated[Literal["auto", "cpu"], Field(description="auto takes the GPU when there is one")] = "auto"
@@ -226,6 +227,14 @@ class TrainConfig:
             description="fixes tried for a broken step before a run stops: 1 redraw, 2 halve the rate, 3 clip; 0: none",
         ),
     ] = 3
+    prior: Annotated[
+        str,
+        Field(
+            pattern=r"^(auto|normal|uniform|sphere|gmm(:[1-9]\d*)?)$",
+            description="what samples come from: gmm, a mixture of Gaussians fitted to encodings at snapshots (gmm:K: "
+            "of K); normal, the model's own prior; auto: gmm for images, where the encoder takes no labels",
+        ),
+    ] = "auto"
     trackers: Annotated[tuple[str, ...], Field(description="tensorboard, wandb, ... (any of Accelerate's)")] = ()
     workers: Annotated[
         int | None,
@@ -275,6 +284,8 @@ class ModelSpec:
     protocols: Mapping[str, PublishedProtocol] = field(default_factory=dict)  # by ending: `sintrovae2021`
     # For `genzoo suggest`: (variance, in SSE, of the finest detail to learn; data shape) -> {option: (text, reason)}
     suggested: Callable[[float, tuple[int, ...]], Mapping[str, tuple[str, str]]] = lambda detail, shape: {}
+    # For `--budget`, on images: (data shape) -> {option of the objective: (text, reason)}
+    recipe: Callable[[tuple[int, ...]], Mapping[str, tuple[str, str]]] = lambda shape: {}
 
 
 @plain_dataclass(frozen=True, kw_only=True)

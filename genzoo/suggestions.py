@@ -15,8 +15,10 @@ import numpy as np
 from genzoo.controller import FIRST
 from genzoo.data import peek
 from genzoo.data.decoding import RESAMPLE
+from genzoo.duration import as_time
 from genzoo.errors import UsageError
 from genzoo.nn.conv import latent_grid
+from genzoo.recipes import Line, most_side, recipe_lines
 from genzoo.settings import fields
 from genzoo.spec import DataConfig, ModelSpec, fit_channels
 
@@ -56,15 +58,6 @@ class Look:
         it, to separate clusters.
         """
         return float(max(self.variances[self.components - 1], 1e-9)) / (1 if self.is_image else 4)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One suggested setting."""
-
-    setting: str  # section.field
-    value: str  # as --set takes it
-    reason: str
 
 
 def look(config: DataConfig, size: tuple[int, int] | None = None) -> Look:
@@ -119,9 +112,9 @@ def suggest_preset(
     """
     stats = look(config)
     if stats.is_image:
-        size = res or _size(stats.own, accelerated)
+        size = res or _size(stats.own, SIZES[accelerated])
         stats = look(config, size)
-        lines = _image_lines(stats, size, accelerated, chosen=res is None)
+        lines = _image_lines(stats, size, accelerated, None if res else f"with {_machine(accelerated)}")
         total, batch, schedule = _image_schedule(stats, accelerated)
     else:
         lines = _point_lines(stats)
@@ -129,21 +122,57 @@ def suggest_preset(
     return stats, [*lines, *schedule, *_objective(spec, stats, total, batch)]
 
 
-def _size(shape: tuple[int, ...], accelerated: bool) -> tuple[int, int]:
-    """The largest power of two within the shorter side, and the other side in proportion: a multiple of a quarter."""
+def suggest_recipe(
+    spec: ModelSpec, config: DataConfig, res: tuple[int, int] | None, accelerated: bool, budget_s: float
+) -> tuple[Look, list[Line]]:
+    """Returns what `suggest_preset` does, for a run with a budget: what its length and speed do not decide.
+
+    Args:
+        spec: the model; its `recipe` is the last lines.
+        config: how the data is read.
+        res: height, width in pixels; None chooses one that suits the budget.
+        accelerated: whether there is a GPU to train on.
+        budget_s: seconds.
+
+    Raises:
+        UsageError: as `suggest_preset`.
+    """
+    stats = look(config)
+    if not stats.is_image:
+        return suggest_preset(spec, config, None, accelerated)
+    most = most_side(budget_s, accelerated)
+    size = res or _size(stats.own, most)
+    stats = look(config, size)
+    lines = _image_lines(stats, size, accelerated, None if res else f"{as_time(budget_s)} with {_machine(accelerated)}")
+    recipe = recipe_lines(spec, stats.shape, accelerated, stats.count)
+    decided = {line.setting for line in recipe}
+    return stats, [*(line for line in lines if line.setting not in decided), *recipe]
+
+
+def _machine(accelerated: bool) -> str:
+    return "a GPU" if accelerated else "no GPU"
+
+
+def _size(shape: tuple[int, ...], most: int) -> tuple[int, int]:
+    """The largest size, at most `most`, within the shorter side that halves down to 4 to 7 pixels, and the other side
+    in proportion.
+    """
     short, long = sorted(shape[1:])
-    side = min(2 ** int(math.log2(max(8, short))), SIZES[accelerated])
-    other = side if long / short <= SQUARE else max(side, round(4 * long / short) * side // 4)
-    return (side, other) if shape[1] <= shape[2] else (other, side)
+    short = max(8, min(short, most))
+    halvings = (short // 4).bit_length() - 1
+    grid = short >> halvings
+    other = grid if long / min(shape[1:]) <= SQUARE else max(grid, round(grid * long / min(shape[1:])))
+    side, longer = grid << halvings, other << halvings
+    return (side, longer) if shape[1] <= shape[2] else (longer, side)
 
 
-def _image_lines(stats: Look, size: tuple[int, int], accelerated: bool, chosen: bool) -> list[Line]:
+def _image_lines(stats: Look, size: tuple[int, int], accelerated: bool, limit: str | None) -> list[Line]:
+    """Lines of data and networks; `limit` says what bounds a size that was not asked for."""
     widths = fit_channels(size, WIDTHS[accelerated])
     latent_grid((stats.shape[0], *size), widths)  # refuses a size that cannot be halved so often
     z_dim = 2 ** min(9, max(3, math.ceil(math.log2(stats.components))))
-    machine = "a GPU" if accelerated else "no GPU"
     images = f"images are {'x'.join(map(str, stats.own[1:]))}{', in several sizes' if stats.varies else ''}"
-    bound = f"{images}; at most {SIZES[accelerated]} per side with {machine}" if chosen else f"as asked; {images}"
+    bound = f"{images}; the largest that suits {limit}" if limit else f"as asked; {images}"
     gray = stats.shape[0] == 1
     latents = (
         f"{stats.components} principal components carry {EXPLAINED:.0%} of the variance; "
@@ -151,7 +180,7 @@ def _image_lines(stats: Look, size: tuple[int, int], accelerated: bool, chosen: 
     )
     halvings = (
         "each entry halves the image once, down to a grid of 4 to 7 pixels as in the published stacks; "
-        f"widths for {machine}"
+        f"widths for {_machine(accelerated)}"
     )
     return [
         Line("data.size", "x".join(map(str, size)), bound),

@@ -85,7 +85,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def digits_classifier(own_cache: None) -> Path:
     """A quickly trained classifier of digits in the session's cache: its folder."""
-    from genzoo.evaluation.classifier import train_classifier
+    from genzoo.evaluation.classifier_training import train_classifier
     from genzoo.spec import DataConfig
 
     return train_classifier(

@@ -15,19 +15,19 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MODELS = sorted(path.parent.name for path in (PACKAGE / "models").glob("*/__init__.py"))
 
 LAYERS = (  # a module imports only from its own layer and from layers above it in this table
-    ("errors", "files", "duration", "noise", "items", "losses", "priors"),
+    ("errors", "files", "duration", "noise", "items", "losses", "priors", "em", "mixture"),
     ("spec", "settings", "hub", "plugins", "provenance"),
     ("objective", "controller", "signs"),
     ("nn",),
     ("models",),
     ("registry",),
     ("data",),
-    ("configure",),
+    ("configure", "recipes"),
     ("factory",),
     ("runs",),
     ("pictures", "metrics"),
     ("evaluation", "training"),
-    ("suggestions", "bench"),
+    ("suggestions", "budgets", "bench"),
     ("cli",),
     ("__main__",),
 )

@@ -369,6 +369,7 @@ def test_without_network_the_hub_is_not_asked_for_weights(monkeypatch, model, re
 
     monkeypatch.setattr(hub, "is_reachable", lambda: reachable)
     monkeypatch.setattr(hub, "download", lambda repo_id, filename, **_: f"saved/{filename}")
+    monkeypatch.setattr(hub, "download_optional", lambda repo_id, filename, **_: None)
     monkeypatch.setattr(ModelMixin, "from_pretrained", classmethod(from_pretrained))
     for source in ("owner/name", "saved"):
         genzoo.load(source)

@@ -14,7 +14,7 @@ from helpers import ROOT, environment
 from PIL import Image
 
 from genzoo import registry
-from genzoo.bench.cell import fingerprint
+from genzoo.bench.cell import fingerprint, run_cell, standing_config
 from genzoo.bench.lines import Failure, FinishedCell
 from genzoo.bench.report import check_report
 from genzoo.bench.results import read_results
@@ -138,6 +138,17 @@ def test_the_built_in_suites():
     ) >= 3
 
 
+def test_a_suite_may_be_like_another():
+    """The galleries differ in their budget alone; a base that does not exist is refused with suggestions."""
+    short, long = get_suite("gallery-3min")[1], get_suite("gallery-3h")[1]
+    assert (short.rows, short.data, short.columns) == (long.rows, long.data, long.columns)
+    assert {cell.budget for cell in short.cells("gallery-3min")} == {"3min"}
+    assert {cell.budget for cell in long.cells("gallery-3h")} == {"3h"}
+    Path("mine.toml").write_text('like = "galery-3min"\ntitle = "mine"\n')
+    with pytest.raises(UsageError, match="no suite is called 'galery-3min'. Did you mean gallery-3min"):
+        get_suite("mine.toml")
+
+
 def test_cells_come_seed_by_seed_with_later_settings_last():
     suite = get_suite("quick")[1]
     cells, per_seed = suite.cells("quick", seeds=(4, 7), budget="500"), len(suite.cells("quick", seeds=(4,)))
@@ -152,6 +163,52 @@ def test_cells_come_seed_by_seed_with_later_settings_last():
     )
     assert config.objective.margin == 20  # this row's on this data
     assert introvae.metrics == ("rec100_test", "elbo100_test", "msssim100_train")
+
+
+BUDGETS = POINTS.replace('label = "long"', 'label = "long"\nbudget = "20s"').replace(
+    'preset = "8gaussians"', 'preset = "8gaussians"\nbudget = "3min"'
+)
+
+
+def test_a_budget_stands_at_a_row_or_at_its_data_or_in_the_command():
+    _, suite = get_suite(suite_file(BUDGETS))
+    assert [cell.budget for cell in suite.cells("mine")] == ["3min", "20s"]
+    assert [cell.budget for cell in suite.cells("mine", budget="1h")] == ["1h", "1h"]
+    cells = suite.cells("mine", budget="500it")
+    assert {cell.budget for cell in cells} == {None}
+    assert {cell.config().train.duration for cell in cells} == {"500it"}
+    with pytest.raises(UsageError, match="is not a time"):
+        get_suite(suite_file(BUDGETS.replace('"20s"', '"soon"'), "wrong"))
+
+
+def test_a_budget_is_part_of_what_decides_a_cell_and_what_is_measured_is_not():
+    _, suite = get_suite(suite_file(BUDGETS))
+    short, long = (fingerprint(suite.cells("mine", budget=budget)[0]) for budget in ("1min", "2min"))
+    assert short != long
+    assert short == fingerprint(suite.cells("mine", budget="1min")[0])
+    run = standing_config(suite.cells("mine")[0])
+    assert (run.train.budget, run.train.precision, run.train.batch) == ("3min", "auto", 16)
+
+
+def test_a_cell_with_a_budget_is_planned_where_it_runs(tmp_path, monkeypatch):
+    """Its suite counts 2,500 steps, and the plan others; the line says what was planned and how it was trained."""
+    from genzoo import budgets
+
+    plan, seen = budgets.planned, []
+
+    def on_a_clock(wanted, out, began, progress):
+        now = iter(range(10**6))
+        seen.append(plan(wanted, out, 0.0, progress, clock=lambda: 0.05 * next(now)))
+        return seen[-1]
+
+    monkeypatch.setattr(budgets, "planned", on_a_clock)
+    _, suite = get_suite(suite_file(BUDGETS))
+    *_, line = run_cell(suite.cells("mine")[1], tmp_path / "run", tmp_path, threads=1)
+    assert isinstance(line, FinishedCell)
+    c = seen[0].config.train
+    assert (line.budget, line.precision, line.threads) == ("20s", c.precision, 1)
+    assert line.images_seen == int(c.duration) < 2500 * 16
+    assert c.lr_drops == ("100.00%", "100.00%")  # at 10,000 and 15,000 steps: after the end of 2,500
 
 
 def test_data_may_lie_elsewhere_and_stays_what_it_is(tmp_path):
@@ -242,7 +299,7 @@ def test_a_suite_that_is_not_text_is_refused(capsys):
         (["quick", "--seeds", "0;1"], "--seeds 0,1,2"),
         (["quick", "--seeds", ""], "--seeds 0,1,2"),
         (["quick", "--seeds", "-1"], "train.seed"),
-        (["quick", "--budget-images", "many"], "train.duration=many"),
+        (["quick", "--budget", "many"], "train.duration=many"),
         (["quick", "--data", "digits"], "write NAME=DATA"),
         (["quick", "--data", "digit=x"], "Did you mean digits"),
         (["--report"], "No results in out/results"),
@@ -412,7 +469,7 @@ def test_a_finished_cell_leaves_its_numbers_curves_and_pictures(benched):
     assert cell["images_seen"] == 160 and cell["parameters"] > 0 and cell["overrides"]["train.duration"] == "10it"
     assert cell["curves"]["nimg"] == [32, 64, 96, 128, 160]
     assert all(len(curve) == 5 for curve in cell["curves"].values()) and "error/sse" in cell["curves"]
-    assert cell["pictures"].keys() == {"samples", "reconstructions", "interpolation"}
+    assert cell["pictures"].keys() == {"samples", "samples-gmm", "reconstructions", "interpolation"}
     for picture in cell["pictures"].values():
         with Image.open(out / "results" / picture) as image:
             assert image.width > 8
@@ -436,7 +493,7 @@ def test_what_failed_is_still_missing(benched):
 def test_other_settings_under_the_same_name_are_refused(benched, capsys):
     _, file, out = benched
     before = (out / "results" / "mine.jsonl").read_bytes()
-    assert main(["bench", file, "--out", str(out), "--budget-images", "320"]) == 2
+    assert main(["bench", file, "--out", str(out), "--budget", "320"]) == 2
     err = capsys.readouterr().err
     assert "with other settings (vae-digits-s0, ...): choose a different --out" in err and len(err.splitlines()) == 1
     assert (out / "results" / "mine.jsonl").read_bytes() == before

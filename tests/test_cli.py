@@ -11,11 +11,13 @@ from helpers import TINY, as_options, environment
 from PIL import Image
 from safetensors.numpy import load_file
 
+import genzoo
 from genzoo import cli
 from genzoo.cli import VERBS, build_verb_parser, main
 
 OPTIONS = {  # a new flag is a decision: most settings belong to --set
     "train": [
+        "--budget",
         "--data",
         "--dry-run",
         "--epochs",
@@ -28,13 +30,24 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
         "--set",
         "--skip-corrupt",
     ],
-    "sample": ["--help", "--n", "--out", "--seed"],
+    "sample": [
+        "--data",
+        "--grid",
+        "--help",
+        "--n",
+        "--neighbors",
+        "--out",
+        "--prior",
+        "--seed",
+        "--set",
+        "--temperature",
+    ],
     "reconstruct": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "interpolate": ["--data", "--help", "--n", "--out", "--seed", "--set", "--steps"],
     "encode": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "eval": ["--data", "--extractor-weights", "--help", "--list", "--metrics", "--out", "--res", "--seed", "--set"],
     "bench": [
-        "--budget-images",
+        "--budget",
         "--cells",
         "--check",
         "--data",
@@ -47,7 +60,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
         "--seeds",
     ],
     "doctor": ["--help"],
-    "suggest": ["--data", "--help", "--res", "--set"],
+    "suggest": ["--budget", "--data", "--help", "--res", "--set"],
     "list": ["--help"],
 }
 
@@ -202,6 +215,58 @@ def test_sample_writes_a_grid_or_a_folder(run, capsys):
     assert main(["sample", str(run), "--out", "afile/samples.png"]) == 2
     assert main(["sample", str(run), "--n", "9", "--seed", "1", "--out", "other.png"]) == 0
     assert Path("other.png").read_bytes() != (run / "samples.png").read_bytes()
+
+
+def test_sample_takes_a_prior_and_a_grid(run, capsys):
+    saved = genzoo.load(run).prior_name()
+    pictures = {}
+    for prior in (None, "gmm", "normal", "gmm:3"):
+        options = [] if prior is None else ["--prior", prior]
+        assert main(["sample", str(run), *options, "--grid", "2x5", "--out", "a.png"]) == 0
+        name = {None: saved, "gmm": saved}.get(prior, prior)
+        assert f"a.png: 10 images, prior {name}\n" in capsys.readouterr().out
+        assert Image.open("a.png").size == (5 * 66 - 2, 2 * 66 - 2)
+        pictures[prior] = Path("a.png").read_bytes()
+    assert pictures[None] == pictures["gmm"] and len(set(pictures.values())) == 3
+    assert main(["sample", str(run), "--n", "4", "--temperature", "0.5", "--out", "a.png"]) == 0
+    assert "at temperature 0.5" in capsys.readouterr().out
+    for options, fix in (
+        (["--prior", "gmm:65"], "gmm:65 has more components than the 64 encodings of toyfaces"),
+        (["--prior", "gauss"], "take normal"),
+        (["--temperature", "-1"], "temperature"),
+        (["--grid", "4"], "rows x columns"),
+        (["--grid", "2x2", "--n", "5"], "leave one out"),
+        (["--neighbors", "65"], "take 1 to that"),
+    ):
+        assert main(["sample", str(run), *options]) == 2
+        error = capsys.readouterr().err
+        assert fix in error and len(error.splitlines()) == 1
+
+
+def test_a_model_without_its_run_is_fitted_to_named_data(run, capsys):
+    model = genzoo.load(run)
+    model.fitted_prior = None
+    model.save_pretrained("saved")
+    assert main(["sample", "saved", "--prior", "gmm"]) == 2
+    assert "give image files or --data" in capsys.readouterr().err
+    fit = ["--prior", "gmm:2", "--data", "digits", "--set", "data.limit=50"]
+    assert main(["sample", "saved", "--n", "4", *fit, "--out", "a.png"]) == 0
+    assert "prior gmm:2" in capsys.readouterr().out
+
+
+def test_samples_are_shown_beside_their_neighbors(run):
+    assert main(["sample", str(run), "--n", "2", "--neighbors", "3"]) == 0
+    assert Image.open(run / "neighbors.png").size == ((1 + 2 * 4) * 66 - 2, 2 * 66 - 2)
+
+
+def test_walks_are_animated(run, monkeypatch, capsys):
+    walk = ["interpolate", str(run), "--n", "4", "--steps", "5", "--out"]
+    assert main([*walk, "walk.gif"]) == 0
+    with Image.open("walk.gif") as animation:
+        assert (animation.size, animation.n_frames) == ((2 * 66 - 2, 64), 8)  # there and back, the ends once
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    assert main([*walk, "walk.mp4"]) == 2
+    assert 'pip install "genzoo[video]", or write a .gif' in capsys.readouterr().err
 
 
 def test_reconstruct_takes_files_or_data(run, capsys):

@@ -137,7 +137,9 @@ def test_the_command_line_samples_encodes_and_reconstructs_with_labels(capsys):
     settings = [*SETTINGS, "data.labels=label", "train.duration=16"]
     run = str(Trainer(resolve("labeled", settings=settings), out="run", progress=False).fit())
     assert main(["sample", run, "--n", "12", "--out", "many"]) == 0
-    assert "12 images, of 10 classes in turn" in capsys.readouterr().out
+    assert "12 images, of 10 classes in turn, prior normal" in capsys.readouterr().out
+    assert main(["sample", run, "--prior", "gmm"]) == 2
+    assert "has no fitted prior, as it encodes with labels: take normal" in capsys.readouterr().err
     model = genzoo.load(run)
     expected = model.sample(12, generator(0, "sample"), torch.arange(12) % 10)[:, 0]
     images = [np.asarray(Image.open(path).convert("L")) / 255 for path in sorted(Path("many").iterdir())]

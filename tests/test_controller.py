@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from helpers import tiny_run
 
+import genzoo
 from genzoo import Trainer
 from genzoo.configure import resolve
 from genzoo.controller import (
@@ -19,6 +20,7 @@ from genzoo.controller import (
     RATE,
     Averages,
     Balance,
+    Calibration,
     Fixed,
     Law,
 )
@@ -267,7 +269,13 @@ def test_a_given_number_never_moves():
     assert not any(name.startswith(("control/", "guide/")) for line in lines for name in line)
 
 
-@pytest.mark.parametrize(("model", "field"), [("introvae", "margin"), ("softintrovae", "beta_neg")])
+AUTO = [
+    ("introvae", "margin"), ("introvae", "beta"), ("softintrovae", "beta_neg"), ("softintrovae", "beta_rec"),
+    ("vae", "beta_rec"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "field"), AUTO)
 def test_auto_and_numbers_are_both_typed(model, field):
     assert getattr(resolve(model, settings=[f"objective.{field}=auto"]).objective, field) == "auto"
     assert getattr(resolve(model, settings=[f"objective.{field}=12"]).objective, field) == 12.0
@@ -277,9 +285,67 @@ def test_auto_and_numbers_are_both_typed(model, field):
         resolve(model, settings=[f"objective.{field}=-1"])
 
 
-def test_auto_of_beta_neg_needs_something_to_weigh_against():
-    with pytest.raises(UsageError, match="objective.beta_kl"):
-        Trainer(tiny_run("softintrovae", "objective.beta_neg=auto", "objective.beta_kl=0"), out="run")
+@pytest.mark.parametrize("field", ["beta_neg", "beta_rec"])
+def test_auto_needs_something_to_weigh_against(field):
+    with pytest.raises(UsageError, match=f"objective.{field}=auto .*objective.beta_kl"):
+        Trainer(tiny_run("softintrovae", f"objective.{field}=auto", "objective.beta_kl=0"), out="run")
+
+
+def test_a_calibrated_weight_is_half_the_inverse_of_the_mean_squared_error():
+    """By hand: 48 values with an SSE of 6 have a variance of 1/8 each, so the weight is 4; then it follows an average
+    over 100 steps, at every tenth step, until the warm-up ends.
+    """
+    calibration, errors = Calibration(48, f"{WARMUP}it"), []
+
+    def scalars(step, _):
+        errors.append(6.0 if step < 100 else 3.0)
+        return {"error/sse": errors[-1]}
+
+    values, events = drive(calibration, scalars, WARMUP + 50)
+    assert values[99] == pytest.approx(4.0)
+    assert values[100:109] == [values[99]] * 9
+    weights = [0.99**age for age in reversed(range(WARMUP))]
+    average = sum(w * e for w, e in zip(weights, errors[:WARMUP], strict=True)) / sum(weights)
+    assert values[WARMUP - 1] == pytest.approx(48 / (2 * average))
+    assert set(values[WARMUP:]) == {values[WARMUP - 1]}  # held in the game, whatever the error does
+    assert events == []
+
+
+def test_a_calibrated_weight_has_the_scale_of_its_objective_and_is_bounded():
+    """IntroVAE weighs half the SSE, Soft-IntroVAE all its terms by beta_kl. Errors below a gray level count as one."""
+    halved = drive(Calibration(48, None, scale=2.0), lambda *_: {"error/sse": 6.0}, 10)[0]
+    perfect = drive(Calibration(48, None), lambda *_: {"error/sse": 0.0}, 10)[0]
+    assert halved[-1] == pytest.approx(8.0)
+    assert perfect[-1] == pytest.approx(6 * 255**2)
+
+
+def test_a_calibrated_weight_is_restored():
+    one, other = Calibration(48, None), Calibration(48, None)
+    drive(one, lambda step, _: {"error/sse": 1.0 + step}, 55)
+    other.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    rest = [drive(c, lambda step, _: {"error/sse": 1.0 + step}, 45, start=55)[0] for c in (one, other)]
+    assert rest[0] == rest[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "scale"), [("introvae", "beta", 2), ("softintrovae", "beta_rec", 0.5), ("vae", "beta_rec", 1)]
+)
+def test_objectives_follow_their_calibrated_weight(model, field, scale):
+    """In a real run: the logged weight is that of the logged errors, and the loss is made with it."""
+    weak = {"softintrovae": ["objective.beta_kl=0.5"], "vae": ["objective.beta=1"]}.get(model, [])
+    long = [] if model == "vae" else ["objective.warmup=100%"]
+    settings = [f"objective.{field}=auto", "train.duration=320", "train.log_every=1", *long, *weak]
+    run = Trainer(tiny_run(model, *settings), out="run").fit()
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss/elbo" in line]
+    size = math.prod(genzoo.load("run").shape)
+    weights = [0.99**age for age in reversed(range(30))]
+    average = sum(w * line["error/sse"] for w, line in zip(weights, steps[:30], strict=True)) / sum(weights)
+    value = steps[30][f"control/{field}"]
+    assert value == pytest.approx(scale * size / (2 * average), rel=1e-4)
+    beta = {"introvae": value / 2}.get(model, value)
+    kl = {"softintrovae": 0.5}.get(model, 1.0)
+    assert steps[31]["loss/elbo"] == pytest.approx(beta * steps[31]["error/sse"] + kl * steps[31]["kl/real"], rel=1e-4)
 
 
 @pytest.fixture

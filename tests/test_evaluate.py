@@ -30,6 +30,7 @@ from genzoo.evaluation.inception import TORCHSCRIPT
 from genzoo.evaluation.protocols import examples, get_protocol
 from genzoo.evaluation.subject import ALARM, FolderSubject, ModelSubject, every, open_subject
 from genzoo.losses import sse
+from genzoo.metrics.copies import NEIGHBORS, closeness, copied_share, nearest, pixels
 from genzoo.metrics.frechet import frechet_distance, statistics
 from genzoo.metrics.inputs import BATCH
 from genzoo.metrics.vitals import batchnorm_gap
@@ -189,7 +190,7 @@ def test_every_metric_of_points_yields_what_is_listed(points, name):
 def test_all_metrics_but_lpips_are_run_here():
     run = {get_protocol(name).metric.word for name in (*OF_IMAGES, "density2d")}
     every = {get_protocol(name).metric.word for name in examples()}
-    assert every - run == {"lpips"}  # its weights are not here: see test_metrics.py
+    assert every - run == {"lpips", "classes", "copies"}  # see test_metrics.py, test_classes.py, test_evaluate.py below
 
 
 def test_density2d_is_repeated_and_has_its_floor(points):
@@ -507,6 +508,76 @@ def test_a_run_too_short_to_time(digits, tmp_path):
         values(run, "speed")
 
 
+def test_the_fitted_prior_has_protocols_of_its_own(digits, tmp_path):
+    """Those without the ending sample N(0, I), whatever the model has; each line names the prior."""
+    name, memo = "fd_classifier_digits_260_test", {}
+    own, fitted = (evaluate(job(digits, protocol, memo=memo)) for protocol in (name, f"{name}_gmm"))
+    assert own.details["prior"] == "normal" and fitted.details["prior"] == genzoo.load(digits).prior_name()
+    assert len(memo) == 2 and own.values != fitted.values
+    assert "fitted prior" in get_protocol(f"{name}_gmm").definition
+    bare = shutil.copytree(digits, tmp_path / "bare")
+    (bare / "model" / "prior.safetensors").unlink()
+    assert evaluate(job(bare, name)).values == own.values
+    assert evaluate(job(bare, f"{name}_gmm")).details["prior"].startswith("gmm:")  # of the run's training data
+    assert evaluate(job(digits, f"{name}_raw_gmm")).values != fitted.values
+    shutil.copytree(bare / "model", tmp_path / "saved")
+    with pytest.raises(UsageError, match=f"saved without a fitted prior: give its run, or take {name}"):
+        evaluate(job(tmp_path / "saved", f"{name}_gmm", data=DIGITS))
+
+
+@pytest.mark.parametrize("ending", ["_bnbatch_gmm", "_sintrovae2021_gmm"])
+def test_the_fitted_prior_is_scored_as_models_are_run(ending):
+    with pytest.raises(UsageError, match="leave one of the endings out"):
+        get_protocol(f"fid50k_train{ending}")
+
+
+def test_a_folder_of_images_has_no_prior(folder):
+    with pytest.raises(UsageError, match="folder of images: leave out _gmm"):
+        values(folder, "fd_classifier_digits_60_test_gmm", data=DIGITS)
+
+
+class Remembering(Autoencoder):
+    """A model whose samples are training images, or held-out ones, with a little noise."""
+
+    source = "train"
+
+    def sample(self, n, *args, **kwargs):
+        images = open_dataset(DIGITS, self.source, progress=False).batch(range(n)).float() / 255
+        return (images + 0.05 * torch.rand(images.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+
+
+def test_samples_that_are_training_images_are_found():
+    model = Remembering(shape=(1, 8, 8), arch={"channels": (4,), "z_dim": 16})
+    found = {}
+    for source in ("train", "test"):
+        model.source = source
+        found[source] = evaluate(Job(InMemory(model), get_protocol("copies100_train"), DIGITS, progress=False))
+    copies, fresh = (found[source].values for source in ("train", "test"))
+    assert copies["pixels"] > 0.9 and copies["features"] > 0.9
+    assert fresh["pixels"] < 0.1 and fresh["features"] < 0.1
+    assert found["train"].details["n_real"] == 1500 and found["train"].details["n_heldout"] == 100
+    with pytest.raises(UsageError, match="end the protocol's name in _train"):
+        evaluate(Job(InMemory(model), get_protocol("copies100_test"), DIGITS, progress=False))
+
+
+def test_what_is_near_to_all_images_is_no_copy():
+    """Means of twenty training images, like a model's blur: a bare distance would take them for copies."""
+    dataset = open_dataset(DIGITS, progress=False)
+    train, heldout = (to_float(dataset.batch(part), CPU) for part in (range(1000), range(1000, 1400)))
+    blurred = train[nearest(pixels(heldout), [pixels(train)], 20)[1]].mean(1)
+    blur, real = (nearest(pixels(x), [pixels(train)], NEIGHBORS)[0] for x in (blurred, heldout))
+    assert copied_share(blur[:, 0], real[:, 0]) > 0.1
+    assert copied_share(closeness(blur), closeness(real)) < 0.02
+
+
+def test_nearest_items_are_found_across_batches():
+    items, queries = torch.randn(70, 6), torch.randn(9, 6)
+    distances, numbers = nearest(queries, items.split(16), 5)
+    expected = torch.cdist(queries, items).topk(5, largest=False)
+    assert torch.equal(numbers, expected.indices)
+    torch.testing.assert_close(distances, expected.values)
+
+
 def test_no_model_and_no_images(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "begun").mkdir()
@@ -520,14 +591,14 @@ def test_no_model_and_no_images(tmp_path):
 class InMemory:
     """A model without its folder."""
 
-    name, device, weights = "model", CPU, "raw"
+    name, device, weights, prior = "model", CPU, "raw", "normal"
     run = folder = images_seen = None
 
     def __init__(self, model: Generative):
         self.model = model.eval()
 
     def samples(self, n, seed, mine=every):
-        yield from self.model.sample(n, labels=self.labels(n)).split(BATCH)
+        yield from self.model.sample(n, labels=self.labels(n), prior=self.prior).split(BATCH)
 
     def labels(self, n):
         return torch.arange(n) % len(self.model.classes) if self.model.conditional else None

@@ -15,11 +15,13 @@ from helpers import CLASSIFIER_IMAGES, ROOT
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.functional import avg_pool2d
 
 from genzoo.data.embedded import toyfactors as toyfaces
 from genzoo.errors import UsageError
 from genzoo.evaluation import extractors
-from genzoo.evaluation.classifier import ABOUT, WEIGHTS, load_classifier, train_classifier
+from genzoo.evaluation.classifier import ABOUT, WEIGHTS, load_classifier
+from genzoo.evaluation.classifier_training import halved, train_classifier
 from genzoo.evaluation.extractors import Extractor, get_extractor, resized
 from genzoo.evaluation.features import VALUES, dataset_features, extract
 from genzoo.evaluation.inception import PYTORCH, TORCHSCRIPT
@@ -66,7 +68,7 @@ def test_the_classifier_learns_digits_and_records_how_well(digits_classifier):
 
 
 def test_the_classifier_is_trained_once(digits_classifier, monkeypatch):
-    monkeypatch.setattr("genzoo.evaluation.classifier._train", None)
+    monkeypatch.setattr("genzoo.evaluation.classifier_training._train", None)
     assert train_classifier(DIGITS) == digits_classifier
     assert (
         get_extractor("classifier:digits", data=DataConfig(name="toyfaces")).digest
@@ -91,6 +93,33 @@ def test_factors_are_heads_of_their_own(empty_cache, monkeypatch):
     ).about
     assert about["test"].keys() == toyfaces.FACTORS.keys()
     assert "accuracy" in about["test"]["glasses"] and "r2" in about["test"]["yaw"]
+
+
+def test_halving_keeps_means_of_blocks_only():
+    x, other = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    blocks = avg_pool2d(x, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(halved(blocks), halved(x))
+    assert halved(x).shape == x.shape and (halved(x) - halved(other)).abs().max() > 0.1
+    torch.testing.assert_close(halved(torch.full((1, 1, 7, 9), 0.3)), torch.full((1, 1, 7, 9), 0.3))
+
+
+def test_a_classifier_of_64_pixels_sees_half_the_resolution_too(empty_cache, monkeypatch):
+    monkeypatch.setitem(toyfaces.SPLITS, "train", range(256))
+    monkeypatch.setitem(toyfaces.SPLITS, "test", range(1000, 1100))
+    seen = []
+
+    def watched(images):
+        seen.append(len(images))
+        return halved(images)
+
+    monkeypatch.setattr("genzoo.evaluation.classifier_training.halved", watched)
+    about = {}
+    for size in (32, 64):
+        data = DataConfig(name="toyfaces", size=(size, size))
+        about[size] = load_classifier(train_classifier(data, images=256, progress=False)).about
+        assert len(seen) == (0 if size == 32 else 3)  # two batches of training, one of the test
+    assert about[32]["test_halved"] is None
+    assert about[64]["test_halved"].keys() == about[64]["test"].keys()
 
 
 def test_a_classifier_needs_labeled_images_and_some_to_test_on(empty_cache, tmp_path):
@@ -125,7 +154,7 @@ def test_an_interrupted_training_leaves_nothing(empty_cache, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("genzoo.evaluation.classifier._loss", interrupted)
+    monkeypatch.setattr("genzoo.evaluation.classifier_training._loss", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train_classifier(DIGITS, progress=False)
     assert not [path for path in (empty_cache / "classifiers").iterdir() if path.is_dir()]

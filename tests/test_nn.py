@@ -5,6 +5,7 @@ import torch
 from distributions import installed
 from torch import nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 import genzoo
 from genzoo import resolve
@@ -205,16 +206,57 @@ def test_a_block_that_upsamples_is_upsampling_and_the_block(pixels, monkeypatch)
     assert len(transposed) == (pixels == (8, 6))
 
 
-@pytest.mark.parametrize(("shape", "grid"), [((3, 16, 16), (4, 4)), ((1, 24, 16), (6, 4))])
-def test_latents_may_lie_on_the_smallest_grid(shape, grid):
-    arch = ArchConfig(channels=(4, 8), z_dim=5, latent="grid")
+@pytest.mark.parametrize("kind", ["conv", "shuffle"])
+@pytest.mark.parametrize(("shape", "grid"), [((3, 16, 16), (4, 4)), ((1, 24, 16), (6, 4)), ((4, 28, 28), (7, 7))])
+def test_latents_may_lie_on_the_smallest_grid(kind, shape, grid):
+    arch = ArchConfig(encoder=kind, decoder=kind, channels=(4, 8), z_dim=5, latent="grid")
     assert latent_shape(shape, arch) == (5, *grid)
     mu, logvar = build_encoder(shape, arch)(torch.rand(2, *shape))
     assert mu.shape == logvar.shape == (2, 5, *grid)
     assert build_decoder(shape, arch)(mu).shape == (2, *shape)
 
 
-@pytest.mark.parametrize("encoder", ["conv", "mlp", "timm:test_resnet"])
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (2, 16, 24), (3, 32, 32), (4, 64, 64)], ids=str)
+def test_fast_networks_have_the_interface_of_the_published_ones(shape, norm):
+    """The same latents from the same settings, gradients to every weight, for any size that can be halved as often."""
+    fast = ArchConfig(encoder="shuffle", decoder="shuffle", channels=(8, 8), z_dim=5, norm=norm)
+    encoder, decoder = build_encoder(shape, fast), build_decoder(shape, fast)
+    x = torch.rand(3, *shape)
+    mu, logvar = encoder(x)
+    again = decoder(mu)
+    assert mu.shape == logvar.shape == (3, *latent_shape(shape, fast))
+    assert again.shape == x.shape
+    (again.square().sum() + logvar.sum()).backward()
+    assert all(p.grad is not None and p.grad.any() for net in (encoder, decoder) for p in net.parameters())
+    with pytest.raises(UsageError, match="not divisible by 4"):
+        build_encoder((3, 30, 32), fast)
+
+
+def test_fast_networks_take_less_than_two_thirds_of_the_arithmetic():
+    flops = {}
+    for kind in ("conv", "shuffle"):
+        arch = ArchConfig(encoder=kind, decoder=kind, channels=(16, 32, 64), z_dim=8)
+        encoder, decoder = build_encoder((3, 32, 32), arch), build_decoder((3, 32, 32), arch)
+        with FlopCounterMode(display=False) as counter:
+            decoder(encoder(torch.rand(1, 3, 32, 32))[0])
+        flops[kind] = counter.get_total_flops()
+    assert 3 * flops["shuffle"] < 2 * flops["conv"]
+
+
+def test_a_fast_decoder_draws_the_four_subpixels_of_a_position_together():
+    """The tail sees neighbors across the borders of 2x2 blocks: a change at one position reaches pixels around it."""
+    decoder = build_decoder((1, 8, 8), ArchConfig(decoder="shuffle", channels=(4,), z_dim=3, norm="none"))
+    h = torch.rand(1, 4, 4, 4)
+    changed = h.clone()
+    changed[..., 1, 1] += 1.0
+    unfold, image = decoder.main.unfold, decoder.main.image
+    difference = (image(unfold(changed)) - image(unfold(h))).abs()[0, 0] > 1e-6
+    rows, columns = torch.where(difference)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 6, 0, 6)
+
+
+@pytest.mark.parametrize("encoder", ["conv", "shuffle", "mlp", "timm:test_resnet"])
 def test_an_encoder_of_one_output_returns_a_point_code(encoder):
     arch = ArchConfig(encoder=encoder, channels=(4, 8), hidden=(8,), z_dim=5)
     code = build_encoder((3, 32, 32), arch, outputs=1)(torch.rand(2, 3, 32, 32))

@@ -13,7 +13,7 @@ from genzoo.errors import UsageError
 from genzoo.objective import Progress, Update
 from genzoo.spec import TrainConfig
 from genzoo.training.launch import average_gradients
-from genzoo.training.optim import ema_with_warmup, learning_rate, make_optimizers
+from genzoo.training.optim import WeightAverage, learning_rate, make_optimizers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -108,12 +108,21 @@ def test_the_average_of_a_run_is_the_average_of_its_weights():
 
 
 def test_the_decay_of_the_average_warms_up():
-    averaged, n = [torch.zeros(2)], 0
-    update = ema_with_warmup(0.9, lambda: n)
-    for n in (1, 2, 1000):
-        before = averaged[0].clone()
-        update(averaged, [torch.ones(2)], 0)
-        torch.testing.assert_close(averaged[0], before + (1 - min(0.9, (1 + n) / (10 + n))) * (1 - before))
+    """The first weights are copied; then the decay is (1 + n) / (10 + n), at most the given one."""
+    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    average = WeightAverage(net, 0.9)
+    for n in (0, 1, 2, 1000):
+        with torch.no_grad():
+            for tensor in (*net.parameters(), *net.buffers()):
+                tensor.add_(1)
+        average.n_averaged.fill_(n)
+        before = [tensor.clone() for tensor in average.module.parameters()]
+        average.update_parameters(net)
+        share = 1 - min(0.9, (1 + n) / (10 + n)) if n else 1.0
+        for old, now, new in zip(before, average.module.parameters(), net.parameters(), strict=True):
+            torch.testing.assert_close(now, old + share * (new - old))
+        assert average.module[1].num_batches_tracked == net[1].num_batches_tracked
+        assert average.n_averaged == n + 1
 
 
 def test_dropout_is_a_function_of_the_step():
@@ -169,7 +178,21 @@ def test_a_parameter_outside_of_every_graph_is_left_alone():
         net = nn.Linear(1, 1)
         net.weight.grad = torch.full((1, 1), 4.0)
         flat = torch.tensor([6.0 * theirs[0], 6.0 * theirs[1], *theirs])
-        found = average_gradients(net, TwoProcesses(flat))  # pyright: ignore[reportArgumentType]
+        found = average_gradients(net.parameters(), TwoProcesses(flat))  # pyright: ignore[reportArgumentType]
         assert net.weight.grad.item() == expected[0]
         assert (net.bias.grad is None) if expected[1] is None else (net.bias.grad.item() == expected[1])
         assert len(found) == 2 - (expected[1] is None)
+
+
+def test_muon_trains_resumes_and_has_no_rule_on_growing_weights():
+    """timm's: a run in two halves ends with the bits of one without a stop, and its log has no growth to judge."""
+    states = []
+    for out, durations in (("straight", (48,)), ("halves", (24, 48))):
+        for duration in durations:
+            settings = ("train.optimizer=muon", "train.lr=1e-2", f"train.duration={duration}")
+            trainer = Trainer(tiny_run("introvae", *settings), out=out, progress=False)
+            trainer.fit()
+        states.append(trainer.model.state_dict())
+        names = {name for line in trainer.folder.log.read() for name in line}
+        assert "vitals/spread" in names and "vitals/growth" not in names
+    assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))

@@ -22,6 +22,18 @@ EXPECTED = [
     expected("fd_classifier_cifar10_10k_test", "fd", extractor="classifier:cifar10", n=10_000, split="test"),
     expected("kd_classifier_cifar10_10k_test", "kd", extractor="classifier:cifar10", n=10_000, split="test"),
     expected("prdc_classifier_cifar10_10k_test", "prdc", extractor="classifier:cifar10", n=10_000, split="test"),
+    expected(
+        "classes_classifier_toyfaces_10k_test", "classes", extractor="classifier:toyfaces", n=10_000, split="test"
+    ),
+    expected(
+        "fd_classifier_cifar10_10k_test_gmm",
+        "fd",
+        extractor="classifier:cifar10",
+        n=10_000,
+        split="test",
+        fitted_prior=True,
+    ),
+    expected("copies1k_train", "copies", extractor=None, n=1000, split="train"),
     expected("fd_timm_resnet18_10k_test", "fd", extractor="timm:resnet18", n=10_000, split="test"),
     expected("msssim10k_train", "msssim", extractor=None, n=10_000, split="train"),
     expected("rec10k_test", "rec", extractor=None, n=10_000, split="test"),
@@ -56,11 +68,14 @@ def test_every_protocol_explains_itself(name):
     ("name", "value", "title", "better"),
     [
         ("fid50k_train", "frechet", "FID", "lower"),
+        ("fid50k_train_gmm", "frechet", "FID (gmm)", "lower"),
+        ("fd_classifier_cifar10_10k_test_raw_gmm", "frechet", "FD cifar10 features (gmm)", "lower"),
         ("kid50k_train", "kernel", "KID", "lower"),
         ("fd_classifier_cifar10_10k_test", "frechet", "FD cifar10 features", "lower"),
         ("fd_timm_resnet18_10k_test", "frechet", "FD resnet18 features", "lower"),
         ("prdc10k_test", "recall", "recall", "higher"),
         ("prdc_classifier_digits_300_test", "recall", "recall digits features", "higher"),
+        ("classes_classifier_digits_1k_test", "sure", "sure (digits classes)", "higher"),
         ("rec10k_test", "sse", "SSE", "lower"),
         ("elbo10k_test", "kl_real", "KL real, nats", "none"),
         ("density2d", "jsd", "JSD, nats", "lower"),

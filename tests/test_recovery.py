@@ -60,7 +60,7 @@ def test_a_broken_step_is_redrawn_and_the_log_records_it(model, capsys):
     assert "Back to step 4 with other data and noise" in capsys.readouterr().out
     lines = read("run", "log.jsonl")
     assert [line["step"] for line in lines if "kl/real" in line] == list(range(1, 13))
-    assert all(math.isfinite(value) for line in lines for value in line.values())
+    assert all(math.isfinite(value) for line in lines for value in line.values() if not isinstance(value, str))
     assert all(value.isfinite().all() for value in weights(run).values())
 
 

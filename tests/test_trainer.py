@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 import genzoo
-from genzoo import Trainer, registry, resolve
+from genzoo import Trainer, registry
 from genzoo.data.sets import ArraySet
 from genzoo.errors import RunStopped, UsageError
 from genzoo.items import Items
@@ -25,19 +25,20 @@ from genzoo.registry import get_spec
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.training import launch
 from genzoo.training.evaluators import fixed_items
+from genzoo.training.misfits import can_compile
 from genzoo.training.plan import estimate
-from genzoo.training.precision import fast_settings
 
 
 @pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
 def test_a_run_leaves_everything_behind(model):
     run = Trainer(tiny_run(model), out="run").fit()
     assert {path.name for path in run.iterdir()} == {
-        "run.json", "log.jsonl", "events.jsonl", "curves.png", "preview.png", "previews", "checkpoints", "model", "best"
+        "run.json", "log.jsonl", "events.jsonl", "curves.png", "quality.png", "preview.png", "previews", "checkpoints",
+        "model", "best",
     }  # fmt: skip
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["nimg"] == 96
-    assert any("score/sliced_wasserstein" in line for line in lines)
+    assert any("score/pyramid_frechet" in line for line in lines)
     assert Image.open(run / "preview.png").size == (8 * 66 - 2, 4 * 66 - 2)
     loaded = genzoo.load(run)
     assert type(loaded).__name__.lower() == model
@@ -460,11 +461,13 @@ def test_an_objective_that_is_a_module_is_saved_and_never_trained():
 def test_an_objective_that_is_a_module_is_planned_and_not_compiled():
     plain, ours = (estimate(tiny_run(model)) for model in ("vae", "vae-counting"))
     assert ours.kept - plain.kept == sum(
-        value.nbytes for value in CountingObjective(None, Spaces((3, 16, 16), (4,))).state_dict().values()
+        value.nbytes
+        for value in CountingObjective(get_spec("vae").config(), Spaces((3, 16, 16), (4,))).state_dict().values()
     )
     with pytest.raises(UsageError, match="objective with networks of its own"):
         Trainer(tiny_run("vae-counting", "train.compile=true"), out="run", progress=False)
-    assert "train.compile" not in fast_settings(resolve("vae-counting", data="rings"))
+    objective = CountingObjective(get_spec("vae").config(), Spaces((3, 16, 16), (4,)))
+    assert not can_compile(tiny_run("vae-counting").train, objective, world=1)
 
 
 def test_a_dataset_of_ones_own_is_what_snapshots_show():

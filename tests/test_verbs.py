@@ -46,6 +46,8 @@ def test_a_model_without_encoder_is_refused_in_one_line(verb, capsys):
     assert f"saved holds a Blind, which has no encoder, and `genzoo {verb}` needs one" in message
     assert len(message.splitlines()) == 1
     assert main(["sample", "saved", "--n", "4"]) == 0
+    assert main(["sample", "saved", "--prior", "gmm"]) == 2
+    assert "has no fitted prior, as it has no encoder: take normal" in capsys.readouterr().err
 
 
 def test_a_point_code_is_encoded_to_its_mean_only(capsys):

@@ -12,8 +12,8 @@ constants were set while looking at seed 0, which is not reported. Cells affecte
 again.
 
 Scores are those at the end of the run, of the last weights for points and of the EMA for images; lower is better:
-sliced Wasserstein distance (512 directions; 2,048 points, or up to 256 held-out images) and, for points, the JSD in
-nats of 50,000 samples and 50,000 points of the data.
+the run's score (2,048 points, or held-out images; `sliced_wasserstein` of images: 256 of them, at most 16x16 pixels)
+and, for points, the JSD in nats of 50,000 samples and 50,000 points of the data.
 """
 
 import argparse
@@ -32,13 +32,14 @@ from genzoo.files import JsonLines
 from genzoo.metrics.density2d import jsd
 from genzoo.noise import generator
 from genzoo.provenance import versions
+from genzoo.runs.scores import PREFIX
 from genzoo.spec import DataConfig
 
 RESULTS = JsonLines(Path(__file__).with_name("results.jsonl"))
 POINTS = ("8gaussians", "2spirals", "checkerboard", "rings")
 FIELD = {"introvae": "margin", "softintrovae": "beta_neg"}
 N_JSD = 50_000
-SCORES = ("sliced_wasserstein", "jsd")
+SCORES = ("sliced_wasserstein", "pyramid_frechet", "jsd")
 SMALL_MLP = ("arch.hidden=64,64,64", "train.batch=256", "train.lr=1e-3")
 SMALL_CONV = ("train.batch=32", "train.lr=1e-3", "train.ema=0.995")
 PHOTOS = ("train.batch=16", "train.lr=1e-3", "train.ema=0.995")
@@ -101,7 +102,7 @@ def train(model: str, data: str, how: str, seed: int, steps: int, path: str) -> 
     chosen = [line[f"control/{FIELD[model]}"] for line in lines if f"control/{FIELD[model]}" in line]
     number = getattr(run.objective, FIELD[model])
     return row | {
-        "sliced_wasserstein": last["score/sliced_wasserstein"],
+        **{name.removeprefix(PREFIX): value for name, value in last.items() if name.startswith(PREFIX)},
         "value": chosen[-1] if chosen else number,
         "events": [event["text"] for event in events if event["kind"] != "run"],
         **{
@@ -123,8 +124,9 @@ def tables(rows: Group) -> str:
     for row in sorted(rows, key=lambda row: (row["model"], row["data"], row["steps"])):
         groups.setdefault((row["model"], row["data"], row["steps"]), {}).setdefault(row["how"], []).append(row)
     head = [
-        "| model | data | steps | seeds | setting | final value | sliced Wasserstein | JSD, nats | compared with {} |",
-        "|---" * 9 + "|",
+        "| model | data | steps | seeds | setting | final value | sliced Wasserstein | pyramid Fréchet | JSD, nats "
+        "| compared with {} |",
+        "|---" * 10 + "|",
     ]
     first, second = [line.format("hand") for line in head], [line.format("auto") for line in head]
     for (model, data, steps), settings in groups.items():

@@ -28,6 +28,7 @@ from genzoo.files import JsonLines
 from genzoo.items import Items
 from genzoo.objective import Progress
 from genzoo.provenance import versions
+from genzoo.runs.scores import PREFIX
 from genzoo.spec import DataConfig
 from genzoo.training.monitor import diagnose
 
@@ -213,6 +214,11 @@ def run(name: str, model: str, data: str, own: list[str], fault: Fault) -> dict[
     }
 
 
+def score_of(last: dict[str, float]) -> float:
+    """The run's own score; rows of other versions of genzoo may have another one."""
+    return next((value for name, value in last.items() if name.startswith(PREFIX)), math.nan)
+
+
 def tables(rows: list[dict[str, Any]]) -> str:
     """Markdown: what was reported first in each cell, hits and false alarms in total, and the scores of broken runs."""
     judged = [row for row in rows if "right" in row]
@@ -233,9 +239,7 @@ def tables(rows: list[dict[str, Any]]) -> str:
     scores: dict[str, list[float]] = {}
     for row in rows:
         if "right" not in row:
-            scores.setdefault(row["cell"].removeprefix("recovery: "), []).append(
-                row["last"]["score/sliced_wasserstein"]
-            )
+            scores.setdefault(row["cell"].removeprefix("recovery: "), []).append(score_of(row["last"]))
     for name, values in scores.items():
         spread = f", {statistics.stdev(values):.4f}" if len(values) > 1 else ""
         lines.append(
@@ -268,7 +272,7 @@ def main() -> None:
         if not name.startswith("recovery"):
             row |= {"expected": problem, "right": (reported or [None])[0] == problem}
         RESULTS.append(row)
-        score = row["last"].get("score/sliced_wasserstein", math.nan)
+        score = score_of(row["last"])
         ending = row["stopped"] or "finished"
         print(f"{name}, {model} on {data}, seed {seed}: {reported}, score {score:.4f}, {ending}", flush=True)
 

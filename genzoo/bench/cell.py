@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from genzoo.bench.lines import Failure, FinishedCell, Score
 from genzoo.bench.suites import Cell
 from genzoo.configure import FREE, changed_settings, section_classes
+from genzoo.recipes import texts
 from genzoo.registry import get_spec
 from genzoo.settings import fields
 from genzoo.spec import ArchConfig, RunConfig
 
 if TYPE_CHECKING:
+    from genzoo.budgets import Ask
     from genzoo.models.generative import Generative
 
 CURVE_POINTS = 100
@@ -33,7 +35,7 @@ def run_cell(
         cell: what to run.
         folder: of the run, resumed if it exists.
         results: the cell's pictures are written below it.
-        threads: of torch.
+        threads: of torch, at most.
         weights: of the feature extractor, see `get_extractor`.
 
     Returns:
@@ -41,6 +43,7 @@ def run_cell(
     """
     import torch
 
+    from genzoo.budgets import planned
     from genzoo.evaluation.evaluate import Job, result_line
     from genzoo.evaluation.protocols import get_protocol
     from genzoo.evaluation.subject import ModelSubject
@@ -48,8 +51,8 @@ def run_cell(
 
     torch.set_num_threads(threads)
     start = time.monotonic()
-    config = cell.config()
-    trainer = Trainer(config, out=folder, progress=False)
+    config = planned(_ask(cell, cell.budget), folder, start, progress=False).config if cell.budget else cell.config()
+    trainer = Trainer(config, out=folder, progress=False, began=start)
     trainer.fit()
     scores, memo = [], {}
     for name in cell.metrics:
@@ -64,6 +67,9 @@ def run_cell(
         overrides=changed_settings(config),
         images_seen=trainer.progress.nimg,
         seconds=log[-1]["seconds"],
+        budget=cell.budget,
+        precision=trainer.config.train.precision,
+        threads=used if isinstance(used := trainer.config.train.threads, int) else threads,
         seconds_in_all=round(time.monotonic() - start, 1),
         parameters=sum(p.numel() for p in trainer.model.parameters()),
         curves=_curves(log),
@@ -72,6 +78,32 @@ def run_cell(
         fingerprint=fingerprint(cell),
     )
     return [*scores, finished]
+
+
+def _ask(cell: Cell, budget: str) -> "Ask":
+    """The cell as a run with a budget; where its settings count images, epochs or steps, the plan replaces them."""
+    from genzoo.budgets import Ask
+
+    spec = get_spec(cell.model.partition(".")[0])
+    lengths = {
+        f"{section}.{name}"
+        for section, cls in section_classes(spec).items()
+        for name, kind, *_ in fields(cls)
+        if "duration" in kind
+    } - {"train.budget"}
+    counted = [text for text in cell.settings if text.partition("=")[0] in lengths and "%" not in text]
+    chosen = tuple(text for text in cell.settings if text not in counted)
+    return Ask(budget, lambda weaker: cell.config([*counted, *weaker, *chosen]), chosen)
+
+
+def standing_config(cell: Cell) -> RunConfig:
+    """Returns the cell's configuration without what is measured where it runs."""
+    if cell.budget is None:
+        return cell.config()
+    from genzoo.budgets import standing_lines
+
+    wanted = _ask(cell, cell.budget)
+    return wanted.resolve(texts(standing_lines(wanted)))
 
 
 def failure(cell: Cell, reason: str) -> Failure:
@@ -96,7 +128,7 @@ def fingerprint(cell: Cell) -> str:
     The place of the data does not count, nor do settings that a resumed run may change. Because defaults are left out,
     a setting that is added to genzoo later leaves the fingerprints of old results as they are.
     """
-    config = cell.config()
+    config = standing_config(cell)
     decides: dict[str, Any] = {"model": config.model, "data": cell.data, "metrics": cell.metrics}
     shared = {name: default for name, _, default, _ in fields(ArchConfig)}
     for section, cls in section_classes(get_spec(config.model.partition(".")[0])).items():
@@ -139,8 +171,10 @@ def _pictures(model: "Generative", folder: Path, config: RunConfig, cell: Cell, 
         copyfile(folder / "preview.png", path("points"))
         return written
     labels = model.classes_in_turn(N_SAMPLES)
-    samples = model.sample(N_SAMPLES, generator=generator(0, "report samples"), labels=labels)
-    save_grid(samples.split(N_PAIRS), path("samples"))
+    priors = {"samples": model.prior.kind} | ({"samples-gmm": "gmm"} if model.fitted_prior else {})
+    for what, prior in priors.items():
+        samples = model.sample(N_SAMPLES, generator(0, "report samples"), labels, prior)
+        save_grid(samples.split(N_PAIRS), path(what))
     if not can_encode(model):
         return written
     dataset = open_dataset(config.data, split=heldout_split(config.data), progress=False)

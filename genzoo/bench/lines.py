@@ -75,6 +75,9 @@ class FinishedCell(CellLine):
     images_seen: int | None = None
     seconds: float | None = None  # of training
     seconds_in_all: float | None = None  # with scoring
+    budget: str | None = None  # of time, that the run was planned for
+    precision: str | None = None
+    threads: int | None = None
     parameters: int | None = None
     curves: dict[str, list[float | None]] = field(default_factory=dict)  # "nimg" is the x axis
     guides: dict[str, float] = field(default_factory=dict)  # reference value of all curves "<key>/..."

@@ -15,13 +15,13 @@ from typing import Any
 from filelock import FileLock
 from tqdm import tqdm
 
-from genzoo.bench.cell import failure, fingerprint, run_cell
+from genzoo.bench.cell import failure, fingerprint, run_cell, standing_config
 from genzoo.bench.lines import Failure, parse_line
 from genzoo.bench.results import read_results
 from genzoo.bench.suites import Cell
 from genzoo.configure import data_shape, planned_classes
 from genzoo.data.catalog import find_entry
-from genzoo.duration import in_images
+from genzoo.duration import in_images, in_seconds
 from genzoo.errors import UsageError
 from genzoo.evaluation.lines import Line
 from genzoo.evaluation.protocols import Protocol, get_protocol
@@ -74,7 +74,7 @@ def obstacle(cell: Cell, weights: Path | None) -> str | None:
     from genzoo.data import heldout_split
     from genzoo.evaluation.extractors import get_extractor
 
-    run, protocols = cell.config(), [get_protocol(name) for name in cell.metrics]
+    run, protocols = standing_config(cell), [get_protocol(name) for name in cell.metrics]
     reasons = (
         ["it needs a GPU and there is none here"] if cell.needs_gpu and not torch.accelerator.is_available() else []
     )
@@ -237,6 +237,8 @@ def share_done(cell: Cell, out: Path) -> float:
     """Share of a running cell's training that is done, by its log; 0 if its length is in epochs."""
     c = cell.config().train
     lines = JsonLines(folder_of(cell, out) / LOG).read()
+    if lines and cell.budget:
+        return min(0.99, lines[-1]["seconds"] / in_seconds(cell.budget))
     if not lines or c.duration.endswith("ep"):
         return 0.0
     step, nimg = lines[-1]["step"], lines[-1]["nimg"]

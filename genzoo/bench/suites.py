@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from itertools import product
 from pathlib import Path
@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from genzoo.bench.lines import Column, Header, Published
 from genzoo.configure import resolve
+from genzoo.duration import TimeSpan, is_time
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.evaluation.protocols import get_protocol
 from genzoo.registry import list_models
@@ -27,6 +28,7 @@ class Row:
     label: str
     model: str  # without preset
     settings: tuple[str, ...] = ()  # as in `genzoo train --set`
+    budget: TimeSpan | None = None  # of every run of this row, instead of its data's
 
 
 @config
@@ -37,6 +39,7 @@ class DataSet:
     preset: str  # of every row's model
     source: str | None = None  # as for `genzoo train --data`; None = the preset's own
     settings: tuple[str, ...] = ()
+    budget: TimeSpan | None = None  # of every run on it: as in `genzoo train --budget`, planned where it runs
     of: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by row label: settings for this row on this data
     metrics: tuple[str, ...] = ()  # protocols; empty = the suite's
     rows: tuple[str, ...] = ()  # labels that run on it; empty = all
@@ -68,14 +71,17 @@ class Cell:
     needs_gpu: bool = False
     cost: str = ""
     path: str | None = None  # of the data; None = found by its name
+    budget: TimeSpan | None = None  # of time; `genzoo.bench.cell` plans it
 
     @property
     def name(self) -> str:
         """The name of its run folder: `vae-8gaussians-s0`."""
         return f"{re.sub(r'[^A-Za-z0-9_.]+', '-', f'{self.label}-{self.data}')}-s{self.seed}"
 
-    def config(self) -> RunConfig:
-        run = resolve(self.model, data=self.source, settings=[*self.settings, f"train.seed={self.seed}"])
+    def config(self, settings: Sequence[str] | None = None) -> RunConfig:
+        """Returns its configuration, but for what a plan decides; `settings` are taken instead of its own."""
+        chosen = self.settings if settings is None else settings
+        run = resolve(self.model, data=self.source, settings=[*chosen, f"train.seed={self.seed}"])
         return replace(run, data=replace(run.data, name=self.path)) if self.path else run
 
 
@@ -85,6 +91,7 @@ class SuiteSpec:
 
     title: str
     about: str = ""
+    budget: TimeSpan | None = None  # of every run whose row and data give none
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     settings: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
@@ -126,7 +133,7 @@ class SuiteSpec:
         Args:
             suite: its name.
             seeds: instead of the file's.
-            budget: duration of every run, instead of the file's; see genzoo.duration.
+            budget: of every run, instead of the file's: a time (3min), or a duration in images (20k).
             paths: where datasets are, by the suite's names for them.
 
         Raises:
@@ -137,7 +144,8 @@ class SuiteSpec:
                 raise UsageError(
                     f"{suite} has no dataset {name!r}.{did_you_mean(name, names)} It has {', '.join(names)}."
                 )
-        length = (f"train.duration={budget}",) if budget else ()
+        timed = budget is not None and is_time(budget)
+        length = (f"train.duration={budget}",) if budget and not timed else ()
         return [
             Cell(
                 suite=suite,
@@ -151,6 +159,7 @@ class SuiteSpec:
                 needs_gpu=data.needs_gpu,
                 cost=data.cost,
                 path=(paths or {}).get(data.name),
+                budget=(row.budget or data.budget or self.budget) if budget is None else budget if timed else None,
             )
             for seed, data, row in product(seeds or self.seeds, self.data, self.rows)
             if not data.rows or row.label in data.rows
@@ -199,13 +208,19 @@ def get_suite(name: str) -> tuple[str, SuiteSpec]:
 
 
 def _read(path: Path) -> SuiteSpec:
-    """Reads and types a suite's file.
+    """Reads and types a suite's file. `like = "NAME"` takes what the file leaves out from the built-in suite NAME.
 
     Raises:
         UsageError: it is not a valid suite.
     """
     try:
-        return TypeAdapter(SuiteSpec).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        if (base := content.pop("like", None)) is not None:
+            shared = BUILT_IN / f"{base}.toml"
+            if not shared.is_file():
+                raise UsageError(f"{path}: like: no suite is called {base!r}.{did_you_mean(str(base), list_suites())}")
+            content = tomllib.loads(shared.read_text(encoding="utf-8")) | content
+        return TypeAdapter(SuiteSpec).validate_python(content)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from error
     except ValidationError as error:

@@ -213,7 +213,8 @@ def protocols(results: SuiteResults) -> list[Protocol]:
 
 
 def _facts(scores: list[Score]) -> Iterable[tuple[str, str]]:
-    others = sorted({key for s in scores for key in s.details} - {*DETAILS, "definition"})
+    plain = {key for s in scores for key, value in s.details.items() if not isinstance(value, Mapping)}
+    others = sorted(plain - {*DETAILS, "definition"})
     details = {key: [s.details.get(key) for s in scores] for key in (*DETAILS, *others)}
     run = {
         "split": [s.split for s in scores],

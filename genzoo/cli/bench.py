@@ -46,7 +46,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cells", metavar="GLOB", default="*", help="run only the cells whose names match, see --list: '*digits*'"
     )
-    parser.add_argument("--budget-images", metavar="N", help="length of every run instead of the suite's: 20k")
+    parser.add_argument(
+        "--budget",
+        metavar="LENGTH",
+        help="of every run instead of the suite's: 20k images, 500it steps, or a time to plan for, 3min",
+    )
     parser.add_argument(
         "--extractor-weights", metavar="PATH", help="weights of the feature extractor: Inception's file or its folder"
     )
@@ -77,7 +81,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from genzoo.bench.suites import get_suite
 
     name, spec = get_suite(args.suite)
-    cells = spec.cells(name, _seeds(args.seeds), args.budget_images, dict(_data_path(text) for text in args.data))
+    cells = spec.cells(name, _seeds(args.seeds), args.budget, dict(_data_path(text) for text in args.data))
     weights = Path(args.extractor_weights).expanduser() if args.extractor_weights else None
     chosen = [cell for cell in cells if fnmatch(cell.name, args.cells)]
     if not chosen:

@@ -41,6 +41,41 @@ def add_data(parser: argparse.ArgumentParser, n: int | None) -> None:
     add_set(parser, "how images are read: data.fit=pad, data.split=test, ...")
 
 
+def add_prior(parser: argparse.ArgumentParser) -> None:
+    """Adds --prior and --temperature; `fitted_as_asked` reads the former."""
+    parser.add_argument(
+        "--prior",
+        metavar="PRIOR",
+        help="normal: the model's own; gmm: the mixture fitted to encodings, saved or fitted now; gmm:K: one of K "
+        "components (default: the saved gmm, or else the model's own)",
+    )
+    parser.add_argument(
+        "--temperature",
+        metavar="T",
+        type=float,
+        default=1.0,
+        help="scales the deviation from the prior's mean, or from its component's (default 1)",
+    )
+
+
+def fitted_as_asked(args: argparse.Namespace, model: "Generative") -> str:
+    """Fits a prior where --prior asks for one that the model has not, to --data, or else the run's training data;
+    returns the name of what is sampled from.
+
+    Raises:
+        UsageError: there is no such prior, or nothing to fit it to.
+    """
+    from genzoo.data import open_dataset
+    from genzoo.mixture import components_of, is_fitted
+    from genzoo.runs.prior import fit_from
+
+    fitted, asked = model.fitted_prior, args.prior
+    if asked is None or not is_fitted(asked) or model.unfittable or (fitted and asked in ("gmm", fitted.name)):
+        return model.prior_name(asked)
+    dataset = open_dataset(data_config(args.model, model, args.data, args.set))
+    return fit_from(model, dataset, components_of(asked)).name
+
+
 def add_set(parser: argparse.ArgumentParser, what: str, metavar: str = "data.F=V") -> None:
     """Adds --set, which may be repeated; `what` is its help."""
     parser.add_argument("--set", metavar=metavar, action="append", default=[], help=what)
@@ -196,14 +231,14 @@ def default_out(model: str, name: str) -> Path:
     return (folder if folder.is_dir() else Path()) / name
 
 
-def picture(args: argparse.Namespace, name: str) -> Path:
-    """Returns the picture to write: --out, or `name` beside the model.
+def picture(args: argparse.Namespace, name: str, further: Sequence[str] = ()) -> Path:
+    """Returns the picture to write: --out, or `name` beside the model. `further` endings are allowed, too.
 
     Raises:
         UsageError: --out does not end like a picture.
     """
     out = Path(args.out) if args.out else default_out(args.model, name)
-    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UsageError(f"--out {out}: end it in .png (or .jpg, .webp).")
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", *further):
+        raise UsageError(f"--out {out}: end it in .png (or {', '.join(('.jpg', '.webp', *further))}).")
     out.parent.mkdir(parents=True, exist_ok=True)
     return out

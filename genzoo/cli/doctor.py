@@ -21,17 +21,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from genzoo.runs.folder import LOG
-    from genzoo.training.monitor import diagnose
+    from genzoo.training.monitor import advice, diagnose
 
     folder = Path(args.run).expanduser()
     if not (folder / LOG).is_file():
         raise UsageError(f"{folder} contains no {LOG}: give the folder of a run, as `genzoo train` names it.")
     findings, step = diagnose(folder)
-    if not findings:
+    if findings:
+        _print(findings, step)
+    else:
         print(f"{folder}: healthy at step {step:,}.")
-        return 0
-    _print(findings, step)
-    return 1
+    if text := advice(folder):
+        print(text)
+    return 1 if findings else 0
 
 
 def _print(findings: "list[Finding]", step: int) -> None:

@@ -1,14 +1,16 @@
 """`genzoo eval`: scores with their protocol, for a model or any folder of images."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genzoo.cli.common import add_res, add_set, data_config, resolution
 from genzoo.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from genzoo.evaluation.lines import ScoreLine
     from genzoo.evaluation.protocols import Protocol
     from genzoo.evaluation.subject import ModelSubject
@@ -21,6 +23,7 @@ EXAMPLES = """examples:
   genzoo eval RUN                                                   without a feature extractor
   genzoo eval RUN --metrics fid50k_train,kid50k_train --extractor-weights FOLDER
   genzoo eval RUN --metrics fd_classifier_cifar10_10k_test --data FOLDER
+  genzoo eval RUN --metrics classes_classifier_toyfaces_10k_test    which classes samples show, and how surely
   genzoo eval FOLDER-OF-IMAGES --data cifar10 --res 32 --metrics fid10k_test
   torchrun --standalone --nproc_per_node 2 -m genzoo eval RUN --metrics fid50k_train
   genzoo eval --list                                                lists the protocols"""
@@ -168,4 +171,21 @@ def _print(lines: "Sequence[ScoreLine]") -> None:
                 f"{value:.5g} {spread}",
                 f"{n:,}" if isinstance(n, int) and not i else "",
             )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for line in lines:
+        if kinds := line.details.get("classes"):
+            console.print(f"\n{line.protocol}: classes in samples, and in the data", highlight=False)
+            console.print(_classes(kinds))
+
+
+def _classes(kinds: Mapping[str, Any]) -> "Table":
+    """Lays out the details of the metric `classes`: a row per kind of label."""
+    from rich.table import Table
+
+    table = Table("label", "sure", "(data)", "gap", "share of each class: samples/data", box=None, header_style="bold")
+    for kind, found in kinds.items():
+        shares = (f"{name}={share:.2f}/{found['shares_real'][name]:.2f}" for name, share in found["shares"].items())
+        row = (f"{found['sure']:.2f}", f"({found['sure_real']:.2f})", f"{found['gap']:.2f}")
+        table.add_row(kind, *row, " ".join(shares))
+    return table

@@ -10,12 +10,13 @@ Figure 6)."""
 
 EXAMPLES = """examples:
   genzoo interpolate RUN a.png b.png --steps 11 --out walk.png
-  genzoo interpolate RUN --n 8      four walks between held-out images"""
+  genzoo interpolate RUN --n 8      four walks between held-out images
+  genzoo interpolate RUN --n 8 --steps 25 --out walk.gif      animated; .mp4 needs pip install "genzoo[video]\""""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    add_model(parser, "PNG to write: one row per pair (default MODEL/interpolation.png)")
+    add_model(parser, "PNG: one row per pair; .gif or .mp4: there and back (default MODEL/interpolation.png)")
     add_data(parser, n=8)
     parser.add_argument(
         "--steps",
@@ -29,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     import torch
 
-    from genzoo.pictures import save_grid
+    from genzoo.pictures import ANIMATED, save_animation, save_grid
 
     if args.steps < 2:
         raise UsageError(f"--steps {args.steps}: a walk has at least its two ends.")
@@ -38,12 +39,15 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         raise UsageError("This model is for points, not images: use model.interpolate in Python.")
     if model.conditional:
         raise UsageError(f"{args.model} is trained on labels: use model.interpolate(..., labels=...) in Python.")
-    out = picture(args, "interpolation.png")
+    out = picture(args, "interpolation.png", ANIMATED)
     images = torch.cat([batch.x for batch in select_items(args, model).batches])
     if len(images) < 2:
         raise UsageError("Interpolation takes two images: give another file, or --n 2.")
     walks = [
         model.interpolate(a[None], b[None], args.steps)[0] for a, b in zip(images[0::2], images[1::2], strict=False)
     ]
-    save_grid(walks, out)
+    if out.suffix.lower() in ANIMATED:
+        save_animation(torch.stack(walks, 1), out)
+    else:
+        save_grid(walks, out)
     print(f"{out}: {len(walks)} walks of {args.steps} steps")

@@ -2,11 +2,22 @@
 
 import argparse
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genzoo.cli.common import CHUNK, add_model, default_out, load_model, picture
+from genzoo.cli.common import (
+    CHUNK,
+    add_model,
+    add_prior,
+    add_set,
+    data_config,
+    default_out,
+    fitted_as_asked,
+    load_model,
+    picture,
+)
 from genzoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,31 +25,66 @@ if TYPE_CHECKING:
 
     from genzoo.models.generative import Generative
 
-DESCRIPTION = "Draws latents from the model's prior and decodes them; of a conditional model, all classes in turn."
+DESCRIPTION = """Draws latents from the model's prior and decodes them; of a conditional model, all classes in turn. The
+prior is the Gaussian mixture that was fitted to encodings of training images, where the model has one."""
 
 EXAMPLES = """examples:
   genzoo sample RUN --n 64 --out samples.png
+  genzoo sample RUN --grid 4x12 --seed 7       rows x columns
+  genzoo sample RUN --prior normal             the model's own prior, as in published scores
+  genzoo sample RUN --prior gmm:200 --temperature 0.9
+  genzoo sample RUN --n 8 --neighbors 4        each sample beside its nearest training images
   genzoo sample RUN --n 10000 --out folder     one PNG each"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add_model(parser, "PNG for a grid, or a folder for one PNG each; .npz for points (default MODEL/samples.png)")
-    parser.add_argument("--n", metavar="N", type=int, default=64, help="how many (default 64)")
+    parser.add_argument("--n", metavar="N", type=int, help="how many (default 64, or as many as --grid takes)")
+    parser.add_argument("--grid", metavar="RxC", help="rows and columns of the picture, e.g. 4x12 (default: a square)")
+    add_prior(parser)
+    parser.add_argument(
+        "--neighbors",
+        metavar="K",
+        type=int,
+        help="shows each sample beside its K nearest training images, in pixels and in the encoder's means",
+    )
+    parser.add_argument(
+        "--data", metavar="DATA", help="training images, for --prior and --neighbors (default: what the run trained on)"
+    )
+    add_set(parser, "how they are read: data.fit=pad, data.split=train[:1000], ...")
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    rows, columns = _sides(args.grid) if args.grid else (0, 0)
+    args.n = args.n if args.n is not None else rows * columns or 64
     if args.n < 1:
         raise UsageError(f"--n {args.n}: ask for at least one.")
+    if args.grid and args.n > rows * columns:
+        raise UsageError(
+            f"--grid {args.grid} has room for {rows * columns:,} samples, not for --n {args.n}: leave one out."
+        )
     model = load_model(args.model)
-    if not model.is_image:
+    prior = fitted_as_asked(args, model)
+    if args.neighbors is not None:
+        out = _write_neighbors(args, model)
+    elif not model.is_image:
         out = _write_points(args, model)
     elif args.out and not Path(args.out).suffix:
         out = _write_images(args, model)
     else:
-        out = _write_grid(args, model)
+        out = _write_grid(args, model, columns or min(16, math.ceil(math.sqrt(args.n))))
+    cooled = f" at temperature {args.temperature:g}" * (args.temperature != 1)
     classes = f", of {len(model.classes)} classes in turn" * model.conditional
-    print(f"{out}: {args.n:,} {'images' if model.is_image else 'points'}{classes}")
+    print(f"{out}: {args.n:,} {'images' if model.is_image else 'points'}{classes}, prior {prior}{cooled}")
+
+
+def _sides(grid: str) -> tuple[int, int]:
+    """Reads --grid: rows, columns."""
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", grid)
+    if match is None:
+        raise UsageError(f"--grid {grid}: write rows x columns, e.g. --grid 4x12.")
+    return int(match[1]), int(match[2])
 
 
 def _samples(args: argparse.Namespace, model: "Generative") -> "Iterator[Tensor]":
@@ -50,7 +96,8 @@ def _samples(args: argparse.Namespace, model: "Generative") -> "Iterator[Tensor]
     rng = generator(args.seed, "sample")
     for start in tqdm(range(0, args.n, CHUNK), disable=args.n < 4 * CHUNK, unit="batch"):
         size = min(CHUNK, args.n - start)
-        yield model.sample(size, generator=rng, labels=model.classes_in_turn(size, start)).cpu()
+        labels = model.classes_in_turn(size, start)
+        yield model.sample(size, rng, labels, args.prior, args.temperature).cpu()
 
 
 def _write_points(args: argparse.Namespace, model: "Generative") -> Path:
@@ -74,11 +121,44 @@ def _write_images(args: argparse.Namespace, model: "Generative") -> Path:
     return folder
 
 
-def _write_grid(args: argparse.Namespace, model: "Generative") -> Path:
+def _write_grid(args: argparse.Namespace, model: "Generative", columns: int) -> Path:
     import torch
 
     from genzoo.pictures import save_grid
 
     out = picture(args, "samples.png")
-    save_grid(torch.cat(list(_samples(args, model))).split(min(16, math.ceil(math.sqrt(args.n)))), out)
+    save_grid(torch.cat(list(_samples(args, model))).split(columns), out)
+    return out
+
+
+def _write_neighbors(args: argparse.Namespace, model: "Generative") -> Path:
+    """One row per sample: itself, its nearest training images in pixels, and those in the encoder's means."""
+    import torch
+
+    from genzoo.data import open_dataset
+    from genzoo.data.batches import to_float
+    from genzoo.data.sets import FiniteSet
+    from genzoo.metrics.copies import nearest, pixels
+    from genzoo.models.autoencoder import can_encode
+    from genzoo.pictures import save_grid
+
+    out = picture(args, "neighbors.png")
+    dataset = open_dataset(data_config(args.model, model, args.data, args.set))
+    if not model.is_image or not isinstance(dataset, FiniteSet):
+        raise UsageError(f"--neighbors is for images, and {args.model} is a model of points: leave it out.")
+    if not 1 <= args.neighbors <= dataset.size:
+        raise UsageError(f"--neighbors {args.neighbors}: {dataset.name} has {dataset.size:,} images, take 1 to that.")
+    samples = torch.cat(list(_samples(args, model))).to(model.device)
+
+    def read(numbers: "Tensor") -> "Tensor":
+        return to_float(dataset.batch(numbers.numpy()), model.device)
+
+    rows = [[sample[None]] for sample in samples]
+    with torch.no_grad():
+        for space in (pixels, *([model.features] if can_encode(model) else [])):
+            items = (space(read(part)) for part in torch.arange(dataset.size).split(CHUNK))
+            _, numbers = nearest(space(samples), items, args.neighbors)
+            for row, found in zip(rows, numbers.cpu(), strict=True):
+                row += [torch.ones_like(row[0]), read(found)]  # a white gap, then the neighbors
+    save_grid([torch.cat(row) for row in rows], out)
     return out

@@ -7,6 +7,7 @@ from dataclasses import replace
 from genzoo.cli.common import add_res, add_set, resolution
 from genzoo.configure import resolve
 from genzoo.errors import UsageError
+from genzoo.recipes import table, texts
 from genzoo.registry import split_name
 
 DESCRIPTION = """Looks at a sample of the data (count, sizes, color, how many principal components matter) and proposes
@@ -22,6 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="DATA", required=True, help="folder of images, parquet, .npy, short name or hub id"
     )
     add_res(parser, " (default: what the images have, within reason)")
+    parser.add_argument("--budget", metavar="TIME", help="for a run that takes so long: 3min, 2h30min")
     add_set(parser, "how images are read: data.split=train[:5000], ...")
 
 
@@ -33,16 +35,28 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     spec, preset = split_name(args.model)
     if preset is not None:
         raise UsageError(f"{args.model} is a preset, and this makes another: give the model alone, {spec.name}.")
+    if args.budget is not None:
+        _within(args)
+        return
     data = replace(resolve(spec.name, data=args.data, settings=args.set).data, size=None)  # at its own size
     stats, lines = suggest_preset(spec, data, resolution(args), accelerated=torch.accelerator.is_available())
     items = "endless" if stats.count is None else f"{stats.count:,} items"
     shape = "x".join(map(str, stats.own))
     components = f"{stats.components} principal components carry {EXPLAINED:.0%} of the variance"
     print(f"{args.data}: {items} of shape {shape}; {components}\n")
-    wide = max(len(f"{line.setting}={line.value}") for line in lines)
-    for line in lines:
-        print(f"  {f'{line.setting}={line.value}':<{wide}}  {line.reason}")
-    print(f"\n{command(spec.name, args.data, [f'{line.setting}={line.value}' for line in lines] + args.set)}")
+    print("\n".join(table(lines)))
+    print(f"\n{command(spec.name, args.data, [*texts(lines), *args.set])}")
+
+
+def _within(args: argparse.Namespace) -> None:
+    """Prints what a run with a budget takes from the data, and leaves open what it measures."""
+    from genzoo.budgets import ask, standing_lines
+
+    lines = standing_lines(ask(args.model, args.budget, resolution(args), args.data, args.set))
+    print("\n".join(table(lines)))
+    print("\nWhat is auto, the length and the average of the weights follow from measurements when the run begins.")
+    more = [*(["--res", args.res] if args.res else []), *(part for text in args.set for part in ("--set", text))]
+    print(shlex.join(["genzoo", "train", args.model, "--data", args.data, *more, "--budget", args.budget]))
 
 
 def command(model: str, data: str, settings: list[str]) -> str:

@@ -1,11 +1,13 @@
 """`genzoo train`: from a name to a run folder."""
 
 import argparse
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 from genzoo.cli.common import add_res, add_set, resolution
 from genzoo.configure import resolve, section_classes
 from genzoo.errors import UsageError
+from genzoo.recipes import QUICK, table
 from genzoo.registry import list_models, split_name
 from genzoo.settings import fields, show
 from genzoo.spec import ModelSpec, RunConfig
@@ -14,6 +16,8 @@ DESCRIPTION = """Trains a model into a run folder: log, curves, previews, checkp
 The same command again resumes; Ctrl-C saves first. `genzoo train MODEL --help` lists that model's own options."""
 
 EXAMPLES = """examples:
+  genzoo train introvae                                    the quick start: the embedded cartoon faces in 3 minutes
+  genzoo train introvae --data FOLDER --budget 30min       your images, as good as half an hour makes them
   genzoo train introvae --res 256                          the recipe for 256x256 on the embedded cartoon faces
   genzoo train introvae --data FOLDER --res 128 --images 2M
   genzoo train softintrovae.cifar10 --set objective.beta_neg=128 --set train.lr=1e-4
@@ -35,13 +39,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--images", metavar="N", help="length of the run in images: 50k, 2M")
     length.add_argument("--epochs", metavar="N", help="length of the run in epochs")
+    length.add_argument(
+        "--budget",
+        metavar="TIME",
+        help="how long you want to wait: 3min, 2h30min; measures this machine, then fixes length, schedules, precision "
+        "and, with --data, size and weights (default of a bare model: 3min)",
+    )
     parser.add_argument("--seed", metavar="N", help="seed of weights, data order, augmentation and noise (default 0)")
     parser.add_argument("--out", metavar="RUN", help="run folder (default runs/MODEL-DATA-SIZE-sSEED)")
     add_set(parser, "set any option: arch.z_dim=64, objective.beta=1, train.lr=1e-4", metavar="S.F=V")
     parser.add_argument(
         "--fast",
         action="store_true",
-        help="use the fast settings for this device, and print them: bf16, compiled (default: exact, fp32)",
+        help="time a few steps in fp32 and bf16, with fewer threads, compiled, and take the fastest (default: fp32)",
     )
     parser.add_argument("--skip-corrupt", action="store_true", help="count unreadable images and go on")
     parser.add_argument(
@@ -50,6 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    began = time.monotonic()
     if args.help:
         print(parser.format_help())
         if args.model:
@@ -57,9 +68,14 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return 0
     if args.model is None:
         raise UsageError(f"Which model? genzoo train {' | '.join(list_models())}. See `genzoo train --help`.")
-    config = _resolve(args, _settings(args))
-    if args.fast:
-        config = _fast(args, config)
+    if any(text.startswith("train.budget=") for text in args.set):
+        raise UsageError("train.budget only records what a run was planned for: give --budget TIME.")
+    budget = QUICK if args.budget is None and _bare(args) else args.budget
+    if budget is not None:
+        _train_within(args, budget, began)
+        return 0
+    auto = [f"train.{name}=auto" for name in ("precision", "threads", "compile")] if args.fast else []
+    config = _resolve(args, [*auto, *_settings(args)])
     if args.dry_run:
         from genzoo.training.plan import plan
 
@@ -69,28 +85,40 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return 0
 
 
-def _train(config: RunConfig, out: str | None) -> None:
+def _train_within(args: argparse.Namespace, budget: str, began: float) -> None:
+    """Plans a run with a budget of time, and trains it."""
+    from genzoo.budgets import ask, planned
+
+    found = planned(ask(args.model, budget, resolution(args), args.data, _settings(args)), args.out, began)
+    if args.dry_run:
+        from genzoo.training.plan import plan
+
+        print("\n".join(table(found.lines)))
+        print(plan(found.config))
+    else:
+        _train(found.config, args.out, table(found.lines), began)
+
+
+def _bare(args: argparse.Namespace) -> bool:
+    """Whether nothing but the model says what to train, on what, and for how long."""
+    asked = (args.data, args.res, args.images, args.epochs)
+    lengths = any(text.startswith(("train.duration=", "data.name=")) for text in args.set)
+    return all(value is None for value in asked) and not lengths and split_name(args.model)[1] is None
+
+
+def _train(config: RunConfig, out: str | None, lines: Sequence[str] = (), began: float | None = None) -> None:
     from genzoo.training.trainer import Trainer
 
-    trainer = Trainer(config, out=out)
-    trainer.acc.print(trainer.summary())
+    trainer = Trainer(config, out=out, began=began)
+    trainer.acc.print("\n".join([*lines, trainer.summary()]))
     for note in config.notes:
         trainer.acc.print(f"note: {note}")
     folder = trainer.fit()
     trainer.acc.print(
-        f"Done: {folder}/preview.png, {folder}/curves.png, {folder}/model. More images: genzoo sample {folder} --n 64"
+        f"Done: {folder}/preview.png, {folder}/curves.png, {folder}/quality.png, {folder}/model. "
+        f"More images: genzoo sample {folder} --n 64"
     )
     trainer.acc.state.destroy_process_group()
-
-
-def _fast(args: argparse.Namespace, config: RunConfig) -> RunConfig:
-    """Resolves the run with the fast settings for this device, below the user's own, and prints them."""
-    from genzoo.training.precision import fast_settings
-
-    fast = [f"{key}={value}" for key, value in fast_settings(config).items()]
-    shown = " ".join(f"--set {text}" for text in fast) or "this device has nothing faster than the default"
-    print(f"--fast: {shown}")
-    return _resolve(args, [*fast, *_settings(args)])
 
 
 def _resolve(args: argparse.Namespace, settings: list[str]) -> RunConfig:

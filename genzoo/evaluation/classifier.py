@@ -1,44 +1,30 @@
-"""A small residual classifier, trained once on a labeled dataset: features without a pretrained network.
+"""A small residual classifier of a labeled dataset: features without a pretrained network, and names of what is seen.
 
 It is kept in `<cache>/classifiers/<dataset>-<C>x<H>x<W>/`: weights as safetensors, and about.json with its test scores,
-data and hash.
+temperatures, data and hash.
 """
 
 import json
 import os
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from filelock import FileLock
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
-from tqdm import tqdm
 
-from genzoo import __version__
 from genzoo.data import cache
-from genzoo.data.batches import Batches, to_float
 from genzoo.data.catalog import find_entry
-from genzoo.data.labels import ONLY
-from genzoo.data.opening import heldout_split, open_dataset
-from genzoo.data.sets import Dataset, FiniteSet
+from genzoo.data.opening import open_dataset
 from genzoo.errors import UsageError
-from genzoo.files import digest, replacing
+from genzoo.files import digest
 from genzoo.nn.conv import SLOPE, ResidualBlock
-from genzoo.noise import generator
 from genzoo.spec import DataConfig
 
 WEIGHTS, ABOUT = "classifier.safetensors", "about.json"
 WIDTHS = (32, 64, 128)  # of the three blocks; the last is the number of features
-BATCH, PEAK_LR, WEIGHT_DECAY, SMOOTHING = 128, 0.1, 5e-4, 0.1  # SGD with Nesterov momentum 0.9, one cycle
-IMAGES, EPOCHS = 400_000, 64  # length of training: so many images, but at most so many epochs
-ONE_SIDED = ("digits", "mnist", "svhn")  # not mirrored, as it changes the class; nor are labels by factors
 
 
 @dataclass(frozen=True)
@@ -49,6 +35,7 @@ class Head:
     classes: int  # 0 = a continuous factor, of which it predicts (value - mean) / std
     mean: float = 0.0
     std: float = 1.0
+    names: tuple[str, ...] = ()  # of the classes
 
     @property
     def width(self) -> int:
@@ -93,9 +80,32 @@ class Classifier:
     """A trained classifier with its record."""
 
     net: ResidualClassifier
+    folder: Path
     shape: tuple[int, ...]  # C, H, W
+    heads: tuple[Head, ...]
     digest: str  # sha256 of the weights file
     about: Mapping[str, Any]  # about.json; `test` has each head's accuracy, or R^2 of a continuous factor
+
+    def probabilities(self, features: Tensor) -> dict[str, Tensor]:
+        """Returns the calibrated probabilities of the classes, for each kind of label that has classes.
+
+        Args:
+            features: [N, 128] of `net.features`.
+
+        Returns:
+            float32 [N, classes] by the name of the label.
+
+        Raises:
+            UsageError: the classifier has no temperatures, because an older genzoo trained it.
+        """
+        if (temperatures := self.about.get("temperatures")) is None:
+            raise UsageError(
+                f"The classifier of {self.about['data']} was trained by an older genzoo and is not calibrated: delete "
+                f"{self.folder}, and it is trained again."
+            )
+        outputs = self.net.heads(features.to(self.net.heads.weight)).split([head.width for head in self.heads], 1)
+        found = zip(self.heads, outputs, strict=True)
+        return {head.name: (z / temperatures[head.name]).softmax(1) for head, z in found if head.classes}
 
 
 def short_name(data: DataConfig) -> str:
@@ -115,43 +125,6 @@ def classifier_folder(data: DataConfig, *, seed: int = 0, progress: bool = True)
     return cache.root().parent / "classifiers" / f"{name}-{'x'.join(map(str, (data.channels, *size)))}{suffix}"
 
 
-@torch.enable_grad()  # it is called within evaluations, which disable gradients
-def train_classifier(
-    data: DataConfig,
-    *,
-    seed: int = 0,
-    images: int | None = None,
-    device: str | torch.device = "cpu",
-    progress: bool = True,
-) -> Path:
-    """Trains the classifier of a dataset, unless it is in the cache; an interrupted training leaves nothing behind.
-
-    Args:
-        data: trained on its split, tested on its held-out split; its limit and mirror are ignored.
-        seed: of weights, order and augmentation; the same seed on the same machine gives the same weights.
-        images: length of training; by default 400,000, but at most 64 epochs. A cached classifier of another length is
-            used.
-        device: to train on.
-        progress: whether to show a progress bar.
-
-    Returns:
-        the folder, for `load_classifier`.
-
-    Raises:
-        UsageError: there are no labels, no images or no held-out split, or the data cannot be opened.
-    """
-    folder = classifier_folder(data, seed=seed, progress=progress)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):  # a second process waits, then finds it
-        if not (folder / ABOUT).exists():
-            net, about = _train(replace(data, limit=None), seed, images, torch.device(device), progress)
-            with replacing(folder) as temporary:
-                save_file(net.state_dict(), temporary / WEIGHTS)
-                about["digest"] = digest(temporary / WEIGHTS)
-                (temporary / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
-    return folder
-
-
 def load_classifier(folder: str | Path) -> Classifier:
     """Reads a trained classifier, in eval mode on the CPU. Raises UsageError if there is none or it is damaged."""
     folder = Path(folder)
@@ -162,131 +135,11 @@ def load_classifier(folder: str | Path) -> Classifier:
         if digest(folder / WEIGHTS) != about["digest"]:
             raise ValueError("other weights than were saved")
         shape = tuple(about["shape"])
-        net = ResidualClassifier(shape, sum(Head(**head).width for head in about["heads"]))
+        heads = tuple(Head(**head | {"names": tuple(head.get("names", ()))}) for head in about["heads"])
+        net = ResidualClassifier(shape, sum(head.width for head in heads))
         net.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UsageError(
             f"The classifier {folder} is damaged ({error}): delete the folder, and it is trained again."
         ) from error
-    return Classifier(net.eval().requires_grad_(False), shape, about["digest"], about)
-
-
-def _train(
-    data: DataConfig, seed: int, images: int | None, device: torch.device, progress: bool
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Trains a network; returns it on the CPU, and about.json without the digest."""
-    train = _labeled(open_dataset(data, progress=progress))
-    held_out = heldout_split(data)
-    if held_out is None:
-        raise UsageError(
-            f"{data.name} has no split to test a classifier on: set data.split=train[:n], and the rest tests it."
-        )
-    test = _labeled(open_dataset(data, held_out, progress))
-    heads = [_head(name, values) for name, values in train[1].items()]
-    targets = _targets(heads, train[1]).to(device)
-    steps = max(1, (images or min(IMAGES, EPOCHS * train[0].size)) // BATCH)
-    mirror = [head.name for head in heads] == ["class"] and short_name(data) not in ONE_SIDED
-    start = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = ResidualClassifier(train[0].shape, sum(head.width for head in heads))
-    net.to(device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(net.parameters(), lr=PEAK_LR, momentum=0.9, weight_decay=WEIGHT_DECAY, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps, pct_start=0.25)
-    batches = Batches(train[0], seed=seed, batch=BATCH, start=0, stop=BATCH, mirror=mirror)
-    for step in tqdm(
-        range(steps), desc=f"training classifier:{short_name(data)}", disable=None if progress else True, leave=False
-    ):
-        x = _jitter(to_float(batches[step][0].x, device), generator(seed, "jitter", step))
-        loss = _loss(heads, net(x.contiguous(memory_format=torch.channels_last)), targets[batches.indices(step)])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    seconds = time.perf_counter() - start
-    about = {
-        "data": short_name(data),
-        "shape": train[0].shape,
-        "heads": [asdict(head) for head in heads],
-        "test": _scores(heads, _outputs(net.eval(), test[0], device), test[1]),
-        "train_split": {"name": train[0].name, "images": train[0].size, "fingerprint": train[0].fingerprint},
-        "test_split": {"name": test[0].name, "images": test[0].size, "fingerprint": test[0].fingerprint},
-        "seed": seed,
-        "images_seen": steps * BATCH,
-        "seconds": round(seconds, 1),
-        "device": device.type,
-        "versions": {"genzoo": __version__, "torch": torch.__version__},
-    }
-    return net.cpu().to(memory_format=torch.contiguous_format), about
-
-
-def _labeled(dataset: Dataset) -> tuple[FiniteSet, dict[str, np.ndarray]]:
-    """Returns the dataset and its labels by name; a single kind of label is called `class`."""
-    if not isinstance(dataset, FiniteSet) or not dataset.is_image:
-        raise UsageError(
-            f"{dataset.name} contains no images: train the classifier on labeled images, such as digits or cifar10."
-        )
-    labels = dataset.labels()
-    if not labels:
-        raise UsageError(
-            f"{dataset.name} has no labels: train the classifier on labeled images, such as digits or cifar10."
-        )
-    return dataset, {"class": labels[ONLY]} if list(labels) == [ONLY] else dict(labels)
-
-
-def _head(name: str, values: np.ndarray) -> Head:
-    if np.issubdtype(values.dtype, np.floating):
-        return Head(name, 0, float(values.mean()), float(values.std()))
-    if values.min() < 0:
-        raise UsageError(f"Some images have no {name} (a negative number): choose a data.split in which all have one.")
-    return Head(name, int(values.max()) + 1)
-
-
-def _targets(heads: list[Head], labels: Mapping[str, np.ndarray]) -> Tensor:
-    """One column per head, [n, heads] float32: class numbers (exact up to 2**24), or standardized values."""
-    columns = [labels[head.name] if head.classes else (labels[head.name] - head.mean) / head.std for head in heads]
-    return torch.from_numpy(np.stack(columns, 1).astype(np.float32))
-
-
-def _loss(heads: list[Head], outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean over heads: smoothed cross-entropy for classes, half the squared error for standardized values."""
-    losses = []
-    for head, output, target in zip(
-        heads, outputs.split([head.width for head in heads], 1), targets.unbind(1), strict=True
-    ):
-        if head.classes:
-            losses.append(F.cross_entropy(output, target.long(), label_smoothing=SMOOTHING))
-        else:
-            losses.append(0.5 * F.mse_loss(output[:, 0], target))
-    return torch.stack(losses).mean()
-
-
-def _jitter(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Shifts each image by up to an eighth of its short side, reflected at the border; [N, C, H, W] -> the same."""
-    n, c, h, w = images.shape
-    shift = min(h, w) // 8
-    top, left = torch.randint(2 * shift + 1, (2, n, 1), generator=rng).to(images.device)
-    rows, columns = top + torch.arange(h, device=images.device), left + torch.arange(w, device=images.device)
-    padded = F.pad(images, [shift] * 4, mode="reflect")
-    every, channel = torch.arange(n)[:, None, None, None], torch.arange(c)[:, None, None]
-    return padded[every, channel, rows[:, None, :, None], columns[:, None, None, :]]
-
-
-@torch.no_grad()
-def _outputs(net: nn.Module, dataset: FiniteSet, device: torch.device) -> Tensor:
-    """Returns the outputs of all heads for a whole dataset, [n, sum of widths] on the CPU."""
-    parts = np.array_split(np.arange(dataset.size), -(-dataset.size // 500))
-    return torch.cat([net(to_float(dataset.batch(part), device)).cpu() for part in parts])
-
-
-def _scores(heads: list[Head], outputs: Tensor, labels: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Each head's accuracy in [0, 1], or R^2 (1 - squared error over variance) for a continuous factor."""
-    scores = {}
-    for head, output in zip(heads, outputs.split([head.width for head in heads], 1), strict=True):
-        truth = labels[head.name]
-        if head.classes:
-            scores[head.name] = {"accuracy": float((output.argmax(1).numpy() == truth).mean())}
-        else:
-            error = output[:, 0].numpy() * head.std + head.mean - truth
-            scores[head.name] = {"r2": float(1 - (error**2).mean() / truth.var())}
-    return scores
+    return Classifier(net.eval().requires_grad_(False), folder, shape, heads, about["digest"], about)

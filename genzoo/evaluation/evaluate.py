@@ -1,7 +1,7 @@
 """Runs a protocol on a subject and records everything that decides the number."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,22 @@ from genzoo.evaluation.lines import ScoreLine
 from genzoo.evaluation.protocols import Protocol
 from genzoo.evaluation.subject import Subject
 from genzoo.files import JsonLines
-from genzoo.metrics.inputs import BATCH, FeaturePair, Images, Inputs, Points, Posteriors, Reconstructions, RunLog
+from genzoo.metrics.inputs import (
+    BATCH,
+    ClassPair,
+    Extracted,
+    FeaturePair,
+    Images,
+    Inputs,
+    Points,
+    Posteriors,
+    Reconstructions,
+    RunLog,
+    TrainingSet,
+)
 from genzoo.metrics.registry import Metric, Result, list_metrics
 from genzoo.models.autoencoder import Autoencoder, can_encode
+from genzoo.noise import generator
 from genzoo.provenance import commit, device_name, versions
 from genzoo.runs.folder import LOG
 from genzoo.spec import DataConfig
@@ -77,7 +90,7 @@ def evaluate(job: Job) -> Result:
     with torch.no_grad(), job.subject.policy(job.protocol, job.data) as subject:
         inputs = _inputs(replace(job, subject=subject))
         found = job.protocol.metric.compute(inputs)
-    return Result(found.values, found.spreads, {**inputs.details, **found.details})
+        return Result(found.values, found.spreads, {"prior": subject.prior, **inputs.details, **found.details})
 
 
 def result_line(job: Job) -> ScoreLine:
@@ -151,8 +164,8 @@ def _words(subject: Subject) -> list[str]:
 def _inputs(job: Job) -> Inputs:
     """Prepares what the metric asks for."""
     asked = job.protocol.metric.inputs
-    if issubclass(asked, FeaturePair):
-        return _feature_pair(job)
+    if issubclass(asked, Extracted):
+        return _extracted(job, asked)
     if issubclass(asked, Images):
         return _images(job, asked)
     if issubclass(asked, Points):
@@ -161,8 +174,10 @@ def _inputs(job: Job) -> Inputs:
     return RunLog(seed=job.seed, run=job.subject.name, lines=JsonLines(job.subject.folder / LOG).read())
 
 
-def _feature_pair(job: Job) -> FeaturePair:
-    """Extracts features of the real split (or takes them from the cache) and of the samples."""
+def _extracted(job: Job, asked: type[Extracted]) -> Extracted:
+    """Extracts features of the real split (or takes them from the cache) and of the samples, and names their classes
+    if asked.
+    """
     p = job.protocol
     assert p.extractor is not None
     weights = None if p.extractor.startswith("classifier:") else job.weights  # genzoo trains classifiers itself
@@ -170,11 +185,11 @@ def _feature_pair(job: Job) -> FeaturePair:
         p.extractor, weights=weights, device=job.subject.device, progress=job.progress, data=job.data
     )
     n_real = min(p.n, job.images().size)
-    options: dict[str, Any] = {"mode": p.extractor_mode, "progress": job.progress}
-    real = dataset_features(extractor, job.data, job.split, n_real, seed=job.seed, batch=BATCH, **options)
-    key = (extractor.identity(p.extractor_mode), p.n, p.weights, p.batchnorm, job.seed)
+    how: dict[str, Any] = {"mode": p.extractor_mode, "progress": job.progress}
+    real = dataset_features(extractor, job.data, job.split, n_real, seed=job.seed, batch=BATCH, **how)
+    key = (extractor.identity(p.extractor_mode), p.n, p.weights, p.batchnorm, job.subject.prior, job.seed)
     if key not in job.memo:
-        job.memo[key] = extract(extractor, job.subject.samples(p.n, job.seed, is_mine), total=p.n, **options)
+        job.memo[key] = extract(extractor, job.subject.samples(p.n, job.seed, is_mine), total=p.n, **how)
     fake = job.memo[key]
     assert real.extractor == fake.extractor
     details = {
@@ -184,7 +199,17 @@ def _feature_pair(job: Job) -> FeaturePair:
         "n_real": n_real,
         "extractor_precision": extractor.best_precision(p.extractor_mode),
     }
-    return FeaturePair(seed=job.seed, details=details, real=real.values, fake=fake.values, extractor=real.extractor)
+    options: dict[str, Any] = {"seed": job.seed, "details": details, "extractor": real.extractor}
+    if not issubclass(asked, ClassPair):
+        return FeaturePair(**options, real=real.values, fake=fake.values)
+    classifier = extractor.classifier
+    assert classifier is not None, extractor.name  # a protocol of classes has no other extractor
+    return ClassPair(
+        **options,
+        names={head.name: head.names for head in classifier.heads if head.classes},
+        real=classifier.probabilities(real.values),
+        fake=classifier.probabilities(fake.values),
+    )
 
 
 def _images(job: Job, asked: type[Images]) -> Images:
@@ -204,10 +229,26 @@ def _images(job: Job, asked: type[Images]) -> Images:
         "take": take,
         "generate": generate,
     }
+    if issubclass(asked, TrainingSet):
+        model = subject.model
+        encode = model.features if model is not None and can_encode(model) else None
+        return asked(heldout=_heldout(job), encode=encode, **options)
     if issubclass(asked, Reconstructions):
         assert subject.model is not None and can_encode(subject.model)
         return asked(model=subject.model, **options)
     return asked(**options)
+
+
+def _heldout(job: Job) -> Callable[[int], Iterator[Tensor]]:
+    """Reads held-out images, for a protocol that compares with training images."""
+    if job.protocol.split != "train":
+        raise UsageError(
+            f"{job.protocol.name}: samples can be copies of training images only: end the protocol's name in _train."
+        )
+    other = replace(job, protocol=replace(job.protocol, split="test"))
+    dataset = other.images()
+    chosen = torch.randperm(dataset.size, generator=generator(job.seed, "eval held out"))
+    return lambda n: (to_float(dataset.batch(p.numpy()), job.subject.device) for p in chosen[:n].split(BATCH))
 
 
 def _points(job: Job) -> Points:
@@ -220,7 +261,7 @@ def _points(job: Job) -> Points:
         return density.draw(n, rng).to(device)
 
     def generate(n: int, rng: torch.Generator) -> Tensor:
-        return model.sample(n, generator=rng)
+        return model.sample(n, generator=rng, prior=job.subject.prior)
 
     energy = model.energy if isinstance(model, Autoencoder) and model.has_energy else None
     return Points(seed=job.seed, extent=extent, real=real, generate=generate, energy=energy)

@@ -19,12 +19,13 @@ from genzoo.data import cache
 from genzoo.data.catalog import find_entry
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.evaluation.classifier import (
+    Classifier,
     ResidualClassifier,
     classifier_folder,
     load_classifier,
     short_name,
-    train_classifier,
 )
+from genzoo.evaluation.classifier_training import train_classifier
 from genzoo.evaluation.inception import PYTORCH, TORCHSCRIPT, PyTorchInception, TorchScriptInception
 from genzoo.evaluation.trunks import load_trunk
 from genzoo.files import digest
@@ -48,6 +49,7 @@ class Extractor:
     resize: str  # begins with torch's name of the filter, always antialiased; or "none"
     dim: int  # D
     net: nn.Module  # [N, channels, *size] in [0, 1] -> [N, D]; in eval mode
+    classifier: Classifier | None = None  # whose features these are
 
     @property
     def key(self) -> str:
@@ -133,7 +135,7 @@ def get_extractor(
 
     Args:
         name: `inception`, `inception-pytorch`, `timm:<name>` for any timm trunk, or `classifier:<dataset>` (see
-            `genzoo.evaluation.classifier`).
+            `genzoo.evaluation.classifier_training`).
         weights: inception: the file or its folder; timm: a .safetensors file or its folder; classifier: its folder.
             Without it they are looked for where they are usually kept, then downloaded or trained.
         data: what `classifier:<name>` is trained on if it is not in the cache; used only if `name` is its name, as of a
@@ -198,7 +200,7 @@ def _classifier(request: _Request) -> Extractor:
     kept = load_classifier(folder)
     channels, height, width = kept.shape
     name, resize, dim = f"classifier:{request.name}", "bilinear antialias", kept.net.heads.in_features
-    return Extractor(name, kept.digest, (height, width), channels, resize, dim, _Penultimate(kept.net))
+    return Extractor(name, kept.digest, (height, width), channels, resize, dim, _Penultimate(kept.net), kept)
 
 
 class _Penultimate(nn.Module):

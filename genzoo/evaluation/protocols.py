@@ -1,11 +1,13 @@
 """Protocols by name: everything that decides a score is part of the name or follows from it.
 
     WORD N _ SPLIT                  fid50k_train, rec10k_test: number of images and split; features are Inception's
-    WORD _ EXTRACTOR _ N _ SPLIT    fd_classifier_cifar10_10k_test: a score of other features, under its own name
+    WORD _ EXTRACTOR _ N _ SPLIT    fd_classifier_cifar10_10k_test: a score of other features, under its own name;
+                                    classes_classifier_mnist_10k_test: of what a classifier sees
     WORD                            density2d, speed
 
-SPLIT is train, or test for the held-out split. Endings: `_raw` scores the trained weights instead of their average;
-`_bnbatch` and `_bnrecalibrated` choose BatchNorm's statistics; models add endings for how their paper's code scores.
+SPLIT is train, or test for the held-out split. Endings: `_gmm` samples the fitted prior, where other protocols sample
+the model's own, as published scores do; `_raw` scores the trained weights instead of their average; `_bnbatch` and
+`_bnrecalibrated` choose BatchNorm's statistics; models add endings for how their paper's code scores.
 """
 
 import re
@@ -15,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from genzoo.errors import UsageError, did_you_mean
-from genzoo.metrics.inputs import FeaturePair
+from genzoo.metrics.inputs import ClassPair, Extracted
 from genzoo.metrics.registry import Metric, Value, broken_plugins, list_metrics
 from genzoo.registry import get_spec, list_models
 from genzoo.spec import PublishedProtocol
@@ -30,7 +32,7 @@ _BATCHNORM_NOTES: dict[BatchNormPolicy, str] = {
 }
 _COUNTED = re.compile(
     r"(?P<head>.+?)(?P<n>[1-9]\d*k?)_(?P<split>train|test)"
-    r"(_(?P<published>[a-z0-9]+))??(?P<raw>_raw)?(?P<bn>_bnbatch|_bnrecalibrated)?"
+    r"(_(?P<published>[a-z0-9]+))??(?P<raw>_raw)?(?P<bn>_bnbatch|_bnrecalibrated)?(?P<gmm>_gmm)?"
 )
 _EXTRACTOR = re.compile(r"inception|(timm|classifier)_.+")
 
@@ -46,6 +48,7 @@ class Protocol:
     split: Literal["train", "test"] = "train"  # of the data; `test` is the held-out split, whatever its name
     weights: Literal["ema", "raw"] = "ema"
     batchnorm: BatchNormPolicy = "ema"  # of the model
+    fitted_prior: bool = False  # whether samples are drawn from the model's fitted prior
     extractor_mode: Literal["eval", "train"] = "eval"  # `train` only to reproduce published scores
     note: str = ""  # what differs from the metric's definition
 
@@ -53,7 +56,8 @@ class Protocol:
     def definition(self) -> str:
         """One sentence or two for a report."""
         metric = self.metric.definition.format(n=f"{self.n:,}", split=self.split, extractor=self.extractor)
-        return " ".join(filter(None, (metric, self.note or _BATCHNORM_NOTES[self.batchnorm])))
+        prior = "Samples are drawn from the fitted prior, a Gaussian mixture." if self.fitted_prior else ""
+        return " ".join(filter(None, (metric, prior, self.note or _BATCHNORM_NOTES[self.batchnorm])))
 
     @property
     def values(self) -> Mapping[str, Value]:
@@ -61,13 +65,17 @@ class Protocol:
         return self.metric.values
 
     def title(self, value: str) -> str:
-        """How a table calls one of its values: `FID`, `FD cifar10 features`, `SSE`."""
+        """How a table calls one of its values: `FID`, `FD cifar10 features`, `SSE`, `FID (gmm)` of the fitted prior."""
         found = self.values[value]
+        prior = " (gmm)" if self.fitted_prior else ""
         if self.extractor is None:
-            return found.title
+            return f"{found.title}{prior}"
         if self.extractor.startswith("inception"):
-            return found.inception or found.title
-        return f"{found.title} {self.extractor.partition(':')[2]} features"
+            return f"{found.inception or found.title}{prior}"
+        name = self.extractor.partition(":")[2]
+        if issubclass(self.metric.inputs, ClassPair):
+            return f"{found.title} ({name} classes){prior}"
+        return f"{found.title} {name} features{prior}"
 
 
 def get_protocol(name: str) -> Protocol:
@@ -100,6 +108,8 @@ def _parsed(name: str, metrics: Iterable[Metric]) -> Protocol | None:
     if match is None or (head := _head(name, match, [metric for metric in metrics if metric.inputs.counted])) is None:
         return None
     metric, extractor = head
+    if match["gmm"] and (match["bn"] or match["published"]):
+        raise UsageError(f"{name}: _gmm goes with no other way to run the model: leave one of the endings out.")
     protocol = Protocol(
         name,
         metric,
@@ -108,6 +118,7 @@ def _parsed(name: str, metrics: Iterable[Metric]) -> Protocol | None:
         split="train" if match["split"] == "train" else "test",
         weights="raw" if match["raw"] else "ema",
         batchnorm=_BATCHNORM[match["bn"] or ""],
+        fitted_prior=match["gmm"] is not None,
     )
     return _as_published(protocol, match) if match["published"] else protocol
 
@@ -115,13 +126,16 @@ def _parsed(name: str, metrics: Iterable[Metric]) -> Protocol | None:
 def _head(name: str, match: re.Match[str], metrics: Iterable[Metric]) -> tuple[Metric, str | None] | None:
     """Finds the metric and the extractor that the part before the number means."""
     for metric in metrics:
-        of_features = issubclass(metric.inputs, FeaturePair)
-        if of_features and match["head"] == metric.inception:
+        extracted = issubclass(metric.inputs, Extracted)
+        if extracted and match["head"] == metric.inception:
             return metric, "inception"
-        if not of_features and match["head"] == metric.word:
+        if not extracted and match["head"] == metric.word:
             return metric, None
         extractor = match["head"].removeprefix(f"{metric.word}_").removesuffix("_")
-        if of_features and match["head"] == f"{metric.word}_{extractor}_" and _EXTRACTOR.fullmatch(extractor):
+        if extracted and match["head"] == f"{metric.word}_{extractor}_" and _EXTRACTOR.fullmatch(extractor):
+            if issubclass(metric.inputs, ClassPair) and not extractor.startswith("classifier_"):
+                example = next(iter(metric.examples), f"{metric.word}_classifier_digits_1k_test")
+                raise UsageError(f"{name}: only a classifier names classes: write it as in {example}.")
             if extractor == "inception" and metric.inception is not None:
                 own = f"{metric.inception}{match['n']}_{match['split']}"
                 raise UsageError(f"{name}: on Inception's features it is called {own}.")

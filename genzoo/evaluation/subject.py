@@ -19,11 +19,14 @@ from genzoo.files import JsonLines
 from genzoo.metrics.inputs import BATCH
 from genzoo.metrics.vitals import batchnorm_gap
 from genzoo.models.autoencoder import can_encode
-from genzoo.models.generative import Generative, find_config
+from genzoo.models.generative import Generative
+from genzoo.models.sources import find_config
 from genzoo.nn.batchnorm import batch_statistics, batchnorms, recalibrate
 from genzoo.noise import generator
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.folder import CONFIG, LOG, read_config
+from genzoo.runs.prior import fit_from
+from genzoo.runs.scores import PREFIX
 from genzoo.spec import DataConfig, RunConfig
 
 N_RECALIBRATION = 5000  # images that BatchNorm is recalibrated on
@@ -46,6 +49,7 @@ class Subject(Interface):
     folder: Path | None  # of the run
     images_seen: int | None  # in training; None if unknown
     weights: str  # "ema", "raw", "as saved" for a model without its run, "none" for a folder of images
+    prior: str  # what samples are drawn from: "normal", "gmm:50"; "none" for a folder of images
 
     @property
     def model(self) -> Generative | None:
@@ -57,7 +61,7 @@ class Subject(Interface):
         ...
 
     def policy(self, protocol: Protocol, data: DataConfig) -> "AbstractContextManager[Subject]":
-        """Returns the subject with BatchNorm as a protocol asks; `data` is what it is recalibrated on."""
+        """Returns the subject with prior and BatchNorm as a protocol asks; `data` is what the latter is computed on."""
         ...
 
 
@@ -78,6 +82,7 @@ class ModelSubject:
         self.run = read_config(run) if run else None
         self.model: Generative = load(path)
         self.model.to(device=device)
+        self.prior = self.model.prior.kind
         averaged = self.run is not None and self.run.train.ema > 0
         self.weights = "as saved" if self.run is None else "ema" if averaged else "raw"
         self.images_seen = _images_seen(run) if run and newest else None
@@ -87,10 +92,32 @@ class ModelSubject:
                 raise UsageError(f"{path} has no checkpoint with raw weights: leave `_raw` out of the protocol's name.")
             self.model.load_state_dict(checkpoint[1]["model"])
             self.weights = "raw"
+            self.model.fitted_prior = None  # it was fitted to the encodings of the average
+
+    def with_fitted_prior(self, protocol: Protocol) -> "ModelSubject":
+        """Samples from the fitted prior, which is fitted to the run's training data where none is saved.
+
+        Raises:
+            UsageError: there is none, and no run that tells what to fit it to, or none can be fitted.
+        """
+        own = protocol.name.removesuffix("_gmm")
+        if why := self.model.unfittable:
+            raise UsageError(f"{protocol.name}: {self.name} has no fitted prior, as {why}: take {own}.")
+        if self.model.fitted_prior is None:
+            if self.run is None:
+                raise UsageError(
+                    f"{protocol.name}: {self.name} was saved without a fitted prior: give its run, or take {own}."
+                )
+            fit_from(self.model, open_dataset(self.run.data, progress=False), seed=self.run.train.seed)
+        other = copy.copy(self)
+        other.prior = self.model.prior_name("gmm")
+        return other
 
     @contextmanager
     def policy(self, protocol: Protocol, data: DataConfig) -> Iterator["ModelSubject"]:
-        if protocol.batchnorm == "ema" or not batchnorms(self.model):
+        if protocol.fitted_prior:
+            yield self.with_fitted_prior(protocol)
+        elif protocol.batchnorm == "ema" or not batchnorms(self.model):
             yield self
         elif protocol.batchnorm == "batch":
             with batch_statistics(self.model):
@@ -110,7 +137,8 @@ class ModelSubject:
             size = min(BATCH, n - start)
             if mine(i):
                 labels = _labels(self.model, size, generator(seed, "eval labels", i))
-                yield self.model.sample(size, generator=generator(seed, "eval samples", i), labels=labels)
+                rng = generator(seed, "eval samples", i)
+                yield self.model.sample(size, generator=rng, labels=labels, prior=self.prior)
             else:
                 yield torch.empty(size, *self.model.shape, device="meta")
 
@@ -145,6 +173,7 @@ class FolderSubject:
     folder: Path | None = None
     images_seen: int | None = None
     weights: str = "none"
+    prior: str = "none"
 
     def __init__(self, path: str, device: torch.device, like: DataConfig):
         resolved = Path(path).expanduser().resolve()
@@ -168,6 +197,8 @@ class FolderSubject:
                 yield torch.empty(len(part), *self.dataset.shape, device="meta")
 
     def policy(self, protocol: Protocol, data: DataConfig) -> "AbstractContextManager[FolderSubject]":
+        if protocol.fitted_prior:
+            raise UsageError(f"{protocol.name}: {self.name} is a folder of images: leave out _gmm, or give a model.")
         return nullcontext(self)
 
 
@@ -202,7 +233,7 @@ def _name(path: str, folder: Path, run: Path | None) -> str:
 def _images_seen(run: Path) -> int | None:
     """At the last snapshot, which is what model/ holds; the log may be further on."""
     lines = JsonLines(run / LOG).read()
-    return max((line["nimg"] for line in lines if any(name.startswith("score/") for name in line)), default=None)
+    return max((line["nimg"] for line in lines if any(name.startswith(PREFIX) for name in line)), default=None)
 
 
 def _labels(model: Generative, n: int, rng: torch.Generator) -> Tensor | None:
@@ -229,4 +260,4 @@ def _run_as_in_training(model: Generative, batches: list[Tensor]) -> None:
             model.encode(reconstruction)
             model.encode(sample)
         else:
-            model.sample(len(x), generator=rng, labels=_labels(model, len(x), rng))
+            model.sample(len(x), generator=rng, labels=_labels(model, len(x), rng), prior=model.prior.kind)

@@ -111,7 +111,13 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     values={"frechet": Value("FD", "lower", inception="FID")},
     definition="Fréchet distance between Gaussians fitted to {extractor} features of {n} samples and of the {split} "
     "split (as many images, or all if it has fewer).",
-    examples=("fid50k_train", "fid10k_test", "fd_classifier_cifar10_10k_test", "fd_timm_resnet18_10k_test"),
+    examples=(
+        "fid50k_train",
+        "fid10k_test",
+        "fd_classifier_cifar10_10k_test",
+        "fd_classifier_cifar10_10k_test_gmm",
+        "fd_timm_resnet18_10k_test",
+    ),
 )
 def frechet_metric(features: FeaturePair) -> Result:
     real, fake = (statistics(x, features.extractor) for x in (features.real, features.fake))

@@ -27,15 +27,33 @@ class Inputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeaturePair(Inputs):
-    """Features of real and of generated images by one extractor."""
+class Extracted(Inputs):
+    """What an extractor, which a protocol's name states, makes of real and of generated images."""
 
     kind = "images"
     counted = True
 
+    extractor: str  # its name, the hash of its weights and its resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturePair(Extracted):
+    """Features of real and of generated images by one extractor."""
+
     real: Tensor  # [N, D] float32
     fake: Tensor  # [M, D] float32
-    extractor: str  # its name, the hash of its weights and its resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassPair(Extracted):
+    """Calibrated probabilities of classes for real and for generated images by one classifier.
+
+    Labels of several kinds (factors) have classes of their own; a dataset with one kind of label calls it `class`.
+    """
+
+    names: Mapping[str, Sequence[str]]  # of the classes, by kind of label
+    real: Mapping[str, Tensor]  # kind of label -> [N, classes] float32
+    fake: Mapping[str, Tensor]  # kind of label -> [M, classes] float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +73,18 @@ class Images(Inputs):
         """Yields n random images of the split, or all if it has fewer, in batches [<= BATCH, C, H, W]."""
         chosen = torch.randperm(self.size, generator=generator(self.seed, "eval real"))[: self.n]
         return (self.take(part) for part in chosen.split(BATCH))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet(Images):
+    """All training images, held-out ones, and the features of the model that was trained on the former."""
+
+    heldout: Callable[[int], Iterator[Tensor]]  # number -> batches of random held-out images, all if there are fewer
+    encode: Callable[[Tensor], Tensor] | None  # images [n, C, H, W] -> posterior means [n, D]; None without an encoder
+
+    def all(self) -> Iterator[Tensor]:
+        """Yields all images of the split in order, in batches."""
+        return (self.take(part) for part in torch.arange(self.size).split(10 * BATCH))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Models with an encoder, with the interface of diffusers' autoencoders."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeGuard
 
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 
 from genzoo.errors import UsageError
 from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.mixture import Mixture, fit_mixture
 from genzoo.models.generative import DecoderOutput, Generative
 from genzoo.nn import build_encoder
+from genzoo.noise import generator
 from genzoo.priors import Prior
 
 
@@ -92,6 +95,10 @@ class Autoencoder(Generative):
         """Whether `energy` is defined: for a Gaussian code, without labels."""
         return self.code == "gaussian" and not self.conditional
 
+    @property
+    def unfittable(self) -> str | None:
+        return "it encodes with labels" if self.conditional else None
+
     def encoder_input(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """Joins items and labels to what the encoder takes; an objective calls it too. Here: the items."""
         return x
@@ -109,6 +116,10 @@ class Autoencoder(Generative):
         self.check_labels(labels, len(x))
         code = self.encoder(self.encoder_input(x, labels))
         return EncoderOutput(latent_dist=PointCode(code) if self.code == "point" else Posterior(*code))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Encodes items to the mode of their posterior, flat: [N, *shape] -> [N, D]. For nearest neighbors."""
+        return self.encode(x).latent_dist.mode().flatten(1)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> DecoderOutput:
         """Reconstructs from the posterior's mode."""
@@ -128,6 +139,35 @@ class Autoencoder(Generative):
         z = torch.stack([torch.lerp(start, end, weight) for weight in torch.linspace(0, 1, steps).tolist()], dim=1)
         repeated = None if labels is None else labels.repeat_interleave(steps)
         return self.shown(self.decode(z.flatten(0, 1), repeated).sample).unflatten(0, z.shape[:2])
+
+    @torch.no_grad()
+    def fit_prior(self, batches: Iterable[Tensor], components: int | None = None, seed: int = 0) -> Mixture:
+        """Fits a Gaussian mixture to posterior samples of training data, which `sample` then draws from by default.
+
+        Sets `fitted_prior`, which is saved with the model, and returns it. Runs the encoder in eval mode.
+
+        Args:
+            batches: training data, [n, *shape] each, on the model's device; thousands of items in all.
+            components: of the mixture; None = chosen by the likelihood of held-out encodings.
+            seed: of the posterior samples and the fit.
+
+        Raises:
+            UsageError: a model that encodes with labels, or encodings that no such mixture can be fitted to.
+        """
+        if self.unfittable:
+            raise UsageError(
+                f"No prior can be fitted to {type(self).__name__}, as {self.unfittable}: sample from its own prior."
+            )
+        rng, training = generator(seed, "fitted prior"), self.training
+        self.eval()
+        try:
+            encodings = [self.encode(x).latent_dist.sample(rng).float().cpu() for x in batches]
+        finally:
+            self.train(training)
+        if not encodings:
+            raise UsageError("There are no items to fit a prior to: give at least one batch.")
+        self.fitted_prior = fit_mixture(torch.cat(encodings), components, seed)
+        return self.fitted_prior
 
     @torch.no_grad()
     def score(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ again = model.decode(z).sample
 
 def default_card(model: "Generative") -> str:
     """Returns a card made from the model's own configuration."""
-    return card(model, usage(model))
+    return card(model, f"Samples are drawn from {prior_text(model)}.\n\n{usage(model)}")
 
 
 def usage(model: "Generative") -> str:
@@ -29,6 +29,17 @@ def usage(model: "Generative") -> str:
     code = SAMPLE + ENCODE * isinstance(model, Autoencoder)
     shape, latent = (", ".join(map(str, sizes)) for sizes in (model.shape, model.latent_shape))
     return f"## Use\n\n```python\n{code.format(shape=shape, latent=latent)}```\n"
+
+
+def prior_text(model: "Generative") -> str:
+    """Says what `sample` draws latents from."""
+    fitted = model.fitted_prior
+    if fitted is None:
+        return f"`{model.prior_name()}`, the model's own prior"
+    return (
+        f"`{fitted.name}`, a Gaussian mixture fitted to {fitted.record.encodings:,} encodings of training data; "
+        f'`prior="{model.prior.kind}"` is the model\'s own'
+    )
 
 
 def card(model: "Generative", body: str) -> str:

@@ -1,6 +1,7 @@
 """What is trained, saved and shared: networks by name around a decoder, with diffusers' save and load."""
 
 import dataclasses
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,10 @@ from torch import Tensor, nn
 from genzoo import hub
 from genzoo.errors import UsageError
 from genzoo.files import write_text
+from genzoo.mixture import FILE as FITTED_PRIOR
+from genzoo.mixture import Mixture
+from genzoo.models._prior import draw_latents, resolve_prior
+from genzoo.models.sources import find_config, find_prior
 from genzoo.nn import build_decoder, latent_shape
 from genzoo.nn.checkpointing import checkpointed
 from genzoo.objective import Spaces
@@ -54,6 +59,7 @@ class Generative(ModelMixin, ConfigMixin):
 
     arch_class: ClassVar[type[ArchConfig]] = ArchConfig
     conditional: ClassVar[bool] = False  # whether the networks take labels
+    fitted_prior: Mixture | None = None  # what `sample` draws from, where there is one; saved with the model
 
     config_name = "config.json"
     _supports_gradient_checkpointing = True  # diffusers' switch; a property of a run, never saved with the model
@@ -101,8 +107,13 @@ class Generative(ModelMixin, ConfigMixin):
 
     @property
     def prior(self) -> Prior:
-        """What latents are drawn from."""
+        """What latents are drawn from in training, and in sampling where there is no `fitted_prior`."""
         return Prior()
+
+    @property
+    def unfittable(self) -> str | None:
+        """Why no prior can be fitted to this model, or None."""
+        return "it has no encoder"
 
     @property
     def spaces(self) -> Spaces:
@@ -118,8 +129,30 @@ class Generative(ModelMixin, ConfigMixin):
         return z
 
     def draw_latents(self, n: int, generator: torch.Generator | None, labels: Tensor | None) -> Tensor:
-        """Draws n latents on the CPU: [n, *latent_shape]. Here: from the prior, whatever the labels."""
+        """Draws n latents of the model's own prior on the CPU: [n, *latent_shape]. Here: whatever the labels."""
         return self.prior.sample(n, self.latent_shape, generator)
+
+    def prior_name(self, prior: str | None = None) -> str:
+        """Names the prior that `sample` draws from, for results and captions: `gmm:50`, or `normal`.
+
+        Args:
+            prior: `gmm`, `gmm:K`, or the kind of the model's own (`normal`); None = the fitted one where there is one.
+
+        Raises:
+            UsageError: there is no such prior; the message says what to give.
+        """
+        return resolve_prior(self, prior)
+
+    def latents(
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
+        prior: str | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draws n latents on the CPU, [n, *latent_shape]; the arguments are those of `sample`."""
+        return draw_latents(self, n, generator, labels, prior, temperature)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> DecoderOutput:
         """Decodes [N, *latent_shape] to `.sample`: [N, *shape], not clamped (the decoder has no output activation).
@@ -132,19 +165,28 @@ class Generative(ModelMixin, ConfigMixin):
         return DecoderOutput(sample=self.decoder(self.decoder_input(z, labels)))
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
+    def sample(
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
+        prior: str | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
         """Decodes n latents: [n, *shape], images clamped to [0, 1].
 
         Args:
             n: how many.
             generator: lives on the CPU.
             labels: class numbers, int64 [n]; for a conditional model only.
+            prior: `gmm` or the model's own, `normal`; None = the fitted one where there is one. See `prior_name`.
+            temperature: scales the deviation from the prior's mean, or from a component's.
 
         Raises:
-            UsageError: labels for a model that takes none, none for one that does, or wrong ones.
+            UsageError: labels for a model that takes none, none for one that does, or wrong ones; no such prior.
         """
         self.check_labels(labels, n)
-        z = self.draw_latents(n, generator, labels).to(self.device, self.dtype)
+        z = self.latents(n, generator, labels, prior, temperature).to(self.device, self.dtype)
         return self.shown(self.decode(z, None if labels is None else labels.to(self.device)).sample)
 
     def classes_in_turn(self, n: int, start: int = 0) -> Tensor | None:
@@ -192,10 +234,16 @@ class Generative(ModelMixin, ConfigMixin):
     def save_pretrained(
         self, save_directory: str | os.PathLike, *args: Any, card: str | None = None, **kwargs: Any
     ) -> None:
-        """Writes config.json, the weights as safetensors, and a model card (`card`, or a short one from the config)."""
+        """Writes config.json, the weights and a fitted prior as safetensors, and a model card (`card`, or a short one
+        from the config).
+        """
         from genzoo.models.card import default_card
 
         super().save_pretrained(save_directory, *args, **kwargs)
+        if self.fitted_prior is not None:
+            self.fitted_prior.save(Path(save_directory) / FITTED_PRIOR)
+        else:
+            (Path(save_directory) / FITTED_PRIOR).unlink(missing_ok=True)  # of a model that was saved there before
         write_text(Path(save_directory) / "README.md", card or default_card(self))
 
     @classmethod
@@ -218,6 +266,8 @@ class Generative(ModelMixin, ConfigMixin):
         model = super().from_pretrained(source, **(options | kwargs))
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()  # aligned in memory; mapped from a file it may take another kernel
+        if (path := find_prior(source, **kwargs)) is not None:
+            model.fitted_prior = Mixture.load(path, math.prod(model.latent_shape))
         return model
 
     def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]  (uploads a folder, with its card)
@@ -241,26 +291,3 @@ class Generative(ModelMixin, ConfigMixin):
         return str(
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Upload {type(self).__name__}")
         )
-
-
-def find_config(path: str | os.PathLike, **kwargs: Any) -> tuple[str, str]:
-    """Finds what `Generative.read` should read: (folder or hub id, path of its config.json).
-
-    A run folder stands for its `model/`. A missing folder is never taken for a hub id and retried.
-
-    Raises:
-        UsageError: nothing loadable there; the message says what is missing.
-    """
-    folder = Path(path).expanduser()
-    for candidate in (folder, folder / "model"):
-        if (candidate / "config.json").is_file():
-            return str(candidate), str(candidate / "config.json")
-    if folder.exists():
-        raise UsageError(
-            f"{path} contains no model (no config.json, no model/): a run writes one at its first snapshot."
-        )
-    if not hub.is_id(str(path)):
-        raise UsageError(
-            f"{path} does not exist: give a run folder, a save_pretrained folder or a hub id (owner/name)."
-        )
-    return str(path), hub.download(str(path), "config.json", revision=kwargs.get("revision"), token=kwargs.get("token"))

@@ -4,6 +4,7 @@ from torch import nn
 
 from genzoo.nn.conv import ConvDecoder, ConvEncoder, ResidualBlock, latent_grid
 from genzoo.nn.mlp import MLPDecoder, MLPEncoder
+from genzoo.nn.shuffle import ShuffleDecoder, ShuffleEncoder
 from genzoo.nn.tables import DECODERS, ENCODERS
 from genzoo.spec import ArchConfig
 
@@ -15,6 +16,8 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "ResidualBlock",
+    "ShuffleDecoder",
+    "ShuffleEncoder",
     "build_decoder",
     "build_encoder",
     "latent_shape",

@@ -21,7 +21,8 @@ from genzoo.spec import ArchConfig
 SLOPE = 0.2  # of every LeakyReLU
 
 
-def _norm(kind: str, channels: int) -> nn.Module:
+def normalization(kind: str, channels: int) -> nn.Module:
+    """Returns the layer that `arch.norm` names: batch | group | none."""
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     if kind == "group":
@@ -71,14 +72,14 @@ class ResidualBlock(nn.Module):
         self.upsamples = upsamples
         self.branch = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-            _norm(norm, out_channels),
+            normalization(norm, out_channels),
             nn.LeakyReLU(SLOPE, inplace=True),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
         )
         self.shortcut = (
             nn.Conv2d(in_channels, out_channels, 1, bias=False) if in_channels != out_channels else nn.Identity()
         )
-        self.norm = _norm(norm, out_channels)
+        self.norm = normalization(norm, out_channels)
         self.act = nn.LeakyReLU(SLOPE, inplace=True)
         self.norm_after = norm_place == "after"
 
@@ -156,10 +157,23 @@ class ConvEncoder(_Stack):
     ):
         super().__init__()
         height, width = latent_grid(shape, channels)
+        self.main = nn.Sequential(self._blocks(shape[0], channels, norm, norm_place))
+        self.outputs, self.grid = outputs, grid
+        self.head = (
+            nn.Conv2d(channels[-1], outputs * z_dim, 3, padding=1)
+            if grid
+            else nn.Linear(channels[-1] * height * width, outputs * z_dim)
+        )
+
+    @staticmethod
+    def _blocks(
+        image_channels: int, channels: tuple[int, ...], norm: str, norm_place: str
+    ) -> OrderedDict[str, nn.Module]:
+        """The layers between image and head, which halve the image once per width."""
         blocks = OrderedDict[str, nn.Module](
             stem=nn.Sequential(
-                nn.Conv2d(shape[0], channels[0], 5, padding=2, bias=False),
-                _norm(norm, channels[0]),
+                nn.Conv2d(image_channels, channels[0], 5, padding=2, bias=False),
+                normalization(norm, channels[0]),
                 nn.LeakyReLU(SLOPE, inplace=True),
                 nn.AvgPool2d(2),
             )
@@ -167,13 +181,7 @@ class ConvEncoder(_Stack):
         for i, (before, after) in enumerate(pairwise(channels), start=1):
             blocks[f"down{i}"] = nn.Sequential(ResidualBlock(before, after, norm, norm_place), nn.AvgPool2d(2))
         blocks["last"] = ResidualBlock(channels[-1], channels[-1], norm, norm_place)
-        self.main = nn.Sequential(blocks)
-        self.outputs, self.grid = outputs, grid
-        self.head = (
-            nn.Conv2d(channels[-1], outputs * z_dim, 3, padding=1)
-            if grid
-            else nn.Linear(channels[-1] * height * width, outputs * z_dim)
-        )
+        return blocks
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         h = self.run_main(x)
@@ -205,12 +213,19 @@ class ConvDecoder(_Stack):
                 nn.Linear(z_dim, widths[0] * height * width), nn.ReLU(), nn.Unflatten(1, (widths[0], height, width))
             )
         )
+        self.main = nn.Sequential(self._blocks(shape[0], widths, norm, norm_place))
+
+    @staticmethod
+    def _blocks(
+        image_channels: int, widths: tuple[int, ...], norm: str, norm_place: str
+    ) -> OrderedDict[str, nn.Module]:
+        """The layers between head and image, which double the grid once per width, from latent to image."""
         blocks = OrderedDict[str, nn.Module]()
         for i, (before, after) in enumerate(zip((widths[0], *widths), widths, strict=False), start=1):
             blocks[f"up{i}"] = nn.Sequential(ResidualBlock(before, after, norm, norm_place, upsamples=i > 1))
         blocks["last"] = ResidualBlock(widths[-1], widths[-1], norm, norm_place, upsamples=True)
-        blocks["image"] = nn.Conv2d(widths[-1], shape[0], 5, padding=2)
-        self.main = nn.Sequential(blocks)
+        blocks["image"] = nn.Conv2d(widths[-1], image_channels, 5, padding=2)
+        return blocks
 
     def forward(self, z: Tensor) -> Tensor:
         return self.run_main(self.head(z))

@@ -1,7 +1,7 @@
 """The model card of a run: the provenance of its weights."""
 
 from genzoo.models.autoencoder import Autoencoder
-from genzoo.models.card import card, usage
+from genzoo.models.card import card, prior_text, usage
 from genzoo.models.generative import Generative
 from genzoo.registry import split_name
 from genzoo.spec import RunConfig
@@ -16,7 +16,7 @@ def run_card(
         run: what was trained.
         model: with the weights to describe.
         nimg: images seen.
-        score: sliced Wasserstein distance of `n` samples to held-out images.
+        score: distance of `n` samples to as many held-out items; see `genzoo.metrics.pyramid`, or `sliced` for vectors.
         n: samples scored.
         averaged: whether these are averaged (EMA) weights.
         pictured: whether a preview.png lies beside the card.
@@ -32,10 +32,13 @@ def run_card(
         "data": f"{run.data.name}, split {run.data.split}, {size}",
         "images seen": f"{nimg:,}",
         "weights": "exponential moving average, BatchNorm statistics averaged with them" if averaged else "as trained",
-        "sliced Wasserstein distance": f"{score:.4f} (at most 16x16 pixels, {n} samples and held-out images; a "
-        "progress score, not an FID)",
+        "samples from": prior_text(model),
+        "Fréchet distance over a Laplacian pyramid" if model.is_image else "sliced Wasserstein distance": (
+            f"{score:.4f} ({n} samples and as many held-out items; a progress score, not an FID)"
+        ),
     }
     table = "| | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
-    shown = "real, reconstructed, sampled (twice)" if isinstance(model, Autoencoder) else "real, sampled"
+    sampled = f"sampled from {model.prior_name()} (twice)"
+    shown = f"real, reconstructed, {sampled}" if isinstance(model, Autoencoder) else f"real, {sampled}"
     picture = f"Rows: {shown}.\n\n" * model.is_image + "![preview](preview.png)\n"
     return card(model, f"{table}\n{picture * pictured}\n{usage(model)}")

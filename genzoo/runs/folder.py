@@ -19,7 +19,7 @@ class RunFolder:
     """The files of a run.
 
     `run.json`, `log.jsonl`, `checkpoints/`, `model/` and `best/` (ready to share), `preview.png`, `previews/`,
-    `curves.png`, and `events.jsonl`: what the monitor found, and what was done about it.
+    `curves.png`, `quality.png`, and `events.jsonl`: what the monitor found, and what was done about it.
 
     Raises:
         UsageError: the folder holds another run.

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from genzoo.data.batches import as_real
 from genzoo.items import Items
@@ -15,7 +14,7 @@ from genzoo.objective import Objective, Phase, Progress, phases
 from genzoo.spec import TrainConfig
 from genzoo.training.graph import CompiledPhases
 from genzoo.training.launch import Processes, average_buffers, average_gradients
-from genzoo.training.optim import learning_rate
+from genzoo.training.optim import WeightAverage, learning_rate
 from genzoo.training.recovery import Ladder
 
 Scalars = dict[str, Tensor]
@@ -38,7 +37,7 @@ class Iteration:
         self,
         objective: Objective,
         model: nn.Module,
-        ema: AveragedModel | None,
+        ema: WeightAverage | None,
         optimizers: Mapping[str, torch.optim.Optimizer],
         c: TrainConfig,
         ladder: Ladder,
@@ -46,6 +45,8 @@ class Iteration:
     ):
         self._objective, self._model, self._ema, self._optimizers = objective, model, ema, optimizers
         self._c, self._ladder, self._acc = c, ladder, acc
+        # Walking the modules for their parameters in every phase would take a tenth of a small step.
+        self._parameters = {name: list(net.parameters()) for name, net in model.named_children()}
         self._phases = CompiledPhases(model, self._eager) if c.compile else self._eager
 
     def __call__(self, parts: Sequence[Items], at: Progress) -> list[tuple[tuple[str, ...], Scalars]]:
@@ -56,7 +57,7 @@ class Iteration:
             at: where in the run the step stands.
         """
         seed = self._ladder.seed(self._c.seed, at.step)
-        torch.manual_seed(generator(seed, f"torch/{self._acc.process_index}", at.step).initial_seed())  # dropout
+        self._seed(generator(seed, f"torch/{self._acc.process_index}", at.step).initial_seed())
         for optimizer in self._optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(group["base_lr"], self._c, at) * self._ladder.lr_factor
@@ -66,6 +67,13 @@ class Iteration:
         if self._ema is not None:
             self._ema.update_parameters(self._model)
         return scalars
+
+    def _seed(self, seed: int) -> None:
+        """Seeds torch's global generators, for layers that draw from them, such as dropout."""
+        if self._acc.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # the same numbers; torch.manual_seed walks through all devices
+        else:
+            torch.manual_seed(seed)
 
     def _draws(self, parts: Sequence[Items], at: Progress, seed: int) -> Iterator[list[Any]]:
         """Makes each micro-batch's batches of the step, with their noise."""
@@ -90,18 +98,19 @@ class Iteration:
         scalars = {} if phase.when is None else {f"moves/{key}": phase.when.float() for key in phase.keys}
         moves = phase.when is None or bool(phase.when)
         for name, key in zip(phase.trains, phase.keys, strict=True):
-            net = self._model.get_submodule(name)
+            params = self._parameters[name]
             if moves:
-                scalars[f"gradient/{key}"] = self._update(net, key)
-            net.zero_grad()
+                scalars[f"gradient/{key}"] = self._update(params, key)
+            for p in params:
+                p.grad = None
         return scalars
 
-    def _update(self, net: nn.Module, key: str) -> Tensor:
+    def _update(self, params: Sequence[nn.Parameter], key: str) -> Tensor:
         """One optimizer step from the gradients of all processes; returns their norm."""
-        norm = torch.nn.utils.get_total_norm(average_gradients(net, self._acc))
+        norm = torch.nn.utils.get_total_norm(average_gradients(params, self._acc))
         if clip := min(filter(None, (self._c.clip, self._ladder.clip.get(key))), default=None):
-            torch.nn.utils.clip_grads_with_norm_(net.parameters(), clip, norm)
+            torch.nn.utils.clip_grads_with_norm_(params, clip, norm)
         self._optimizers[key].step()
         # Fused optimizers do not do this: without it, a graph kept over the step would silently use the new weights.
-        torch.autograd.graph.increment_version([p for p in net.parameters() if p.grad is not None])
+        torch.autograd.graph.increment_version([p for p in params if p.grad is not None])
         return norm

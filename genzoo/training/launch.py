@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -172,13 +172,20 @@ def agree(flag: bool, acc: Processes) -> bool:
     return bool(acc.reduce(torch.tensor(float(flag), device=acc.device), "sum").item())
 
 
-def average_gradients(net: nn.Module, acc: Processes) -> list[Tensor]:
+def alike(values: Sequence[float], acc: Processes) -> list[float]:
+    """Means of measured numbers over processes, which must all decide alike."""
+    if acc.num_processes == 1:
+        return list(values)
+    return acc.reduce(torch.tensor(values, device=acc.device), "mean").tolist()
+
+
+def average_gradients(params: Iterable[nn.Parameter], acc: Processes) -> list[Tensor]:
     """Averages a network's gradients over processes, in place, and returns them.
 
     A parameter outside of the graph on every process keeps no gradient, so that its optimizer leaves it alone as on one
     process; outside of some graphs it counts as zero there.
     """
-    params = [p for p in net.parameters() if p.requires_grad]
+    params = [p for p in params if p.requires_grad]
     if acc.num_processes > 1 and params:
         has_gradient = torch.stack([torch.full((), float(p.grad is not None)) for p in params]).to(params[0])
         for p in params:

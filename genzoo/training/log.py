@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genzoo.errors import RunStopped
+from genzoo.training.budget import Pace
 
 
 class Broken(RunStopped):
@@ -113,10 +114,23 @@ class Window:
         return Broken(f"{what}. Last finite values: {last}. {ADVICE}", self._steps[0][0], step)
 
 
-def progress_bar(name: str, done: int, total: int, shown: bool) -> tqdm:
-    """A bar over images; where the output is not a terminal, a line now and then."""
+class _Bar(tqdm):
+    """A bar that shows the time left of a budget, where there is one, instead of an extrapolation of the rate."""
+
+    def __init__(self, pace: Pace, **options: Any):
+        self._pace = pace
+        super().__init__(**options)
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        return {**super().format_dict, "left": self._pace.left()}
+
+
+def progress_bar(name: str, done: int, total: int, shown: bool, pace: Pace) -> tqdm:
+    """A bar over images; where the output is not a terminal, a line now and then. A budget's time left is shown."""
     every = 0.2 if sys.stderr.isatty() else 20
-    return tqdm(
+    return _Bar(
+        pace,
         desc=name,
         initial=done,
         total=total,
@@ -125,4 +139,7 @@ def progress_bar(name: str, done: int, total: int, shown: bool) -> tqdm:
         dynamic_ncols=True,
         mininterval=every,
         disable=not shown,
+        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {left}, {rate_fmt}{postfix}]"
+        if pace.budget
+        else None,
     )

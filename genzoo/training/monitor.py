@@ -23,13 +23,14 @@ from genzoo.factory import build, build_objective
 from genzoo.files import JsonLines
 from genzoo.objective import Objective
 from genzoo.runs.folder import EVENTS, LOG, RunFolder, read_config
+from genzoo.runs.scores import PREFIX, scored
 from genzoo.signs import SHARED, Rule, View
-from genzoo.training.rules import RULES, data_findings
+from genzoo.training.rules import RULES, data_findings, still_improving
 
 SHARE, SHORTEST, LONGEST = 0.02, 50, 500  # patience: 2% of the run, in steps, within these bounds
 SETTLING = 2  # patiences after the run's start, and after each change of its losses, in which nothing is reported
 
-# A line of events.jsonl: step, kind (run, begins, ends, data, trouble, control), and what belongs to the kind.
+# A line of events.jsonl: step, kind (run, begins, ends, data, trouble, control, budget), and what belongs to the kind.
 Event = dict[str, Any]
 GENERAL = {  # what `{word}` in a rule's fix means without an option of the model
     "reconstruction": "an option of the model's objective",
@@ -71,6 +72,7 @@ class Monitor:
         self.present: dict[str, int] = {}  # the step at which each problem that has not ended was reported
         self._recent: deque[Mapping[str, Any]] = deque()
         self._vitals: deque[Mapping[str, float]] = deque(maxlen=2)
+        self._scored: list[Mapping[str, Any]] = []
         self._losses: frozenset[str] = frozenset()
         self._settled = 0
         self._since: dict[str, int] = {}  # step since which a symptom is present
@@ -80,6 +82,8 @@ class Monitor:
         """Takes one line of the log and yields the events that it brings."""
         if line["step"] >= SETTLING * self.patience and any(name.startswith("vitals/") for name in line):
             self._vitals.append(line)
+        if any(name.startswith(PREFIX) for name in line):
+            self._scored.append(line)
         losses = frozenset(name for name in line if name.startswith("loss/"))
         if not losses:
             return
@@ -90,7 +94,7 @@ class Monitor:
             self._recent.popleft()
         if line["step"] >= self._settled:
             moved = {name.removeprefix("guide/"): value for name, value in line.items() if name.startswith("guide/")}
-            view = View(_means(self._recent), {**self._guides, **moved}, tuple(self._vitals))
+            view = View(_means(self._recent), {**self._guides, **moved}, tuple(self._vitals), _scores(self._scored))
             for rule in self._rules:
                 yield from self._apply(rule, view, line)
 
@@ -157,7 +161,9 @@ class Watch:
     def summary(self) -> str:
         """What was found in the whole run."""
         findings = read_findings(self._folder.events.read())
-        return "\n".join(["Monitor:", *(f"  {finding}" for finding in findings)]) if findings else "Monitor: healthy."
+        lines = ["Monitor:", *(f"  {finding}" for finding in findings)] if findings else ["Monitor: healthy."]
+        text = _improving(self._folder.path, self._folder.log.read())
+        return "\n".join([*lines, f"  {text}"] if text else lines)
 
     def report(self, event: Event) -> None:
         """Writes an event and prints it, once."""
@@ -165,7 +171,7 @@ class Watch:
             return
         self._reported.add(_key(event))
         self._folder.events.append(event)
-        if event["kind"] == "control":
+        if event["kind"] in ("control", "budget"):
             tqdm.write(f"step {event['step']:,}: {event['text']}")
         elif event["kind"] != "run":
             fix = f". Fix: {event['fix']}" if "fix" in event else ""
@@ -213,8 +219,27 @@ def diagnose(folder: Path) -> tuple[list[Finding], int]:
     return read_findings([*events, *(event for line in log for event in monitor.observe(line))]), last
 
 
+def advice(folder: Path) -> str | None:
+    """What a finished run that is not at fault could do better, in one line; by its log and its events."""
+    lines, events = JsonLines(folder / LOG).read(), JsonLines(folder / EVENTS).read()
+    planned = [event["total_steps"] for event in events if event["kind"] == "run"]
+    if not lines or not planned or lines[-1]["step"] < planned[-1]:
+        return None
+    return _improving(folder, lines)
+
+
+def _improving(folder: Path, lines: Sequence[Mapping[str, Any]]) -> str | None:
+    config = read_config(folder)
+    return still_improving(_scores(lines), config.train.budget if config else None)
+
+
 def _key(event: Event) -> tuple[int, str, str]:
     return event["step"], event["kind"], event.get("problem") or event.get("text", "")
+
+
+def _scores(lines: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """(images seen, score) of the snapshots in a log, newest last."""
+    return [(snapshot.nimg, snapshot.score) for snapshot in scored(lines)[1]]
 
 
 def _means(lines: Iterable[Mapping[str, Any]]) -> dict[str, float]:

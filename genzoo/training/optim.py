@@ -1,18 +1,18 @@
 """One optimizer per network, learning rates as pure functions of the run's progress, and the average of the weights."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from genzoo.duration import in_images
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.objective import Progress
 from genzoo.spec import TrainConfig
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
 PLAIN = ("sgd", "rmsprop")  # have momentum 0.9 (and sgd Nesterov's) in timm, none in the papers
 
 
@@ -127,29 +127,46 @@ def decay(schedule: str, done: float, end: float) -> float:
     return end + (1 - end) * (0.5 * (1 + math.cos(math.pi * done)) if schedule == "cosine" else 1 - done)
 
 
-def ema_with_warmup(decay: float, steps_done: Callable[[], int]) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """An average over the last 1 / (1 - decay) steps, shorter at the start: the decay is at most (1 + n) / (10 + n).
+class WeightAverage(AveragedModel):
+    """A copy of a model whose weights and buffers are the average over the last 1 / (1 - decay) steps.
+
+    Over fewer steps at the start: the decay is at most (1 + n) / (10 + n) after n steps, so that an average with a
+    decay close to 1 looks back over the last ninth of the steps so far, and grows with the run.
 
     Args:
-        decay: in [0, 1).
-        steps_done: n, the steps averaged so far, read on the host: torch passes a number on the device, which a step
-            would have to wait for.
+        model: what is averaged; its tensors must stay the same objects.
+        decay: per step, in [0, 1).
     """
 
-    @torch.no_grad()
-    def update(averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
-        n = steps_done()
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]  (as in torch's swa_utils)
-                averaged, current, 1 - min(decay, (1 + n) / (10 + n))
-            )
-        else:  # BatchNorm's counters
-            for average, value in zip(averaged, current, strict=True):
-                average.copy_(value)
+    def __init__(self, model: nn.Module, decay: float):
+        super().__init__(model, use_buffers=True)
+        self._decay = decay
+        # Listed once, as (averages, values): walking a model in every step would take a tenth of a small one.
+        self._floats: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._counters: tuple[list[Tensor], list[Tensor]] = ([], [])  # BatchNorm's
+        for average, value in zip(_tensors(self.module), _tensors(model), strict=True):
+            pairs = self._floats if value.is_floating_point() else self._counters
+            pairs[0].append(average)
+            pairs[1].append(value)
 
-    return update
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Takes the model's weights as they are now into the average; the first ones are copied."""
+        n = int(self.n_averaged)  # on the host: no step waits for it
+        if n:
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]  (as in torch's swa_utils)
+                *self._floats, 1 - min(self._decay, (1 + n) / (10 + n))
+            )
+        for averages, values in (self._counters,) if n else (self._floats, self._counters):
+            if averages:
+                torch._foreach_copy_(averages, values)  # pyright: ignore[reportPrivateImportUsage]
+        self.n_averaged += 1
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
 
 
 def averaged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of an `AveragedModel` that has averaged nothing yet."""
+    """The state of a `WeightAverage` that has averaged nothing yet."""
     return {"n_averaged": torch.zeros((), dtype=torch.long)} | {f"module.{name}": w for name, w in weights.items()}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from genzoo import hub
-from genzoo.configure import data_shape, planned_classes, section_classes
+from genzoo.configure import data_shape, in_section, planned_classes, section_classes
 from genzoo.data import heldout_split
 from genzoo.data.batches import as_real
 from genzoo.errors import UsageError
@@ -173,7 +173,7 @@ def _smaller(run: RunConfig) -> Iterator[tuple[tuple[str, ...], RunConfig]]:
     for names in [*((name,) for name in unset), *([unset] if len(unset) > 1 else [])]:
         smaller = run
         for section, field in (name.split(".") for name in names):
-            smaller = replace(smaller, **{section: replace(getattr(smaller, section), **{field: True})})
+            smaller = in_section(smaller, section, {field: True})
         yield names, smaller
 
 

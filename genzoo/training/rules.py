@@ -4,6 +4,9 @@ The figures in brackets are what healthy runs showed: 21 runs of 10,000 steps on
 (benchmarks/doctor). Rules about latents are in `genzoo.signs`, a model's own in its folder.
 """
 
+import statistics
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from genzoo.signs import LEARNING_RATE, POSTERIOR, RUNS_AWAY, SAMPLES_ALIKE, Rule, View
@@ -14,7 +17,13 @@ MISMATCH = 1.0  # disagreement of BatchNorm over the samples' spread [at most 0.
 # next].
 HEALING = 0.9
 OVERFIT = 2.0  # held-out over training error [at most 1.14]
-WORSE_AVERAGE = 1.5  # score of the averaged weights over that of the raw ones [at most 1.08]
+WORSE_AVERAGE = 1.3  # score of the averaged weights over that of the raw ones [images: at most 1.06]
+
+SCORE_NOISE = 0.01  # of the score: the least standard deviation that is assumed [512 images: 0.003; 256: 0.01]
+BEYOND = 3.0  # standard deviations of the score by which a change counts
+WORSE_FOR = 3  # snapshots
+
+MISMATCHED, OVERFITS = "BatchNorm mismatch", "overfit"
 
 VECTOR_SIZE = 10.0  # root mean square of vectors above which they were not scaled to about one [2-D sets: at most 3]
 FLAT_SHARE = 0.1  # of the images of a batch
@@ -49,21 +58,74 @@ def average_lags(view: View) -> str | None:
     return f"the averaged weights score {ratio:.2f} x the distance of the raw ones"
 
 
+def score_noise(scores: Sequence[tuple[int, float]]) -> float:
+    """Standard deviation of a run's score around its trend: from its second differences, of which a slope has none.
+
+    The median leaves out the jumps of a few snapshots.
+    """
+    values = [score for _, score in scores]
+    bends = [abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
+    of_bends = statistics.median(bends) / 0.6745 / 6**0.5 if bends else 0.0  # of normal noise
+    return max(of_bends, SCORE_NOISE * values[-1])
+
+
+def getting_worse(view: View) -> str | None:
+    if len(view.scores) <= WORSE_FOR:
+        return None
+    earlier, recent = view.scores[:-WORSE_FOR], view.scores[-WORSE_FOR:]
+    nimg, best = min(earlier, key=lambda pair: pair[1])
+    if min(score for _, score in recent) <= best + BEYOND * score_noise(view.scores):
+        return None
+    return (
+        f"since {nimg:,} images, whose weights best/ holds, the score has risen from {best:.3g} to "
+        f"{recent[-1][1]:.3g}; the last {WORSE_FOR} snapshots are all worse"
+    )
+
+
+def still_improving(scores: Sequence[tuple[int, float]], budget: str | None = None) -> str | None:
+    """What a finished run could gain by more training, in one line: its score in its last quarter and the one before.
+
+    Args:
+        scores: (images seen, score) of all snapshots, newest last.
+        budget: of the run, whose schedule ends with it and cannot be prolonged.
+    """
+    k = max(2, len(scores) // 4)
+    if len(scores) < 2 * k:
+        return None
+    before, last = (statistics.mean(score for _, score in part) for part in (scores[-2 * k : -k], scores[-k:]))
+    if last >= before - BEYOND * score_noise(scores) * (2 / k) ** 0.5:
+        return None
+    nimg = scores[-1][0]
+    longer = f"--images {2 * nimg} goes on from here"
+    if budget is not None:
+        longer = f"a longer --budget than {budget} and another --out"
+    return (
+        f"still improving: the score fell by {1 - last / before:.0%} over the last {nimg - scores[-k - 1][0]:,} of "
+        f"{nimg:,} images. Train longer: the same command with {longer}."
+    )
+
+
 RULES = (
     Rule(LEARNING_RATE, learning_rate_too_high, "lower train.lr by 10"),
     Rule(
-        "BatchNorm mismatch",
+        MISMATCHED,
         batchnorm_mismatch,
         "raise train.batch, or set arch.norm=group",
         (RUNS_AWAY, POSTERIOR, SAMPLES_ALIKE, LEARNING_RATE),
     ),
     Rule(
-        "overfit",
+        OVERFITS,
         overfit,
         "add data, set data.mirror=true, or stop earlier: best/ holds the best weights",
         (LEARNING_RATE,),
     ),
     Rule("average lags", average_lags, "lower train.ema, or train longer", (LEARNING_RATE,)),
+    Rule(
+        "getting worse",
+        getting_worse,
+        "use best/, and lower train.lr or stop earlier next time",
+        (LEARNING_RATE, POSTERIOR, RUNS_AWAY, SAMPLES_ALIKE, MISMATCHED, OVERFITS),
+    ),
 )
 
 

@@ -13,14 +13,16 @@ from genzoo.files import replacing
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.generative import Generative
 from genzoo.objective import Objective
-from genzoo.pictures import save_curves, save_grid, save_points
+from genzoo.pictures import save_curves, save_grid, save_points, save_quality
 from genzoo.runs.card import run_card
 from genzoo.runs.folder import RunFolder
 from genzoo.spec import RunConfig
-from genzoo.training.evaluators import SCORE, Evaluator, Fixed, Weights, fixed_items, n_scored, samples_of
+from genzoo.training.evaluators import Evaluator, Fixed, Weights, decoded, fixed_items, latents_of, n_scored, score_name
+from genzoo.training.fitting import PriorFit
 from genzoo.training.monitor import Watch
 
 N_SHOWN = 8  # images per row
+FIRST_SCORE = "score/sliced_wasserstein"  # of every run before scores had names in the checkpoint
 
 
 class Snapshots:
@@ -33,7 +35,8 @@ class Snapshots:
         folder: where everything is written.
         objective: its guides are drawn in the curves.
         watch: sees every measured line.
-        evaluators: what is measured; one of them yields `SCORE`.
+        evaluators: what is measured; one of them yields the score, by `score_name`.
+        prior: fits the prior of the shown weights, if any, before they are measured.
     """
 
     def __init__(
@@ -45,36 +48,41 @@ class Snapshots:
         objective: Objective,
         watch: Watch,
         evaluators: Sequence[Evaluator],
+        prior: PriorFit,
     ):
         self._config, self._dataset, self._heldout, self._folder = config, dataset, heldout, folder
-        self._objective, self._watch, self._evaluators = objective, watch, evaluators
+        self._objective, self._watch, self._evaluators, self._prior = objective, watch, evaluators, prior
         self._preview = folder.path / "preview.png"
+        self._score = score_name(dataset.shape)
         self.best = math.inf  # lowest score so far
         self._fixed: Fixed | None = None
 
-    def state_dict(self) -> dict[str, float]:
-        return {"best": self.best}
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "score": self._score}
 
-    def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
-        self.best = state_dict["best"]
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """A best value of another score, of a run that an earlier version began, cannot be compared and is dropped."""
+        self.best = state_dict["best"] if state_dict.get("score", FIRST_SCORE) == self._score else math.inf
 
-    def take(self, weights: Weights, position: Mapping[str, Any]) -> None:
+    def take(self, weights: Weights, position: Mapping[str, Any], last: bool) -> None:
         """Measures, shows and exports the run as it stands.
 
         Args:
             weights: of the run; both in eval mode.
             position: step, images seen and seconds, for the log.
+            last: whether the run ends here.
         """
+        self._prior(weights.shown, last)
         if self._fixed is None:
             self._fixed = fixed_items(self._config, self._dataset, self._heldout, weights.shown)
         values = {name: value for evaluate in self._evaluators for name, value in evaluate(weights, self._fixed)}
-        line = {**position, **values}
+        line = {**position, "prior": weights.shown.prior_name(), **values}
         self._folder.log.append(line)
         self._watch.observe(line)
-        improved = values[SCORE] < self.best
-        self.best = min(values[SCORE], self.best)
+        score = values[self._score]
+        improved, self.best = score < self.best, min(score, self.best)
         self._show(weights.shown, self._fixed, position["nimg"])
-        self._export(weights.shown, position["nimg"], values[SCORE], improved)
+        self._export(weights.shown, position["nimg"], score, improved)
 
     def _show(self, model: Generative, fixed: Fixed, nimg: int) -> None:
         path = self._folder.path / "previews" / f"{nimg:010d}.png"
@@ -82,7 +90,9 @@ class Snapshots:
         if path.exists():
             shutil.copyfile(path, self._preview)
         curves = self._folder.path / "curves.png"
-        save_curves(self._folder.log.read(), self._objective.guides, curves, self._watch.marks())
+        lines = self._folder.log.read()
+        save_curves(lines, self._objective.guides, curves, self._watch.marks())
+        save_quality(lines, self._folder.path / "quality.png")
 
     def _export(self, model: Generative, nimg: int, score: float, improved: bool) -> None:
         """Writes `model/`, and `best/` when the score has improved: folders that `genzoo.load` reads."""
@@ -101,10 +111,10 @@ def save_preview(model: Generative, fixed: Fixed, path: Path) -> None:
     """Writes a picture: rows of real images, reconstructions (if the model encodes) and samples; or 2-D points."""
     real = fixed.real.x
     if model.is_image:
-        shown, samples = real[:N_SHOWN], samples_of(model, fixed, 2 * N_SHOWN)
+        shown, samples = real[:N_SHOWN], decoded(model, latents_of(model, fixed), fixed, 2 * N_SHOWN)
         labels = fixed.real.labels[:N_SHOWN] if model.conditional and fixed.real.labels is not None else None
         again = [model.reconstruct(shown, labels)] if isinstance(model, Autoencoder) else []
         save_grid([shown, *again, *samples.split(N_SHOWN)], path)
     elif model.shape == (2,):
         energy = model.energy if isinstance(model, Autoencoder) and model.has_energy else None
-        save_points(real, samples_of(model, fixed), path, 1.3 * real.abs().max().item(), energy)
+        save_points(real, decoded(model, latents_of(model, fixed), fixed), path, 1.3 * real.abs().max().item(), energy)

@@ -1,12 +1,12 @@
 """One trainer for every model: it knows updates and networks by name, and no model, loss or role."""
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from genzoo.configure import flat, to_json
@@ -14,26 +14,28 @@ from genzoo.controller import EVERY
 from genzoo.data import Dataset, heldout_split, open_dataset
 from genzoo.data.batches import Batches, Resident, load, make_resident
 from genzoo.duration import in_images
-from genzoo.errors import UsageError
 from genzoo.factory import build, build_objective
 from genzoo.items import Items
-from genzoo.metrics.vitals import matrix_sizes
 from genzoo.models.generative import Generative
 from genzoo.objective import Progress
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.folder import RunFolder
 from genzoo.spec import RunConfig
+from genzoo.training.budget import Pace
 from genzoo.training.evaluators import Growth, Weights, scores, shown_vitals
+from genzoo.training.fitting import PriorFit
 from genzoo.training.iteration import Iteration, Scalars
 from genzoo.training.launch import StopFlag, agree, make_accelerator, resume_command
 from genzoo.training.log import Broken, Window, progress_bar
+from genzoo.training.misfits import refuse_misfits
 from genzoo.training.monitor import Watch
-from genzoo.training.optim import averaged, ema_with_warmup, make_optimizers
+from genzoo.training.optim import WeightAverage, averaged, make_optimizers
 from genzoo.training.recovery import Ladder, Recovery
 from genzoo.training.reporting import Reporter
 from genzoo.training.schedule import Schedule
 from genzoo.training.snapshot import Snapshots
 from genzoo.training.state import DataIdentity, TrainingState
+from genzoo.training.timing import settled, torch_threads, way
 
 
 class Trainer:
@@ -44,6 +46,7 @@ class Trainer:
         out: the run folder; by default `runs/<model>-<data>-<size>-s<seed>`.
         progress: show bars.
         dataset: trains on this instead of opening what `config.data` names; nothing is held out then.
+        began: `time.monotonic()` when the time of `train.budget` began; None = now.
 
     Raises:
         UsageError: the configuration does not fit the data, the folder or the machine.
@@ -55,10 +58,13 @@ class Trainer:
         out: str | Path | None = None,
         progress: bool = True,
         dataset: Dataset | None = None,
+        began: float | None = None,
     ):
+        path = Path(out) if out is not None else RunFolder.default(config)
+        config = settled(config, path, lambda run, folder: Trainer(run, folder, progress, dataset))
         c = config.train
         self.config, self.shows_bars, self.step = config, progress, 0
-        path = Path(out) if out is not None else RunFolder.default(config)
+        self.pace = Pace(c.budget, time.monotonic() if began is None else began)
         self.acc = make_accelerator(c.device, c.precision, c.trackers, path)
         self.rank, self.world = self.acc.process_index, self.acc.num_processes
         self.folder = RunFolder(path, config)
@@ -71,11 +77,11 @@ class Trainer:
         self.per_step = c.batch * (1 + self.objective.fresh)  # images
         self.total_nimg = in_images(c.duration, batch=self.per_step, epoch=self.dataset.size)
         self.total_steps = -(-self.total_nimg // self.per_step)
-        self._refuse_misfits()
+        refuse_misfits(c, self.objective, self.world, self.total_steps)
         # Un-wrapped networks: gradients are averaged after each phase, which no phase can silently get wrong. In
         # channels_last, convolutions are faster and give the same result.
         self.model.to(self.acc.device, memory_format=torch.channels_last).train()
-        self.ema = self._make_average()
+        self.ema = WeightAverage(self.model, c.ema) if c.ema else None
         nets = dict(self.model.named_children())
         for net in nets.values():
             self.acc.prepare_model(net, evaluation_mode=True)  # autocast, no wrapper
@@ -86,9 +92,11 @@ class Trainer:
         every = in_images(c.snapshot_every, batch=self.per_step, epoch=self.dataset.size, total=self.total_nimg)
         self.schedule = Schedule(max(1, round(every / self.per_step)), c.snapshot_minutes)
         self.watch = Watch(self.folder, self.total_steps, self.objective)
-        evaluators = (scores, shown_vitals, Growth(matrix_sizes(self.model)))
+        measures = (scores, shown_vitals, Growth(self.model, c.optimizer))
         split = heldout_split(config.data) if dataset is None and self.dataset.size is not None else None
-        self.snapshots = Snapshots(config, self.dataset, split, self.folder, self.objective, self.watch, evaluators)
+        images = self.schedule.every_steps * self.per_step, self.total_nimg
+        fit = PriorFit(config, self.dataset, self.model, images, self.acc.print)
+        self.snapshots = Snapshots(config, self.dataset, split, self.folder, self.objective, self.watch, measures, fit)
         self.state = self._register_state()
         self.reporter = Reporter(self.folder, self.watch, self.objective, self.acc, self.state.checkpoints)
         self.recovery = Recovery(
@@ -108,32 +116,6 @@ class Trainer:
         torch.manual_seed(self.config.train.seed)
         labels = self.config.data.labels
         return build(self.config, self.dataset.shape, self.dataset.classes(labels) if labels else ())
-
-    def _make_average(self) -> AveragedModel | None:
-        decay = self.config.train.ema
-        if not decay:
-            return None
-        counter = lambda: int(average.n_averaged)  # noqa: E731  (a counter that stays on the host)
-        average = AveragedModel(self.model, multi_avg_fn=ema_with_warmup(decay, counter), use_buffers=True)
-        return average
-
-    def _refuse_misfits(self) -> None:
-        c = self.config.train
-        if c.batch % (self.world * c.accumulate):
-            raise UsageError(
-                f"train.batch={c.batch} does not divide over {self.world} processes x {c.accumulate} micro-batches: "
-                "choose a multiple."
-            )
-        state = self.controllers or isinstance(self.objective, nn.Module)
-        if c.compile and (self.world > 1 or c.checkpointing or state):
-            raise UsageError(
-                "train.compile=true takes one process, and neither train.checkpointing, a setting that is auto, nor an "
-                "objective with networks of its own: leave it out, or them."
-            )
-        if not self.total_steps:
-            raise UsageError(
-                f"train.duration={c.duration} is not even one image: use a longer one, e.g. --images 100k."
-            )
 
     def _register_state(self) -> TrainingState:
         """Registers everything that later steps depend on."""
@@ -163,7 +145,7 @@ class Trainer:
         shape = "x".join(map(str, data.shape))
         return (
             f"{self.config.model} on {data.name}: {items} items of shape {shape}; parameters: {sizes}\n"
-            f"{self.total_nimg:,} images in {self.total_steps:,} steps of {self.per_step}, {c.precision} on "
+            f"{self.total_nimg:,} images in {self.total_steps:,} steps of {self.per_step}, {way(c)} on "
             f"{self.world} x {self.acc.device.type}, into {self.folder.path}"
         )
 
@@ -177,7 +159,9 @@ class Trainer:
         """
         self._resume()
         lines = self.folder.log.read()
-        self.schedule.start(earlier=lines[-1]["seconds"] if lines else 0.0)
+        earlier = lines[-1]["seconds"] if lines else 0.0
+        self.schedule.start(earlier)
+        self.pace.start(earlier)
         if self.config.train.trackers:
             settings = {key: str(value) for key, value in flat(to_json(self.config))}
             self.acc.init_trackers("genzoo", config=settings)
@@ -185,7 +169,8 @@ class Trainer:
         resident = make_resident(self.dataset, self.acc.device, self.acc.print) if wanted else None
         stopping, done, end = None, self.step * self.per_step, self.total_steps * self.per_step
         shown = self.shows_bars and self.acc.is_main_process
-        with progress_bar(self.config.model, done, end, shown) as bar, StopFlag() as stop:
+        threads = torch_threads(self.config.train.threads)
+        with progress_bar(self.config.model, done, end, shown, self.pace) as bar, StopFlag() as stop, threads:
             while stopping is None:
                 try:
                     stopping = self._run(bar, stop, resident)
@@ -222,7 +207,7 @@ class Trainer:
                 due = agree(self.schedule.due(self.step), self.acc) or self.step == self.total_steps
                 self.reporter.log(window, self.progress, self._position(), bar)
                 if due or stopping:
-                    self._snapshot()
+                    self.snapshot()
                 if stopping:
                     return True
         return False
@@ -233,7 +218,7 @@ class Trainer:
         planned = planned or self.schedule.planned(self.step)
         return planned or (self.world == 1 and (stop.is_set or self.schedule.due(self.step)))
 
-    def _snapshot(self) -> None:
+    def snapshot(self) -> None:
         """Measures, shows, exports and saves. All processes call it; the first one writes."""
         if self.acc.is_main_process:
             shown = self.ema.module if self.ema is not None else self.model
@@ -243,7 +228,9 @@ class Trainer:
                 net.eval()  # pictures come from the model as people will load it
             try:
                 with self.reporter.writing():
-                    self.snapshots.take(Weights(shown, self.model), self._position())
+                    if text := self.pace.late(self.step, self.total_steps):
+                        self.watch.report({**self._position(), "kind": "budget", "text": text})
+                    self.snapshots.take(Weights(shown, self.model), self._position(), self.step == self.total_steps)
                     self.state.save(self.step)  # last: what is cut short is repeated on resume
             finally:
                 for net, training in modes:

@@ -5,7 +5,7 @@ Huang et al., NeurIPS 2018, arXiv 1807.06358.
 
 from typing import TYPE_CHECKING, Any
 
-from genzoo.models.introvae.presets import PRESETS, IntroVAEArch, IntroVAEConfig, suggested
+from genzoo.models.introvae.presets import PRESETS, IntroVAEArch, IntroVAEConfig, recipe, suggested
 from genzoo.spec import ModelSpec
 
 __all__ = ["SPEC", "IntroVAE", "IntroVAEArch", "IntroVAEConfig", "IntroVAEObjective"]
@@ -44,5 +44,6 @@ SPEC = ModelSpec(
     arch=IntroVAEArch,
     memory_savers=("objective.recompute",),
     suggested=suggested,
+    recipe=recipe,
     warmup=lambda config: config.warmup,
 )

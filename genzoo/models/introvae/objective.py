@@ -2,13 +2,14 @@
 differs.
 """
 
+import math
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from genzoo.controller import Controller, Fixed
+from genzoo.controller import Calibration, Controller, Fixed
 from genzoo.items import Items
 from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.models._elbo import elbo_step, kl_logs
@@ -46,12 +47,16 @@ class IntroVAEObjective(Objective):
         self.margin: Controller = (
             hinge_margin(spaces.z_dim, config.warmup) if config.margin == "auto" else Fixed(config.margin)
         )
+        self.half = 0.5 if config.form == "paper" else 1.0  # of the SSE, Eq. 10
+        calibrated = Calibration(math.prod(spaces.shape), config.warmup, scale=1 / self.half)
+        self.beta: Controller = calibrated if config.beta == "auto" else Fixed(config.beta)
         self.per_image = (config.hinge or {"paper": "image", "official": "batch"}[config.form]) == "image"
         self.alpha_decoder = config.alpha if config.alpha_decoder is None else config.alpha_decoder
 
     @property
     def controllers(self) -> dict[str, Controller]:
-        return {"margin": self.margin} if self.config.margin == "auto" else {}
+        moving = {"margin": self.margin, "beta": self.beta}
+        return {name: controller for name, controller in moving.items() if getattr(self.config, name) == "auto"}
 
     @property
     def guides(self) -> dict[str, float]:
@@ -71,9 +76,10 @@ class IntroVAEObjective(Objective):
 
     def step(self, nets: IntroVAE, batch: Batch, at: Progress) -> Step:
         c, enc, dec, x = self.config, nets.encoder, nets.decoder, batch.x
-        half = 0.5 if c.form == "paper" else 1.0
+        beta = self.beta.value
         if at.before(c.warmup):  # alpha = 0 (paper), or SSE + KL, both unweighted (official)
-            yield from elbo_step(nets, x, batch.eps, beta_rec=c.beta * half if c.form == "paper" else 1.0, beta_kl=1.0)
+            weighted = c.form == "paper" or c.beta == "auto"
+            yield from elbo_step(nets, x, batch.eps, beta_rec=beta * self.half if weighted else 1.0, beta_kl=1.0)
             return
 
         mu, logvar = enc(x)
@@ -82,12 +88,12 @@ class IntroVAEObjective(Objective):
         with torch.set_grad_enabled(not c.recompute):  # the encoder's phase needs no graph of it
             x_p = dec(batch.z_p)
         error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
-        l_ae = half * error  # 7, Eq. 10
+        l_ae = self.half * error  # 7, Eq. 10
         kl_r, kl_p = kl_to_prior(*enc(x_r.detach())), kl_to_prior(*enc(x_p.detach()))  # 8
         hinge = yield from self._hinge(kl_p)
         if c.reconstruction_branch:  # always, but for an ablation
             hinge = (yield from self._hinge(kl_r)) + hinge
-        loss_e = kl_x.mean() + c.alpha * hinge + c.beta * l_ae  # 9-10, Eq. 11
+        loss_e = kl_x.mean() + c.alpha * hinge + beta * l_ae  # 9-10, Eq. 11
         logs = {
             "loss/encoder": loss_e,
             **kl_logs("real", kl_x),
@@ -100,10 +106,10 @@ class IntroVAEObjective(Objective):
         del logs, loss_e, hinge, kl_r, kl_p  # and with them the graphs that only the encoder's step needed
         if c.recompute:  # the same images again instead of the graph kept from above
             x_r, x_p = dec(z.detach()), dec(batch.z_p)
-            l_ae = half * sse(x, x_r).mean()
+            l_ae = self.half * sse(x, x_r).mean()
         with frozen(enc):  # the encoder has been updated by now
             kls = [kl_to_prior(*enc(image)) for image in ((x_r, x_p) if c.reconstruction_branch else (x_p,))]  # 11
-        loss_g = self.alpha_decoder * sum(kls[1:], start=kls[0]).mean() + c.beta * l_ae  # 12-13, Eq. 12
+        loss_g = self.alpha_decoder * sum(kls[1:], start=kls[0]).mean() + beta * l_ae  # 12-13, Eq. 12
         yield Update(("decoder",), loss_g, detached({"loss/decoder": loss_g}))
 
     def _hinge(self, kl: Tensor) -> Generator[Mean, Any, Tensor]:

@@ -36,7 +36,10 @@ class IntroVAEConfig:
     ] = 110.0
     alpha: Annotated[float, Field(ge=0, description="weight of each adversarial term")] = 0.25
     alpha_decoder: Annotated[float | None, Field(ge=0, description="the decoder's own alpha; none: the same")] = None
-    beta: Annotated[float, Field(ge=0, description="weight of the reconstruction error")] = 0.5
+    beta: Annotated[
+        Annotated[float, Field(ge=0)] | Literal["auto"],
+        Field(description="weight of the reconstruction error; auto: calibrated in the warm-up (sigma-VAE), then held"),
+    ] = 0.5
     warmup: Annotated[
         Duration, Field(description="plain VAE before adversarial training starts (paper: 1-2 epochs)")
     ] = "1ep"
@@ -181,4 +184,13 @@ def suggested(detail: float, shape: tuple[int, ...]) -> dict[str, tuple[str, str
     return {
         "margin": ("auto", "chosen above the KL that real images have in the warm-up, then held"),
         "beta": (f"{1 / detail:.2g}", f"1 / {detail:.2g}, the variance (SSE) of the finest detail to learn"),
+    }
+
+
+def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
+    """Settings of a run with a budget of time on images of `shape`."""
+    return {
+        "beta": ("auto", "calibrated in the warm-up, then held"),
+        "margin": ("auto", "chosen above the KL that real images have in the warm-up, then held"),
+        "warmup": ("70%", "a late, calm game"),
     }

@@ -5,7 +5,7 @@ Daniel & Tamar, CVPR 2021, arXiv 2012.13253.
 
 from typing import TYPE_CHECKING, Any
 
-from genzoo.models.softintrovae.presets import PRESETS, SoftIntroVAEConfig, suggested
+from genzoo.models.softintrovae.presets import PRESETS, SoftIntroVAEConfig, recipe, suggested
 from genzoo.spec import ModelSpec, PublishedProtocol
 
 __all__ = ["SPEC", "SoftIntroVAE", "SoftIntroVAEConfig", "SoftIntroVAEObjective"]
@@ -43,6 +43,7 @@ SPEC = ModelSpec(
     objective=_objective,
     memory_savers=("objective.recompute",),
     suggested=suggested,
+    recipe=recipe,
     warmup=lambda config: config.warmup,
     protocols={
         "sintrovae2021": PublishedProtocol(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from genzoo.controller import Controller, Fixed
+from genzoo.controller import Calibration, Controller, Fixed
 from genzoo.errors import UsageError
 from genzoo.items import Items
 from genzoo.losses import kl_to_prior, reparameterize, sse
@@ -46,19 +46,24 @@ class SoftIntroVAEObjective(Objective):
     def __init__(self, config: SoftIntroVAEConfig, spaces: Spaces):
         super().__init__(config, spaces)
         self.scale = 1 / math.prod(spaces.shape) if spaces.is_image else 0.5  # s: per pixel for images, 1/2 for points
-        if config.beta_neg == "auto" and not config.beta_kl:
-            raise UsageError(
-                "objective.beta_neg=auto weighs against objective.beta_kl, which is 0: raise it, or give a number."
-            )
+        for name in ("beta_neg", "beta_rec"):
+            if getattr(config, name) == "auto" and not config.beta_kl:
+                raise UsageError(
+                    f"objective.{name}=auto weighs against objective.beta_kl, which is 0: raise it, or give a number."
+                )
         self.beta_neg: Controller = (
             negative_weight(spaces.z_dim, self.scale, config.beta_kl, config.warmup)
             if config.beta_neg == "auto"
             else Fixed(config.beta_neg)
         )
 
+        calibrated = Calibration(math.prod(spaces.shape), config.warmup, scale=config.beta_kl)
+        self.beta_rec: Controller = calibrated if config.beta_rec == "auto" else Fixed(config.beta_rec)
+
     @property
     def controllers(self) -> dict[str, Controller]:
-        return {"beta_neg": self.beta_neg} if self.config.beta_neg == "auto" else {}
+        moving = {"beta_neg": self.beta_neg, "beta_rec": self.beta_rec}
+        return {name: controller for name, controller in moving.items() if getattr(self.config, name) == "auto"}
 
     @property
     def signs(self) -> tuple[Rule, ...]:
@@ -78,7 +83,7 @@ class SoftIntroVAEObjective(Objective):
     def step(self, nets: SoftIntroVAE, batch: Batch, at: Progress) -> Step:
         c, s, enc, dec, x = self.config, self.scale, nets.encoder, nets.decoder, batch.x
         if at.before(c.warmup):  # not scaled by s (published code)
-            yield from elbo_step(nets, x, batch.eps, beta_rec=c.beta_rec, beta_kl=c.beta_kl)
+            yield from elbo_step(nets, x, batch.eps, beta_rec=self.beta_rec.value, beta_kl=c.beta_kl)
             return
 
         with torch.set_grad_enabled(not c.recompute):  # the encoder's phase needs no graph of it
@@ -88,7 +93,7 @@ class SoftIntroVAEObjective(Objective):
         x_r = dec(z)
         error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
         share = 0.5 if c.form == "paper" else 0.25  # of each kind of generated images
-        loss_x = s * (c.beta_rec * error + c.beta_kl * kl_x.mean())
+        loss_x = s * (self.beta_rec.value * error + c.beta_kl * kl_x.mean())
         if c.form == "official":
             loss_x = loss_x + share * self._exp_elbo(nets, x_r, batch.eps_e[0]).mean()
         logs = detached({**kl_logs("real", kl_x), "error/sse": error})
@@ -106,14 +111,14 @@ class SoftIntroVAEObjective(Objective):
         with frozen(enc):  # the encoder has been updated by now
             posteriors = [enc(image) for image, _ in generated]
         kls = [kl_to_prior(*posterior).mean() for posterior in posteriors]
-        loss_d = s * (c.beta_rec * error + c.beta_kl * _average(kls))
+        loss_d = s * (self.beta_rec.value * error + c.beta_kl * _average(kls))
         if c.gamma_r > torch.finfo(x.dtype).eps:  # rounding hides a smaller one: 1.6e-9 of the gradient at 1e-8
             zs = [
                 reparameterize(mean, log, eps).detach()
                 for (mean, log), (_, eps) in zip(posteriors, generated, strict=True)
             ]
             errors = [sse(image.detach(), dec(z)).mean() for (image, _), z in zip(generated, zs, strict=True)]
-            loss_d = loss_d + s * c.gamma_r * c.beta_rec * _average(errors)
+            loss_d = loss_d + s * c.gamma_r * self.beta_rec.value * _average(errors)
         # These KLs are the updated encoder's, as the published code prints them; IntroVAE's are from before its update.
         logs = {"loss/decoder": loss_d} | dict(zip(("kl/reconstruction", "kl/sample")[-len(kls) :], kls, strict=True))
         yield Update(("decoder",), loss_d, detached(logs))
@@ -129,12 +134,11 @@ class SoftIntroVAEObjective(Objective):
         As the target of its own reconstruction it is not: the published code lets that gradient reach the encoder
         through x_r.
         """
-        c = self.config
         mu, logvar = nets.encoder(image.detach())
         with frozen(nets.decoder):
             again = nets.decoder(reparameterize(mu, logvar, eps))
         return torch.exp(
-            -2 * self.scale * (c.beta_rec * sse(image, again) + self.beta_neg.value * kl_to_prior(mu, logvar))
+            -2 * self.scale * (self.beta_rec.value * sse(image, again) + self.beta_neg.value * kl_to_prior(mu, logvar))
         )
 
 

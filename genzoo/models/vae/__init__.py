@@ -5,7 +5,7 @@ Kingma & Welling, ICLR 2014; Higgins et al., ICLR 2017.
 
 from typing import TYPE_CHECKING, Any
 
-from genzoo.models.vae.presets import PRESETS, VAEConfig, suggested
+from genzoo.models.vae.presets import PRESETS, VAEConfig, recipe, suggested
 from genzoo.spec import ModelSpec
 
 __all__ = ["SPEC", "VAE", "VAEConfig", "VAEObjective"]
@@ -40,4 +40,5 @@ SPEC = ModelSpec(
     model=_model,
     objective=_objective,
     suggested=suggested,
+    recipe=recipe,
 )

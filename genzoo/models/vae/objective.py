@@ -2,16 +2,18 @@
 introspective models.
 """
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor
 
+from genzoo.controller import Calibration, Controller, Fixed
 from genzoo.items import Items
 from genzoo.models._elbo import elbo_step
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.vae.presets import VAEConfig
 from genzoo.noise import Noise
-from genzoo.objective import Objective, Progress, Step
+from genzoo.objective import Objective, Progress, Spaces, Step
 
 
 class VAE(Autoencoder):
@@ -28,6 +30,16 @@ class VAEObjective(Objective):
 
     config: VAEConfig
 
+    def __init__(self, config: VAEConfig, spaces: Spaces):
+        super().__init__(config, spaces)
+        self.beta_rec: Controller = (
+            Calibration(math.prod(spaces.shape), None) if config.beta_rec == "auto" else Fixed(config.beta_rec)
+        )
+
+    @property
+    def controllers(self) -> dict[str, Controller]:
+        return {"beta_rec": self.beta_rec} if self.config.beta_rec == "auto" else {}
+
     @property
     def options(self) -> dict[str, str]:
         return {"reconstruction": "objective.beta_rec"}
@@ -36,4 +48,4 @@ class VAEObjective(Objective):
         return Batch(items.x, noise.normal("eps", *self.spaces.latent))
 
     def step(self, nets: VAE, batch: Batch, at: Progress) -> Step:
-        yield from elbo_step(nets, batch.x, batch.eps, beta_rec=self.config.beta_rec, beta_kl=self.config.beta)
+        yield from elbo_step(nets, batch.x, batch.eps, beta_rec=self.beta_rec.value, beta_kl=self.config.beta)

@@ -1,6 +1,6 @@
 """The VAE's options and its presets."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,7 +14,11 @@ class VAEConfig:
 
     beta: Annotated[float, Field(ge=0, description="weight of the KL to the prior (Higgins et al. 2017)")] = 1.0
     beta_rec: Annotated[
-        float, Field(ge=0, description="weight of the SSE; 0.5 is a Gaussian likelihood of unit variance")
+        Annotated[float, Field(ge=0)] | Literal["auto"],
+        Field(
+            description="weight of the SSE; 0.5 is a Gaussian likelihood of unit variance; auto: that of the variance "
+            "that the data have around their reconstructions (sigma-VAE)"
+        ),
     ] = 0.5
 
 
@@ -46,4 +50,12 @@ def suggested(detail: float, shape: tuple[int, ...]) -> dict[str, tuple[str, str
     return {
         "beta_rec": ("1", "the other weight is relative to it"),
         "beta": (f"{2 * detail:.2g}", f"2 x {detail:.2g}, the variance (SSE) of the finest detail to learn"),
+    }
+
+
+def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
+    """Settings of a run with a budget of time on images of `shape`."""
+    return {
+        "beta": ("1", "the evidence lower bound itself"),
+        "beta_rec": ("auto", "calibrated: the variance that the data have around their reconstructions"),
     }

@@ -1,0 +1,53 @@
+"""Which prior a model is sampled from."""
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from genzoo.errors import UsageError
+from genzoo.mixture import components_of, is_fitted
+
+if TYPE_CHECKING:
+    from genzoo.models.generative import Generative
+
+
+def resolve_prior(model: "Generative", prior: str | None) -> str:
+    """See `Generative.prior_name`."""
+    own, fitted = model.prior.kind, model.fitted_prior
+    if prior is None:
+        return own if fitted is None else fitted.name
+    if prior == own:
+        return own
+    if not is_fitted(prior):
+        raise UsageError(f"There is no prior {prior!r}: take {own}, the model's own, or gmm or gmm:K, fitted ones.")
+    if model.unfittable:
+        raise UsageError(f"{type(model).__name__} has no fitted prior, as {model.unfittable}: take {own}.")
+    if fitted is None:
+        raise UsageError(f"This model has no fitted prior: call fit_prior(batches of training data), or take {own}.")
+    if prior not in ("gmm", fitted.name):
+        k = components_of(prior)
+        raise UsageError(f"The fitted prior is {fitted.name}: call fit_prior(batches, components={k}) for {prior}.")
+    return fitted.name
+
+
+def draw_latents(
+    model: "Generative",
+    n: int,
+    generator: torch.Generator | None,
+    labels: Tensor | None,
+    prior: str | None,
+    temperature: float,
+) -> Tensor:
+    """See `Generative.latents`."""
+    if not 0 <= temperature < math.inf:
+        raise UsageError(f"The temperature {temperature:g} is not a number from 0 on: take 1, or 0.8 for less variety.")
+    name = model.prior_name(prior)
+    if model.fitted_prior is not None and is_fitted(name):
+        return model.fitted_prior.sample(n, model.latent_shape, generator, temperature)
+    if temperature != 1 and (model.prior.kind != "normal" or model.conditional):
+        raise UsageError(
+            f"A temperature scales Gaussian priors, and that of {type(model).__name__} is another: leave it."
+        )
+    return temperature * model.draw_latents(n, generator, labels)

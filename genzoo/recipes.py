@@ -1,0 +1,84 @@
+"""The recipe of a run with a budget of time: all that does not depend on measurements of the machine.
+
+This file has what all models share; a model's own weights are its `ModelSpec.recipe`, in its presets.py. On data of
+one's own, `genzoo.suggestions` adds size, latent dimensions and weights. Points in the plane keep their presets.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from genzoo.spec import ModelSpec, fit_channels
+
+# Largest resolution proposed for images, by budget in seconds, without and with an accelerator.
+SIDES = {False: ((600, 32), (7200, 64), (float("inf"), 128)), True: ((600, 64), (7200, 128), (float("inf"), 256))}
+BATCH = {False: 32, True: 64}
+TAIL = {False: 8, True: 16}  # width of the fast networks at full resolution
+WIDEST = {False: 96, True: 384}  # of them on the smallest grid; halved with each doubling, down to LEAST
+LEAST = 16
+EMA = 0.9999  # grows with the run: over the last ninth of the steps so far, see `WeightAverage`
+QUICK = "3min"  # the quick start
+
+
+@dataclass(frozen=True)
+class Line:
+    """One suggested setting."""
+
+    setting: str  # section.field
+    value: str  # as --set takes it
+    reason: str
+
+
+def recipe_lines(spec: ModelSpec, shape: tuple[int, ...], accelerated: bool, count: int | None = None) -> list[Line]:
+    """Returns the settings of a run on images of `shape` (C, H, W), whatever its budget; none for points.
+
+    Args:
+        spec: the model.
+        shape: of one item.
+        accelerated: whether there is a GPU to train on.
+        count: images in the data, where it is known: a batch takes at most a quarter of them.
+    """
+    if len(shape) == 1:
+        return []
+    size = BATCH[accelerated] if count is None else max(2, min(BATCH[accelerated], count // 4))
+    batch = "larger batches cost little on a GPU" if accelerated else "with muon, better than 16 in the same time"
+    lines = [
+        Line("arch.encoder", "shuffle", "fast: no block works above a quarter of the resolution"),
+        Line("arch.decoder", "shuffle", "as the encoder"),
+        Line("arch.channels", _widths((shape[1], shape[2]), accelerated), "every stage takes about the same time"),
+        Line("train.batch", str(size), batch),
+        Line("train.optimizer", "muon", "orthogonalized updates: further in half as many steps as Adam"),
+        Line("train.lr", "1e-2", "muon's; 2e-2 was worse and 4e-2 diverged"),
+        Line("train.lr_schedule", "cosine", "ends with the run"),
+        Line("train.ema", str(EMA), "averages over the last ninth of the steps so far"),
+        Line("train.log_every", "20", "losses of 20 steps per line"),
+    ]
+    return lines + [Line(f"objective.{name}", value, why) for name, (value, why) in spec.recipe(shape).items()]
+
+
+def _widths(size: tuple[int, int], accelerated: bool) -> str:
+    """Returns `arch.channels` of the fast networks: as many halvings as the papers' stacks would have."""
+    halvings = len(fit_channels(size, (LEAST,)))
+    blocks = [max(LEAST, WIDEST[accelerated] >> i) for i in reversed(range(halvings - 1))]
+    return ",".join(map(str, (TAIL[accelerated], *blocks) if blocks else (WIDEST[accelerated],)))
+
+
+def most_side(budget_s: float, accelerated: bool) -> int:
+    """Returns the largest resolution that is proposed for a budget, in pixels per side."""
+    return next(side for seconds, side in SIDES[accelerated] if budget_s <= seconds)
+
+
+def without(lines: Sequence[Line], chosen: Sequence[str]) -> list[Line]:
+    """Leaves out what the user has chosen: `section.field=value` texts."""
+    keys = {text.partition("=")[0] for text in chosen}
+    return [line for line in lines if line.setting not in keys]
+
+
+def texts(lines: Sequence[Line]) -> list[str]:
+    """Returns the settings as `--set` takes them."""
+    return [f"{line.setting}={line.value}" for line in lines]
+
+
+def table(lines: Sequence[Line]) -> list[str]:
+    """Returns the lines as text, the reasons in a column."""
+    wide = max((len(text) for text in texts(lines)), default=0)
+    return [f"  {text:<{wide}}  {line.reason}" for text, line in zip(texts(lines), lines, strict=True)]

@@ -1,0 +1,46 @@
+"""What a run cannot be, once its data, networks and machine are known."""
+
+import os
+import shutil
+
+import torch
+from torch import nn
+
+from genzoo.errors import UsageError
+from genzoo.objective import Objective
+from genzoo.spec import RunConfig, TrainConfig
+
+
+def refuse_misfits(c: TrainConfig, objective: Objective, world: int, total_steps: int) -> None:
+    """Refuses a run that its settings cannot describe.
+
+    Raises:
+        UsageError: a batch that does not divide, a step that cannot be compiled, or a run without a step.
+    """
+    if c.batch % (world * c.accumulate):
+        raise UsageError(
+            f"train.batch={c.batch} does not divide over {world} processes x {c.accumulate} micro-batches: "
+            "choose a multiple."
+        )
+    if c.compile and not can_compile(c, objective, world):
+        raise UsageError(
+            "train.compile=true takes one process, and neither train.checkpointing, a setting that is auto, nor an "
+            "objective with networks of its own: leave it out, or them."
+        )
+    if not total_steps:
+        raise UsageError(f"train.duration={c.duration} is not even one image: use a longer one, e.g. --images 100k.")
+
+
+def can_compile(c: TrainConfig, objective: Objective, world: int) -> bool:
+    """Whether a step of this run can be compiled."""
+    state = objective.controllers or isinstance(objective, nn.Module)
+    return world == 1 and not c.checkpointing and not state
+
+
+def may_pay_to_compile(run: RunConfig, device: torch.device) -> bool:
+    """Whether compiling may make a step faster: on a GPU; on a CPU, which needs a C++ compiler, for multi-layer
+    perceptrons only, since convolutions gain nothing there (benchmarks/speed).
+    """
+    if device.type != "cpu":
+        return True
+    return run.arch.perceptrons and shutil.which(os.environ.get("CXX", "c++")) is not None

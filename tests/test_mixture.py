@@ -1,0 +1,309 @@
+"""The fitted prior: the mixture against scikit-learn, its choices, its file, and every model that can have one."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from helpers import read_log, same, tiny_run, weights
+from huggingface_hub.errors import RemoteEntryNotFoundError
+from safetensors import safe_open
+from safetensors.torch import load_file
+from sklearn.mixture import GaussianMixture
+
+import genzoo
+from genzoo import Trainer, hub
+from genzoo.em import em, kmeans
+from genzoo.errors import UsageError
+from genzoo.mixture import FILE, Mixture, Record, fit_mixture
+from genzoo.noise import generator
+
+K, DIM = 3, 5
+
+
+@pytest.fixture
+def theirs() -> GaussianMixture:
+    """scikit-learn's mixture, fitted to 600 points of three separate Gaussians."""
+    return GaussianMixture(K, random_state=0, reg_covar=1e-6).fit(points().double().numpy())
+
+
+def points(n: int = 600, dim: int = DIM, k: int = K) -> torch.Tensor:
+    """Draws of k Gaussians, far apart, with covariances of their own."""
+    rng = torch.Generator().manual_seed(0)
+    centers = 8 * torch.randn(k, dim, generator=rng)
+    factors = torch.eye(dim) + 0.5 * torch.randn(k, dim, dim, generator=rng)
+    which = torch.randint(k, (n,), generator=rng)
+    return centers[which] + (factors[which] @ torch.randn(n, dim, 1, generator=rng)).squeeze(-1)
+
+
+def as_ours(theirs: GaussianMixture) -> Mixture:
+    covariances = torch.from_numpy(theirs.covariances_)
+    return Mixture(
+        weights=torch.from_numpy(theirs.weights_).float(),
+        means=torch.from_numpy(theirs.means_).float(),
+        factors=torch.linalg.cholesky(covariances).float(),
+        center=torch.zeros(DIM),
+        basis=torch.eye(DIM),
+        shared=torch.ones(1),
+        record=Record(0, 0.0, {}),
+    )
+
+
+def test_densities_and_samples_are_those_of_scikit_learn(theirs):
+    ours, x = as_ours(theirs), points(50)
+    expected = theirs.score_samples(x.double().numpy())
+    np.testing.assert_allclose(ours.log_prob(x).numpy(), expected, rtol=1e-4)
+    drawn, (others, _) = ours.sample(40_000, (DIM,), torch.Generator().manual_seed(0)), theirs.sample(40_000)
+    spread = others.std(0)
+    np.testing.assert_allclose(drawn.mean(0).numpy() / spread, others.mean(0) / spread, atol=0.03)
+    np.testing.assert_allclose(np.cov(drawn.numpy().T), np.cov(others.T), atol=0.03 * np.cov(others.T).max())
+
+
+def test_expectation_maximization_is_that_of_scikit_learn():
+    """From the same start, the same number of rounds later, without shrinkage."""
+    x, rounds = points(), 4
+    shares = kmeans(x[:, :2], K, generator(0, "clusters"))  # a start that is not the optimum
+    first = em(x, shares, shrinkage=0, floor=1e-3, rounds=1)
+    theirs = GaussianMixture(
+        K,
+        reg_covar=1e-3,
+        max_iter=rounds - 1,
+        tol=0,
+        weights_init=first[0].numpy(),
+        means_init=first[1].numpy(),
+        precisions_init=torch.cholesky_inverse(first[2].double()).numpy(),
+    )
+    with pytest.warns(UserWarning, match="did not converge"):
+        theirs.fit(x.double().numpy())
+    ours = em(x, shares, shrinkage=0, floor=1e-3, rounds=rounds, enough=-math.inf)
+    np.testing.assert_allclose(ours[0].numpy(), theirs.weights_, rtol=1e-3)
+    np.testing.assert_allclose(ours[1].numpy(), theirs.means_, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose((ours[2] @ ours[2].mT).numpy(), theirs.covariances_, rtol=1e-3, atol=1e-2)
+
+
+def test_held_out_encodings_choose_the_number_of_components():
+    rng = torch.Generator().manual_seed(1)
+    centers = torch.cartesian_prod(*[torch.tensor([-6.0, 6.0])] * 4)[:10]  # ten far corners of a cube
+    x = centers[torch.randint(10, (3000,), generator=rng)] + torch.randn(3000, 4, generator=rng)
+    assert fit_mixture(x).name == "gmm:10"
+    assert fit_mixture(torch.randn(3000, 4, generator=rng)).name == "gmm:1"
+    chosen = fit_mixture(x)
+    assert chosen.record.encodings == 3000
+    assert chosen.record.heldout == pytest.approx(max(chosen.record.tried.values()), abs=1e-3)
+    # log of ten equal shares, and the entropy of N(0, I) in four dimensions
+    assert chosen.record.heldout == pytest.approx(-math.log(10) - 2 * math.log(2 * math.pi * math.e), abs=0.1)
+
+
+def test_latents_of_many_dimensions_are_fitted_in_a_subspace():
+    """Clusters in 5 of 200 dimensions, noise in all: found, and better than one Gaussian."""
+    rng = torch.Generator().manual_seed(2)
+    rotation = torch.linalg.qr(torch.randn(200, 200, generator=rng)).Q
+    x = 0.5 * torch.randn(3000, 200, generator=rng)
+    x[:, :DIM] += points(3000)
+    x = x @ rotation
+    chosen = fit_mixture(x)
+    assert chosen.means.shape[1] < 200 and len(chosen.weights) > 1
+    fresh = chosen.sample(20_000, (200,), torch.Generator().manual_seed(3))
+    assert (fresh.mean(0) - x.mean(0)).abs().max() < 0.3
+    assert (torch.cov(fresh.T) - torch.cov(x.T)).abs().max() < 0.1 * torch.cov(x.T).max()
+    assert (fresh @ rotation.T)[:, DIM:].std().item() == pytest.approx(0.5, rel=0.05)
+    assert chosen.record.heldout > fit_mixture(x, components=1).record.heldout + 1
+
+
+def test_a_grid_of_more_dimensions_than_are_decomposed_exactly():
+    rng = torch.Generator().manual_seed(4)
+    x = (torch.randn(300, 3, generator=rng) * torch.tensor([9.0, 6.0, 3.0])) @ torch.randn(3, 1200, generator=rng)
+    x = (x + 0.1 * torch.randn(300, 1200, generator=rng)).view(300, 3, 20, 20)
+    chosen = fit_mixture(x)
+    drawn = chosen.sample(2000, (3, 20, 20), torch.Generator().manual_seed(0))
+    assert drawn.shape == (2000, 3, 20, 20)
+    assert drawn.var(0).sum().item() == pytest.approx(x.var(0).sum().item(), rel=0.15)
+    assert chosen.log_prob(x).mean() > chosen.log_prob(x + 0.3 * torch.randn(x.shape, generator=rng)).mean() + 100
+
+
+def test_the_density_integrates_to_one():
+    """Over a plane, of a mixture on a line of it, with the shared Gaussian across."""
+    rng = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(2, 2, generator=rng)).Q[:, :1]
+    one = Mixture(
+        torch.tensor([0.3, 0.7]), torch.tensor([[-1.0], [1.5]]), torch.tensor([[[0.5]], [[0.8]]]),
+        torch.tensor([0.2, -0.1]), basis, torch.tensor([0.7]), Record(0, 0.0, {}),
+    )  # fmt: skip
+    line = torch.linspace(-8, 8, 401)
+    density = one.log_prob(torch.cartesian_prod(line, line)).exp()
+    assert (density.sum() * (line[1] - line[0]) ** 2).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_temperature_scales_the_deviation_from_the_components():
+    chosen = fit_mixture(points())
+    cold, warm = (chosen.sample(2000, (DIM,), torch.Generator().manual_seed(0), t) for t in (0.0, 1.0))
+    assert len(cold.mul(100).round().unique(dim=0)) == len(chosen.weights)
+    half = chosen.sample(2000, (DIM,), torch.Generator().manual_seed(0), 0.5)
+    assert torch.allclose(half - cold, 0.5 * (warm - cold), atol=1e-4)
+
+
+def test_fits_are_functions_of_encodings_and_seed():
+    first, again, other = (fit_mixture(points(), seed=seed) for seed in (0, 0, 1))
+    assert all(torch.equal(value, getattr(again, name)) for name, value in vars(first).items() if name != "record")
+    assert first.record == again.record != other.record
+
+
+@pytest.mark.parametrize(
+    ("encodings", "components", "fix"),
+    [
+        (torch.randn(4, 2), 5, "take gmm:4 or fewer"),
+        (torch.randn(1, 2), None, "two encodings or more"),
+        (torch.ones(50, 2), None, "All encodings are the same"),
+        (torch.full((50, 2), math.nan), None, "NaN or infinite"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(encodings, components, fix):
+    with pytest.raises(UsageError, match=fix):
+        fit_mixture(encodings, components)
+
+
+@pytest.mark.parametrize("encodings", [torch.eye(3), torch.zeros(40, 3).index_fill(0, torch.tensor([0]), 1.0)])
+def test_few_or_equal_encodings_give_a_finite_mixture(encodings):
+    for components in (None, len(encodings)):
+        chosen = fit_mixture(encodings, components)
+        assert chosen.sample(100, (3,)).isfinite().all() and chosen.log_prob(encodings).isfinite().all()
+
+
+def test_the_file_holds_tensors_and_text(tmp_path):
+    chosen = fit_mixture(points())
+    chosen.save(tmp_path / FILE)
+    with safe_open(tmp_path / FILE, framework="pt") as file:
+        assert file.metadata()["prior"] == chosen.name
+        assert json.loads(file.metadata()["record"])["encodings"] == 600
+    again = Mixture.load(tmp_path / FILE, DIM)
+    torch.testing.assert_close(again.log_prob(points()), chosen.log_prob(points()))
+    assert again.record == chosen.record
+    with pytest.raises(UsageError, match="5 latent dimensions, and the model has 7"):
+        Mixture.load(tmp_path / FILE, 7)
+    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:200])
+    with pytest.raises(UsageError, match="cannot be read as a fitted prior") as caught:
+        Mixture.load(tmp_path / FILE, DIM)
+    assert "\n" not in str(caught.value)
+
+
+TINY_ARCH = {"shape": (3, 16, 16), "channels": (4, 8), "z_dim": 5}
+
+
+@pytest.mark.parametrize("latent", ["flat", "grid"])
+@pytest.mark.parametrize("name", genzoo.list_models())
+def test_every_model_that_encodes_is_fitted_saved_and_loaded(name, latent):
+    model = genzoo.create_model(name, latent=latent, **TINY_ARCH)
+    images = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    own = model.sample(3, torch.Generator().manual_seed(0))
+    assert model.training and model.prior_name() == "normal"
+    fitted = model.fit_prior(images.split(20), components=2)
+    assert model.training and model.prior_name() == "gmm:2" and fitted.dim == math.prod(model.latent_shape)
+    model.eval()
+    rng = torch.Generator()
+    drawn = model.sample(3, rng.manual_seed(0))
+    expected = model.decode(fitted.sample(3, model.latent_shape, rng.manual_seed(0))).sample.clamp(0, 1)
+    assert torch.equal(drawn, expected)
+    assert not torch.equal(drawn, model.sample(3, rng.manual_seed(0), prior="normal"))
+    model.save_pretrained("saved")
+    again = genzoo.load("saved")
+    torch.testing.assert_close(again.sample(3, rng.manual_seed(0)), drawn)
+    assert "`gmm:2`" in Path("saved/README.md").read_text()
+    model.fitted_prior = None
+    model.save_pretrained("saved")
+    assert genzoo.load("saved").prior_name() == "normal" and own.shape == drawn.shape
+
+
+def test_a_damaged_or_foreign_prior_is_refused_when_a_model_is_loaded():
+    model = genzoo.create_model("vae", **TINY_ARCH)
+    model.fit_prior([torch.rand(60, 3, 16, 16)])
+    model.save_pretrained("saved")
+    fit_mixture(torch.randn(50, 9)).save(Path("saved") / FILE)
+    with pytest.raises(UsageError, match="9 latent dimensions, and the model has 5"):
+        genzoo.load("saved")
+    (Path("saved") / FILE).write_bytes(b"nothing")
+    with pytest.raises(UsageError, match="cannot be read as a fitted prior"):
+        genzoo.load("saved")
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_prior_is_read_from_the_hub_if_there_is_one(monkeypatch, fitted):
+    model = genzoo.create_model("vae", **TINY_ARCH)
+    if fitted:
+        model.fit_prior([torch.rand(60, 3, 16, 16)], components=2)
+    model.save_pretrained("saved")
+    read = ModelMixin.from_pretrained.__func__
+
+    def download(repo_id, filename, **_):
+        if not (path := Path("saved") / filename).exists():
+            raise UsageError("refused") from RemoteEntryNotFoundError.__new__(RemoteEntryNotFoundError)
+        return str(path)
+
+    monkeypatch.setattr(hub, "is_reachable", lambda: True)
+    monkeypatch.setattr(hub, "download", download)
+    monkeypatch.setattr(ModelMixin, "from_pretrained", classmethod(lambda cls, source, **_: read(cls, "saved")))
+    assert genzoo.load("owner/name").prior_name() == ("gmm:2" if fitted else "normal")
+
+
+@pytest.mark.parametrize(
+    ("prior", "fix"),
+    [
+        ("gmm", r"call fit_prior\(batches of training data\), or take normal"),
+        ("gauss", "no prior 'gauss': take normal, .* gmm or gmm:K"),
+        ("gmm:0", "no prior 'gmm:0'"),
+    ],
+)
+def test_a_prior_that_is_not_there_is_refused(prior, fix):
+    with pytest.raises(UsageError, match=fix):
+        genzoo.create_model("vae", **TINY_ARCH).sample(1, prior=prior)
+
+
+def test_another_number_of_components_and_an_odd_temperature_are_refused():
+    model = genzoo.create_model("vae", **TINY_ARCH)
+    model.fit_prior([torch.rand(60, 3, 16, 16)], components=2)
+    with pytest.raises(UsageError, match=r"The fitted prior is gmm:2: call fit_prior\(batches, components=3\)"):
+        model.sample(1, prior="gmm:3")
+    assert model.sample(1, prior="gmm:2").shape == model.sample(1, temperature=0.5).shape
+    for temperature in (-1.0, math.nan, math.inf):
+        with pytest.raises(UsageError, match="temperature"):
+            model.sample(1, temperature=temperature)
+
+
+def test_a_run_fits_its_prior_and_says_so():
+    run = Trainer(tiny_run("vae"), out="run").fit()
+    names = [line["prior"] for line in read_log(run) if "prior" in line]
+    assert names and all(re.fullmatch(r"gmm:\d+", name) for name in names)
+    model, card = genzoo.load(run), (run / "model" / "README.md").read_text()
+    assert model.prior_name() == names[-1] and genzoo.load(run / "best").fitted_prior is not None
+    assert f"sampled from {names[-1]} (twice)" in card and f"| samples from | `{names[-1]}`" in card
+
+
+def test_a_resumed_run_ends_with_the_same_prior():
+    settings = ("train.snapshot_every=4it",)
+    Trainer(tiny_run("introvae", *settings, "train.duration=48"), out="run").fit()
+    run = Trainer(tiny_run("introvae", *settings), out="run").fit()
+    straight = Trainer(tiny_run("introvae", *settings), out="straight").fit()
+    assert same(weights(run), weights(straight))
+    for folder in ("model", "best"):
+        priors = [load_file(path / folder / FILE) for path in (run, straight)]
+        assert same(*priors)
+    scores = [
+        [line["score/pyramid_frechet"] for line in read_log(path) if "score/pyramid_frechet" in line]
+        for path in (run, straight)
+    ]
+    assert scores[0][-1] == scores[1][-1]
+
+
+def test_the_prior_of_a_run_is_a_setting():
+    assert genzoo.load(Trainer(tiny_run("vae", "train.prior=normal"), out="a").fit()).prior_name() == "normal"
+    assert genzoo.load(Trainer(tiny_run("vae", "train.prior=gmm:3"), out="b").fit()).prior_name() == "gmm:3"
+    points_run = genzoo.resolve("vae", data="rings", settings=["train.duration=2it", "train.batch=16"])
+    assert genzoo.load(Trainer(points_run, out="c").fit()).prior_name() == "normal"
+    for prior, fix in (("gmm:65", "more components than the 64 encodings"), ("sphere", "take normal or gmm")):
+        with pytest.raises(UsageError, match=fix):
+            Trainer(tiny_run("vae", f"train.prior={prior}"), out="d")
+    with pytest.raises(UsageError, match=r"train\.prior=gmm:0"):
+        tiny_run("vae", "train.prior=gmm:0")
