@@ -40,14 +40,14 @@ def recipe_lines(spec: ModelSpec, shape: tuple[int, ...], accelerated: bool, cou
     if len(shape) == 1:
         return []
     size = BATCH[accelerated] if count is None else max(2, min(BATCH[accelerated], count // 4))
-    batch = "larger batches cost little on a GPU" if accelerated else "with muon, better than 16 in the same time"
+    batch = "larger batches cost little on a GPU" if accelerated else "small, as steps are scarcer than images"
     lines = [
         Line("arch.encoder", "shuffle", "fast: no block works above a quarter of the resolution"),
         Line("arch.decoder", "shuffle", "as the encoder"),
         Line("arch.channels", _widths((shape[1], shape[2]), accelerated), "every stage takes about the same time"),
         Line("train.batch", str(size), batch),
-        Line("train.optimizer", "muon", "orthogonalized updates: further in half as many steps as Adam"),
-        Line("train.lr", "1e-2", "muon's; 2e-2 was worse and 4e-2 diverged"),
+        Line("train.optimizer", "muon", "orthogonalized updates, as steps are few"),
+        Line("train.lr", "1e-2", "muon's rate, which is larger than Adam's"),
         Line("train.lr_schedule", "cosine", "ends with the run"),
         Line("train.ema", str(EMA), "averages over the last ninth of the steps so far"),
         Line("train.log_every", "20", "losses of 20 steps per line"),

@@ -43,12 +43,12 @@ class ArchConfig:
     `arch_class`.
     """
 
-    encoder: Annotated[str, Field(description="conv | mlp | timm:<name>, any timm trunk | a plugin's backbone")] = (
+    encoder: Annotated[str, Field(description="conv | shuffle (fast) | mlp | timm:<name> | a plugin's backbone")] = (
         "conv"
     )
-    decoder: Annotated[str, Field(description="conv | mlp, for points and plain vectors | a plugin's backbone")] = (
-        "conv"
-    )
+    decoder: Annotated[
+        str, Field(description="conv | shuffle (fast) | mlp (points, vectors) | a plugin's backbone")
+    ] = "conv"
     latent: Annotated[
         Literal["flat", "grid"],
         Field(description="flat: vectors of z_dim numbers; grid (conv): z_dim channels on the smallest grid"),
@@ -56,7 +56,7 @@ class ArchConfig:
     z_dim: Annotated[int, Field(gt=0, description="latent dimensions, or channels of a grid")] = 128
     channels: Annotated[
         tuple[Annotated[int, Field(gt=0)], ...],
-        Field(min_length=1, description="conv: widths from image to latent; each entry halves the image once"),
+        Field(min_length=1, description="conv, shuffle: widths from image to latent; each entry halves the image once"),
     ] = (64, 128, 256)
     hidden: Annotated[tuple[int, ...], Field(description="mlp: hidden widths")] = (256, 256, 256, 256)
     norm: Annotated[Literal["batch", "group", "none"], Field(description="normalization in the conv stacks")] = "batch"

@@ -206,7 +206,7 @@ def data_config(
         images: whether image files are given, so that no dataset is needed.
 
     Raises:
-        UsageError: there is no dataset and no image file, or a setting is wrong.
+        UsageError: neither a dataset nor image files are given, or a setting is wrong.
     """
     from genzoo.runs.folder import read_config
 

@@ -65,7 +65,7 @@ class RunFolder:
 
 
 def read_config(folder: Path) -> RunConfig | None:
-    """Reads the configuration of a run folder, or None where there is no run.
+    """Reads the configuration of a run folder; None if the folder holds none.
 
     Raises:
         UsageError: run.json is there but unreadable.

@@ -56,7 +56,6 @@ class SoftIntroVAEObjective(Objective):
             if config.beta_neg == "auto"
             else Fixed(config.beta_neg)
         )
-
         calibrated = Calibration(math.prod(spaces.shape), config.warmup, scale=config.beta_kl)
         self.beta_rec: Controller = calibrated if config.beta_rec == "auto" else Fixed(config.beta_rec)
 
