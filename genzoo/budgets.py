@@ -139,7 +139,7 @@ def standing_lines(wanted: Ask) -> list[Line]:
         data, size = replace(base.data, size=None), base.data.size if sized else None
         _, lines = suggest_recipe(spec, data, size, accelerated, wanted.seconds)
     else:
-        lines = recipe_lines(spec, _shape(base), accelerated)
+        lines = recipe_lines(spec, _shape(base), accelerated, wanted.seconds)
     ways = [
         Line("train.precision", "auto", "the fastest, by timing"),
         Line("train.threads", "auto", "the fastest, by timing"),

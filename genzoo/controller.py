@@ -69,7 +69,9 @@ class Calibration:
         weight = values / (2 SSE)
 
     at every EVERY-th step of the warm-up. It is held from then on: adversarial training raises the error, and a weight
-    that followed would fall with it. The variance is at least that of rounding to 8 bits, (1 / 255)^2 / 12.
+    that followed would fall with it. The variance is at least that of rounding to 8 bits, (1 / 255)^2 / 12, and at most
+    that of errors of a quarter of the range: else a network that diverges turns its own error's weight down, and stays
+    as it is.
 
     Args:
         values: of one item, e.g. C H W.
@@ -78,11 +80,12 @@ class Calibration:
     """
 
     LEAST = 1 / 255**2 / 12
+    MOST = 1 / 4**2
 
     def __init__(self, values: int, warmup: Duration | None, scale: float = 1.0):
         self._values, self._warmup, self._scale = values, warmup, scale
         self._averages = Averages()
-        self.value = self._weight(values / 4 / 4)  # until the first decision: the error of gray for coin flips, over 4
+        self.value = self._weight(math.inf)  # until the first decision
 
     def observe(self, at: Progress, scalars: Mapping[str, float]) -> str | None:
         if self._warmup is not None and not at.before(self._warmup):
@@ -93,7 +96,7 @@ class Calibration:
         return None
 
     def _weight(self, error: float) -> float:
-        return self._scale * 0.5 / max(error / self._values, self.LEAST)
+        return self._scale * 0.5 / min(max(error / self._values, self.LEAST), self.MOST)
 
     def state_dict(self) -> dict[str, float]:
         return {"value": self.value} | self._averages.state_dict()

@@ -12,8 +12,10 @@ from genzoo.spec import ModelSpec, fit_channels
 # Largest resolution proposed for images, by budget in seconds, without and with an accelerator.
 SIDES = {False: ((600, 32), (7200, 64), (float("inf"), 128)), True: ((600, 64), (7200, 128), (float("inf"), 256))}
 BATCH = {False: 32, True: 64}
-TAIL = {False: 8, True: 16}  # width of the fast networks at full resolution
-WIDEST = {False: 96, True: 384}  # of them on the smallest grid; halved with each doubling, down to LEAST
+TAIL = 16  # width of the fast networks at full resolution
+# Width of the fast networks on the smallest grid, by budget in seconds, without and with an accelerator; halved with
+# each doubling of the grid, down to LEAST.
+WIDEST = {False: ((300, 96), (float("inf"), 128)), True: ((float("inf"), 384),)}
 LEAST = 16
 EMA = 0.9999  # grows with the run: over the last ninth of the steps so far, see `WeightAverage`
 QUICK = "3min"  # the quick start
@@ -28,43 +30,53 @@ class Line:
     reason: str
 
 
-def recipe_lines(spec: ModelSpec, shape: tuple[int, ...], accelerated: bool, count: int | None = None) -> list[Line]:
-    """Returns the settings of a run on images of `shape` (C, H, W), whatever its budget; none for points.
+def recipe_lines(
+    spec: ModelSpec, shape: tuple[int, ...], accelerated: bool, budget_s: float, count: int | None = None
+) -> list[Line]:
+    """Returns the settings of a run on images of `shape` (C, H, W); none for points.
 
     Args:
         spec: the model.
         shape: of one item.
         accelerated: whether there is a GPU to train on.
+        budget_s: seconds.
         count: images in the data, where it is known: a batch takes at most a quarter of them.
     """
     if len(shape) == 1:
         return []
     size = BATCH[accelerated] if count is None else max(2, min(BATCH[accelerated], count // 4))
+    widest = _until(WIDEST[accelerated], budget_s)
     batch = "larger batches cost little on a GPU" if accelerated else "small, as steps are scarcer than images"
     lines = [
         Line("arch.encoder", "shuffle", "fast: no block works above a quarter of the resolution"),
         Line("arch.decoder", "shuffle", "as the encoder"),
-        Line("arch.channels", _widths((shape[1], shape[2]), accelerated), "every stage takes about the same time"),
+        Line("arch.channels", _widths((shape[1], shape[2]), widest), "every stage takes about the same time"),
         Line("train.batch", str(size), batch),
         Line("train.optimizer", "muon", "orthogonalized updates, as steps are few"),
         Line("train.lr", "1e-2", "muon's rate, which is larger than Adam's"),
         Line("train.lr_schedule", "cosine", "ends with the run"),
         Line("train.ema", str(EMA), "averages over the last ninth of the steps so far"),
+        Line("train.recalibrate", "true", "saved weights normalize real images as training does"),
         Line("train.log_every", "20", "losses of 20 steps per line"),
     ]
     return lines + [Line(f"objective.{name}", value, why) for name, (value, why) in spec.recipe(shape).items()]
 
 
-def _widths(size: tuple[int, int], accelerated: bool) -> str:
+def _widths(size: tuple[int, int], widest: int) -> str:
     """Returns `arch.channels` of the fast networks: as many halvings as the papers' stacks would have."""
     halvings = len(fit_channels(size, (LEAST,)))
-    blocks = [max(LEAST, WIDEST[accelerated] >> i) for i in reversed(range(halvings - 1))]
-    return ",".join(map(str, (TAIL[accelerated], *blocks) if blocks else (WIDEST[accelerated],)))
+    blocks = [max(LEAST, widest >> i) for i in reversed(range(halvings - 1))]
+    return ",".join(map(str, (TAIL, *blocks) if blocks else (widest,)))
 
 
 def most_side(budget_s: float, accelerated: bool) -> int:
     """Returns the largest resolution that is proposed for a budget, in pixels per side."""
-    return next(side for seconds, side in SIDES[accelerated] if budget_s <= seconds)
+    return _until(SIDES[accelerated], budget_s)
+
+
+def _until(table: Sequence[tuple[float, int]], budget_s: float) -> int:
+    """The entry of the first budget in `table` that is not exceeded."""
+    return next(value for seconds, value in table if budget_s <= seconds)
 
 
 def without(lines: Sequence[Line], chosen: Sequence[str]) -> list[Line]:

@@ -168,11 +168,7 @@ class TrainConfig:
     weight_decay: Annotated[float, Field(ge=0, description="weight decay of the optimizer")] = 0.0
     momentum: Annotated[
         float | None,
-        Field(
-            ge=0,
-            lt=1,
-            description="momentum of sgd, rmsprop, ...; none: 0 for these two, the optimizer's own elsewhere",
-        ),
+        Field(ge=0, lt=1, description="momentum of sgd, rmsprop, ...; none: 0 for these two, else the optimizer's own"),
     ] = None
     lr_schedule: Annotated[
         Literal["steps", "constant", "cosine", "linear", "exponential"],
@@ -185,9 +181,7 @@ class TrainConfig:
     ] = ()
     lr_factor: Annotated[float, Field(gt=0, le=1, description="steps: factor of each drop")] = 0.1
     lr_from: Annotated[Duration, Field(description="cosine, linear, exponential: where the decay starts")] = "0"
-    lr_end: Annotated[
-        float, Field(ge=0, le=1, description="cosine, linear, exponential: last rate over the first one")
-    ] = 0.0
+    lr_end: Annotated[float, Field(ge=0, le=1, description="cosine, linear, ...: last rate over the first one")] = 0.0
     clip: Annotated[float | None, Field(gt=0, description="largest gradient norm of a network; none = any")] = None
     ema: Annotated[float, Field(ge=0, lt=1, description="decay per step of the averaged weights; 0 = none")] = 0.999
     budget: Annotated[
@@ -222,11 +216,16 @@ class TrainConfig:
     recover: Annotated[
         int,
         Field(
-            ge=0,
-            le=3,
-            description="fixes tried for a broken step before a run stops: 1 redraw, 2 halve the rate, 3 clip; 0: none",
+            ge=0, le=3, description="fixes tried for a broken step before a run stops: 1 redraw, 2 halve rate, 3 clip"
         ),
     ] = 3
+    recalibrate: Annotated[
+        bool,
+        Field(
+            description="BatchNorm of saved weights takes statistics of real items and their latents, recomputed at "
+            "snapshots; false: running averages of training, with generated items among them"
+        ),
+    ] = False
     prior: Annotated[
         str,
         Field(

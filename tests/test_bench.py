@@ -1,6 +1,8 @@
 """Suites are read or refused, cells run in processes of their own, and finished cells are never run again."""
 
 import json
+import re
+import runpy
 import signal
 import tempfile
 import time
@@ -550,6 +552,16 @@ def test_the_committed_report_matches_its_results():
     if not (ROOT / "benchmarks" / "results").is_dir():
         pytest.skip("no results are committed")
     assert check_report(ROOT / "benchmarks") is None
+
+
+def test_the_gallery_page_matches_its_results():
+    folder = ROOT / "benchmarks" / "gallery"
+    if not (folder / "README.md").is_file():
+        pytest.skip("no gallery is committed")
+    page = runpy.run_path(str(folder / "page.py"))["page"]()
+    assert page == (folder / "README.md").read_text(), "run benchmarks/gallery/page.py"
+    pictures = re.findall(r"\]\((\.\./results/[^)]+)\)", page)
+    assert pictures and all((folder / picture).is_file() for picture in pictures)
 
 
 def test_quick_runs_completely(capsys):

@@ -18,7 +18,8 @@ from genzoo.budgets import ask, planned, standing_lines
 from genzoo.cli import main
 from genzoo.duration import as_time, in_seconds, is_time
 from genzoo.errors import UsageError
-from genzoo.recipes import texts
+from genzoo.recipes import recipe_lines, texts
+from genzoo.registry import get_spec
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.folder import read_config
 from genzoo.training.budget import Costs, Pace, count_snapshots, most_steps, plan_run
@@ -189,7 +190,7 @@ def test_a_plan_decides_length_schedule_and_way_and_gives_reasons():
     c = found.config.train
     assert (c.budget, c.lr_schedule, c.compile) == ("60s", "cosine", False)
     assert c.precision in ("fp32", "bf16") and isinstance(c.threads, int)
-    assert found.config.objective.warmup == "70%"
+    assert found.config.objective.warmup == "80%"
     shown = {line.setting: line for line in found.lines}
     assert shown["train.duration"].value == c.duration
     assert "250 ms a step" in shown["train.precision"].reason
@@ -203,7 +204,7 @@ def test_a_plan_decides_length_schedule_and_way_and_gives_reasons():
 
 
 def test_a_slower_machine_trains_less():
-    assert int(plan(tick=0.5).config.train.duration) < 0.6 * int(plan(tick=0.25).config.train.duration)
+    assert int(plan(tick=0.25).config.train.duration) < 0.6 * int(plan(tick=0.125).config.train.duration)
 
 
 def test_what_the_user_sets_wins():
@@ -335,8 +336,8 @@ def test_a_budget_alone_picks_everything_for_a_folder(gray):
     wanted = ask("introvae", "60s", data=pictures("mine", gray))
     found = planned(wanted, "run", 0.0, False, Clock(0.25)).config
     assert (found.data.size, found.data.channels) == ((24, 24), 1 if gray else 3)
-    assert (found.arch.z_dim, found.train.batch, found.objective.margin) == (8, 10, "auto")
-    assert found.objective.warmup == "70%"
+    assert (found.arch.z_dim, found.train.batch, found.objective.margin) == (32, 10, "auto")
+    assert found.objective.warmup == "80%"
     assert read_config(Trainer(found, out="run", progress=False).folder.path) == found
 
 
@@ -380,3 +381,12 @@ def test_a_bare_model_has_three_minutes(monkeypatch):
     for args in (["introvae.toyfaces32"], ["introvae", "--res", "32"], ["introvae", "--images", "5k"]):
         assert main(["train", *args, "--dry-run"]) == 0
     assert len(seen) == 4
+
+
+def test_widths_grow_with_the_budget():
+    def widths(budget_s, accelerated=False):
+        lines = recipe_lines(get_spec("vae"), (3, 32, 32), accelerated, budget_s)
+        return next(line.value for line in lines if line.setting == "arch.channels")
+
+    assert [widths(seconds) for seconds in (60, 300, 600, 10_800)] == ["16,48,96"] * 2 + ["16,64,128"] * 2
+    assert widths(180, accelerated=True) == "16,192,384"

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers import tiny_run
 
@@ -291,18 +292,32 @@ def test_auto_needs_something_to_weigh_against(field):
         Trainer(tiny_run("softintrovae", f"objective.{field}=auto", "objective.beta_kl=0"), out="run")
 
 
+@pytest.mark.parametrize(("model", "field"), AUTO)
+def test_auto_is_refused_on_data_without_variance(model, field, tmp_path):
+    images = np.full((70, 16, 16, 3), 90, np.uint8)
+    np.save(tmp_path / "same.npy", images)
+    images[40] += 1
+    np.save(tmp_path / "differ.npy", images)
+    settings = ["arch.channels=8,16", "train.batch=4", "train.duration=8", f"objective.{field}=auto"]
+    with pytest.raises(
+        UsageError, match=f"objective.{field} cannot be chosen: the 70 items looked at, of 70, are all the same"
+    ):
+        Trainer(resolve(model, data=str(tmp_path / "same.npy"), settings=settings), out="same")
+    Trainer(resolve(model, data=str(tmp_path / "differ.npy"), settings=settings), out="differ")
+
+
 def test_a_calibrated_weight_is_half_the_inverse_of_the_mean_squared_error():
-    """By hand: 48 values with an SSE of 6 have a variance of 1/8 each, so the weight is 4; then it follows an average
-    over 100 steps, at every tenth step, until the warm-up ends.
+    """By hand: 48 values with an SSE of 1.5 have a variance of 1/32 each, so the weight is 16; then it follows an
+    average over 100 steps, at every tenth step, until the warm-up ends.
     """
     calibration, errors = Calibration(48, f"{WARMUP}it"), []
 
     def scalars(step, _):
-        errors.append(6.0 if step < 100 else 3.0)
+        errors.append(1.5 if step < 100 else 0.75)
         return {"error/sse": errors[-1]}
 
     values, events = drive(calibration, scalars, WARMUP + 50)
-    assert values[99] == pytest.approx(4.0)
+    assert values[99] == pytest.approx(16.0)
     assert values[100:109] == [values[99]] * 9
     weights = [0.99**age for age in reversed(range(WARMUP))]
     average = sum(w * e for w, e in zip(weights, errors[:WARMUP], strict=True)) / sum(weights)
@@ -312,26 +327,31 @@ def test_a_calibrated_weight_is_half_the_inverse_of_the_mean_squared_error():
 
 
 def test_a_calibrated_weight_has_the_scale_of_its_objective_and_is_bounded():
-    """IntroVAE weighs half the SSE, Soft-IntroVAE all its terms by beta_kl. Errors below a gray level count as one."""
-    halved = drive(Calibration(48, None, scale=2.0), lambda *_: {"error/sse": 6.0}, 10)[0]
+    """IntroVAE weighs half the SSE, Soft-IntroVAE all its terms by beta_kl. Errors below a gray level count as one,
+    and errors of a divergence as a quarter of the range.
+    """
+    halved = drive(Calibration(48, None, scale=2.0), lambda *_: {"error/sse": 1.5}, 10)[0]
+    diverged = drive(Calibration(48, None), lambda *_: {"error/sse": 1e30}, 10)[0]
     perfect = drive(Calibration(48, None), lambda *_: {"error/sse": 0.0}, 10)[0]
-    assert halved[-1] == pytest.approx(8.0)
+    assert halved[-1] == pytest.approx(32.0)
+    assert diverged[-1] == pytest.approx(8.0)
     assert perfect[-1] == pytest.approx(6 * 255**2)
 
 
 def test_a_calibrated_weight_is_restored():
     one, other = Calibration(48, None), Calibration(48, None)
-    drive(one, lambda step, _: {"error/sse": 1.0 + step}, 55)
+    drive(one, lambda step, _: {"error/sse": 1 / (1 + step)}, 55)
     other.load_state_dict(json.loads(json.dumps(one.state_dict())))
-    rest = [drive(c, lambda step, _: {"error/sse": 1.0 + step}, 45, start=55)[0] for c in (one, other)]
+    rest = [drive(c, lambda step, _: {"error/sse": 1 / (1 + step)}, 45, start=55)[0] for c in (one, other)]
     assert rest[0] == rest[1]
 
 
 @pytest.mark.parametrize(
     ("model", "field", "scale"), [("introvae", "beta", 2), ("softintrovae", "beta_rec", 0.5), ("vae", "beta_rec", 1)]
 )
-def test_objectives_follow_their_calibrated_weight(model, field, scale):
+def test_objectives_follow_their_calibrated_weight(model, field, scale, monkeypatch):
     """In a real run: the logged weight is that of the logged errors, and the loss is made with it."""
+    monkeypatch.setattr(Calibration, "MOST", math.inf)
     weak = {"softintrovae": ["objective.beta_kl=0.5"], "vae": ["objective.beta=1"]}.get(model, [])
     long = [] if model == "vae" else ["objective.warmup=100%"]
     settings = [f"objective.{field}=auto", "train.duration=320", "train.log_every=1", *long, *weak]

@@ -13,7 +13,7 @@ from genzoo.errors import UsageError
 from genzoo.objective import Progress, Update
 from genzoo.spec import TrainConfig
 from genzoo.training.launch import average_gradients
-from genzoo.training.optim import WeightAverage, learning_rate, make_optimizers
+from genzoo.training.optim import WeightAverage, learning_rate, make_optimizer, make_optimizers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -182,6 +182,19 @@ def test_a_parameter_outside_of_every_graph_is_left_alone():
         assert net.weight.grad.item() == expected[0]
         assert (net.bias.grad is None) if expected[1] is None else (net.bias.grad.item() == expected[1])
         assert len(found) == 2 - (expected[1] is None)
+
+
+@pytest.mark.parametrize("name", ["muon", "adamuon"])
+def test_muon_moves_vectors_as_far_as_matrices(name):
+    """The first update: root mean square 0.2 x the rate, of weights by muon and of biases by AdamW."""
+    net = nn.Linear(64, 32)
+    before = [param.detach().clone() for param in net.parameters()]
+    optimizer = make_optimizer(list(net.parameters()), 1e-2, TrainConfig(optimizer=name))
+    for param in net.parameters():
+        param.grad = torch.randn(param.shape, generator=torch.Generator().manual_seed(0))
+    optimizer.step()
+    moved = [(a - b).square().mean().sqrt().item() for a, b in zip(net.parameters(), before, strict=True)]
+    assert moved == pytest.approx([2e-3, 2e-3], rel=0.25)
 
 
 def test_muon_trains_resumes_and_has_no_rule_on_growing_weights():

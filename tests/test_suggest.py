@@ -12,7 +12,7 @@ from genzoo.cli import main
 from genzoo.configure import resolve
 from genzoo.registry import get_spec
 from genzoo.spec import DataConfig
-from genzoo.suggestions import look, suggest_preset
+from genzoo.suggestions import intrinsic_dimension, look, suggest_preset, suggest_recipe
 
 
 def ramps(folder: str, n: int, size: tuple[int, int], gray: bool = True) -> DataConfig:
@@ -133,3 +133,33 @@ def test_unreadable_files_are_skipped_and_a_folder_of_nothing_else_is_refused(ca
     Path("broken/a.png").write_bytes(b"not a picture")
     assert main(["suggest", "--data", "broken"]) == 2
     assert "can be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 5])
+def test_the_intrinsic_dimension_is_that_of_the_manifold(dim):
+    rng = np.random.RandomState(0)
+    flat = rng.uniform(size=(600, dim)) @ rng.normal(size=(dim, 40))
+    bent = np.concatenate([np.sin(flat), np.cos(flat)], 1)
+    assert intrinsic_dimension(flat) == pytest.approx(dim, rel=0.2)  # items near an edge have neighbors on one side
+    assert intrinsic_dimension(bent) == pytest.approx(dim, rel=0.3)
+    assert intrinsic_dimension(np.concatenate([flat, flat[:300]])) == pytest.approx(intrinsic_dimension(flat))
+
+
+def test_the_intrinsic_dimension_by_hand():
+    """Points 0, 1 and 3 on a line have the ratios 3/1, 2/1 and 3/2 of their two distances."""
+    assert intrinsic_dimension(np.array([[0.0], [1.0], [3.0]])) == pytest.approx(min(1, 3 / np.log(3 * 2 * 1.5)))
+    assert intrinsic_dimension(np.array([[0.0, 0], [1, 0], [3, 0]])) == pytest.approx(3 / np.log(9))
+    assert intrinsic_dimension(np.zeros((5, 4))) == 1
+
+
+def test_the_recipe_takes_latents_by_the_intrinsic_dimension(tmp_path):
+    """Images that are mixtures of few patterns have many principal components if the mixture is bent."""
+    rng = np.random.RandomState(1)
+    angles = rng.uniform(0, 2 * np.pi, size=(300, 2))
+    waves = np.concatenate([f(k * angles) for k in range(1, 5) for f in (np.sin, np.cos)], 1)
+    images = 127 + 8 * waves @ rng.normal(size=(16, 8 * 8 * 3))
+    np.save(tmp_path / "bent.npy", images.clip(0, 255).reshape(300, 8, 8, 3).astype(np.uint8))
+    spec, data = get_spec("introvae"), DataConfig(name=str(tmp_path / "bent.npy"))
+    stats, lines = suggest_recipe(spec, data, None, False, 180)
+    assert 1.5 < stats.intrinsic < 6 < stats.components
+    assert {line.setting: line.value for line in lines}["arch.z_dim"] == "32"

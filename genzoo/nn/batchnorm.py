@@ -20,7 +20,7 @@ def batch_statistics(net: nn.Module) -> Iterator[None]:
     """Normalizes every batch by its own mean and variance; on exit, the network and its averages are as before."""
     layers = batchnorms(net)
     flags = [layer.training for layer in layers]
-    with _restored(layers):
+    with restored(layers):
         try:
             for layer in layers:
                 layer.train()
@@ -31,7 +31,7 @@ def batch_statistics(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _restored(layers: Sequence[_BatchNorm]) -> Iterator[None]:
+def restored(layers: Sequence[_BatchNorm]) -> Iterator[None]:
     """Restores running averages on exit."""
     buffers = [(buffer, buffer.clone()) for layer in layers for buffer in layer.buffers()]
     try:
@@ -66,7 +66,7 @@ def disagreement(net: nn.Module, x: Tensor, batches: Sequence[Tensor] = ()) -> f
     Averages are recomputed over `batches`, or over x.
     """
     running = net(x)
-    with _restored(batchnorms(net)):
+    with restored(batchnorms(net)):
         recalibrate(net, lambda: [net(batch) for batch in batches or (x,)])
         recomputed = net(x)
     return (running - recomputed).square().mean().sqrt().item()

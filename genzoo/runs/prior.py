@@ -14,7 +14,7 @@ from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.generative import Generative
 from genzoo.noise import generator
 
-ENCODINGS = 10_000  # at most
+ENCODINGS = 10_000  # at most, where no number is given
 CHUNK = 100  # items encoded at once
 
 

@@ -6,11 +6,12 @@ from genzoo.data import Dataset
 from genzoo.errors import UsageError
 from genzoo.mixture import components_of, is_fitted
 from genzoo.models.generative import Generative
-from genzoo.runs.prior import ENCODINGS, fit_from
+from genzoo.runs.prior import fit_from
 from genzoo.spec import RunConfig
 
 AT_SNAPSHOTS = (1000, 2000)  # encodings, at least and at most: encoding them costs less than the pictures
 SHARE = 10  # at the end, one image in so many that were trained on is encoded, but no fewer than at snapshots
+MOST = 50_000  # and no more: they support 200 components in place of 50
 
 
 class PriorFit:
@@ -38,7 +39,7 @@ class PriorFit:
         self._asked, self._dataset, self._seed, self._report = config.train.prior, dataset, config.train.seed, report
         fewest, most = AT_SNAPSHOTS
         interval, total = images
-        self._n = min(most, max(fewest, interval)), min(ENCODINGS, max(most, total // SHARE))
+        self._n = min(most, max(fewest, interval)), min(MOST, max(most, total // SHARE))
         self._refuse_misfits(model)
 
     def _refuse_misfits(self, model: Generative) -> None:

@@ -6,9 +6,12 @@ import shutil
 import torch
 from torch import nn
 
+from genzoo.data import Dataset
 from genzoo.errors import UsageError
 from genzoo.objective import Objective
 from genzoo.spec import RunConfig, TrainConfig
+
+LOOKED_AT = 64  # items, about, not all of which may be the same if a setting is to be chosen by their errors
 
 
 def refuse_misfits(c: TrainConfig, objective: Objective, world: int, total_steps: int) -> None:
@@ -29,6 +32,23 @@ def refuse_misfits(c: TrainConfig, objective: Objective, world: int, total_steps
         )
     if not total_steps:
         raise UsageError(f"train.duration={c.duration} is not even one image: use a longer one, e.g. --images 100k.")
+
+
+def refuse_constant(objective: Objective, dataset: Dataset) -> None:
+    """Refuses settings that choose themselves on data without variance: there is nothing to choose them by.
+
+    Raises:
+        UsageError: LOOKED_AT items, evenly spaced, are all the same.
+    """
+    if not objective.controllers or dataset.size is None:
+        return
+    items = dataset.batch(range(0, dataset.size, max(1, dataset.size // LOOKED_AT)))
+    if (items == items[:1]).all():
+        names = " and ".join(f"objective.{name}" for name in objective.controllers)
+        raise UsageError(
+            f"{names} cannot be chosen: the {len(items)} items looked at, of {dataset.size:,}, are all the same. Check "
+            f"--data, or give a number: --set objective.{next(iter(objective.controllers))}=1."
+        )
 
 
 def can_compile(c: TrainConfig, objective: Objective, world: int) -> bool:

@@ -13,6 +13,9 @@ from genzoo.errors import UsageError, did_you_mean
 from genzoo.objective import Progress
 from genzoo.spec import TrainConfig
 
+MUON_ADAMW = (
+    0.2  # AdamW's rate over muon's: an update of muon, as timm scales it, is 0.2 x the rate (rms), as AdamW's then
+)
 PLAIN = ("sgd", "rmsprop")  # have momentum 0.9 (and sgd Nesterov's) in timm, none in the papers
 
 
@@ -92,6 +95,10 @@ def _timm_optimizer(params: Sequence[nn.Parameter], lr: float, c: TrainConfig) -
         options["momentum"] = c.momentum or 0.0
     if c.optimizer == "sgd":
         options["nesterov"] = False  # timm's name for it is `nesterov`
+    if "muon" in c.optimizer:
+        options["fallback_lr_scale"] = (
+            MUON_ADAMW  # of biases and norms; at the full rate, short runs began with explosions
+        )
     return create_optimizer_v2(list(params), opt=c.optimizer, lr=lr, weight_decay=c.weight_decay, **options)
 
 

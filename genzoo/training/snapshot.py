@@ -2,7 +2,8 @@
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from genzoo.objective import Objective
 from genzoo.pictures import save_curves, save_grid, save_points, save_quality
 from genzoo.runs.card import run_card
 from genzoo.runs.folder import RunFolder
+from genzoo.runs.recalibration import recalibrated
 from genzoo.spec import RunConfig
 from genzoo.training.evaluators import Evaluator, Fixed, Weights, decoded, fixed_items, latents_of, n_scored, score_name
 from genzoo.training.fitting import PriorFit
@@ -72,6 +74,20 @@ class Snapshots:
             position: step, images seen and seconds, for the log.
             last: whether the run ends here.
         """
+        with self._recalibrated(weights):
+            self._take(weights, position, last)
+
+    @contextmanager
+    def _recalibrated(self, weights: Weights) -> Iterator[None]:
+        """Both sets of weights with the statistics that `train.recalibrate` asks for."""
+        c = self._config
+        with ExitStack() as stack:
+            if c.train.recalibrate:
+                for model in {id(model): model for model in (weights.shown, weights.raw)}.values():
+                    stack.enter_context(recalibrated(model, self._dataset, c.data.labels, c.train.seed))
+            yield
+
+    def _take(self, weights: Weights, position: Mapping[str, Any], last: bool) -> None:
         self._prior(weights.shown, last)
         if self._fixed is None:
             self._fixed = fixed_items(self._config, self._dataset, self._heldout, weights.shown)

@@ -27,7 +27,7 @@ from genzoo.training.fitting import PriorFit
 from genzoo.training.iteration import Iteration, Scalars
 from genzoo.training.launch import StopFlag, agree, make_accelerator, resume_command
 from genzoo.training.log import Broken, Window, progress_bar
-from genzoo.training.misfits import refuse_misfits
+from genzoo.training.misfits import refuse_constant, refuse_misfits
 from genzoo.training.monitor import Watch
 from genzoo.training.optim import WeightAverage, averaged, make_optimizers
 from genzoo.training.recovery import Ladder, Recovery
@@ -78,6 +78,7 @@ class Trainer:
         self.total_nimg = in_images(c.duration, batch=self.per_step, epoch=self.dataset.size)
         self.total_steps = -(-self.total_nimg // self.per_step)
         refuse_misfits(c, self.objective, self.world, self.total_steps)
+        refuse_constant(self.objective, self.dataset)
         # Un-wrapped networks: gradients are averaged after each phase, which no phase can silently get wrong. In
         # channels_last, convolutions are faster and give the same result.
         self.model.to(self.acc.device, memory_format=torch.channels_last).train()

@@ -192,5 +192,5 @@ def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
     return {
         "beta": ("auto", "calibrated in the warm-up, then held"),
         "margin": ("auto", "chosen above the KL that real images have in the warm-up, then held"),
-        "warmup": ("70%", "a late, calm game"),
+        "warmup": ("80%", "a late, calm game"),
     }

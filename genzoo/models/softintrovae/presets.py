@@ -165,5 +165,5 @@ def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
         "beta_kl": ("0.02", "the scale of all weights"),
         "beta_rec": ("auto", "calibrated to beta_kl in the warm-up, then held"),
         "beta_neg": ("auto", "balanced at the KL that real images have in the warm-up, then held"),
-        "warmup": ("70%", "a late, calm game"),
+        "warmup": ("80%", "a late, calm game"),
     }

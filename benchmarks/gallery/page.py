@@ -1,0 +1,85 @@
+"""Writes README.md of this folder: the pictures and figures of the gallery suites, one table per dataset.
+
+python benchmarks/gallery/page.py
+"""
+
+from pathlib import Path
+
+from genzoo.bench.lines import FinishedCell
+from genzoo.bench.results import SuiteResults, read_results
+from genzoo.bench.tables import number
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results"
+SUITES = {"3min": "three minutes", "30min": "thirty minutes", "3h": "three hours"}
+PICTURES = {"samples-gmm": "Samples", "reconstructions": "Real images and their reconstructions"}
+INTRO = """# Gallery
+
+What `genzoo train MODEL --budget 3min`, `30min` and `3h` give: first seed, averaged weights, fixed latents, nothing
+selected, each run on one of the two cores of an AMD EPYC. Samples are drawn from the fitted prior; those from N(0, I),
+interpolations and all scores are in [report.html](../report.html) and [RESULTS.md](../RESULTS.md). FD is the Fréchet
+distance on features of a classifier that genzoo trains; it compares within a dataset only.
+
+    genzoo bench gallery-3min --out benchmarks --jobs 2 --data mnist=FOLDER --data emoji-64=FOLDER --data cifar10=FOLDER
+    genzoo bench gallery-30min ...
+    python benchmarks/gallery/page.py     # writes this page
+"""
+
+
+def page() -> str:
+    """The page as markdown."""
+    suites = {budget: read_results(RESULTS / f"gallery-{budget}.jsonl") for budget in SUITES if _has(budget)}
+    groups = dict.fromkeys(group for results in suites.values() for group in results.groups)
+    return "\n".join([INTRO, *(_dataset(suites, group) for group in groups)])
+
+
+def _has(budget: str) -> bool:
+    return (RESULTS / f"gallery-{budget}.jsonl").is_file()
+
+
+def _dataset(suites: dict[str, SuiteResults], data: str) -> str:
+    """One row per model, one column per budget: pictures above their figures."""
+    shown = {budget: results for budget, results in suites.items() if results.cells_of(data)}
+    labels = dict.fromkeys(
+        label for results in shown.values() for label in results.labels if results.cells_of(data, label)
+    )
+    lines = [f"## {data}\n", f"| | {' | '.join(SUITES[budget] for budget in shown)} |", f"|---|{'---|' * len(shown)}"]
+    for what, title in PICTURES.items():
+        for label in labels:
+            cells = [_picture(results, data, label, what) for results in shown.values()]
+            lines.append(f"| {label}<br>{title} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _picture(results: SuiteResults, data: str, label: str, what: str) -> str:
+    cells = results.cells_of(data, label)
+    if not cells or what not in cells[0].pictures:
+        return "-"
+    cell = cells[0]
+    image = f"![{label}, {data}: {what}](../results/{cell.pictures[what]})"
+    if what != "samples-gmm":
+        return image
+    assert cell.images_seen is not None and cell.seconds is not None
+    run = f"{cell.images_seen:,} images in {cell.seconds:,.0f} s, {cell.precision}"
+    return "<br>".join([image, run, *_scores(results, data, cell)])
+
+
+def _scores(results: SuiteResults, data: str, cell: FinishedCell) -> list[str]:
+    """The distances of samples from both priors, and the share of samples that a classifier names surely."""
+    values = {
+        (score.protocol, name): value
+        for score in results.scores
+        if score.cell == cell.cell
+        for name, value in score.values.items()
+    }
+    lines = [
+        f"FD {number(values[f'{protocol}_gmm', name])}, from N(0, I) {number(value)}"
+        for (protocol, name), value in values.items()
+        if name == "frechet" and not protocol.endswith("_gmm")
+    ]
+    sure = [value for (protocol, name), value in values.items() if name == "sure" and protocol.endswith("_gmm")]
+    return lines + [f"named with confidence above .9: {value:.0%}" for value in sure]
+
+
+if __name__ == "__main__":
+    (HERE / "README.md").write_text(page(), encoding="utf-8")
