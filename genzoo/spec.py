@@ -215,9 +215,7 @@ class TrainConfig:
     keep: Annotated[int, Field(gt=0, description="newest checkpoints kept; the best weights stay in best/ besides")] = 2
     recover: Annotated[
         int,
-        Field(
-            ge=0, le=3, description="fixes tried for a broken step before a run stops: 1 redraw, 2 halve rate, 3 clip"
-        ),
+        Field(ge=0, le=3, description="fixes tried for a broken step: 1 redraw, 2 halve the rate, 3 clip; 0: stop"),
     ] = 3
     recalibrate: Annotated[
         bool,

@@ -8,7 +8,8 @@ Protocol: the recipe of `--budget 30min` (genzoo/recipes.py) for a fixed number 
 warm-up of 20 % instead of 80 %, so that the game has time. About twelve times a run, at distances that grow by a
 constant factor, 5,000 samples of the averaged weights from N(0, I) and as many from the fitted prior (of 10,000
 encodings) are compared with 5,000 held-out images: Fréchet distance on `classifier:<dataset>`. Seconds are those of
-training, without judging. results.jsonl has one line per model, dataset, seed and point.
+training, without judging, in a run that was not interrupted. results.jsonl has one line per model, dataset, seed and
+point; that of a run's end is marked `last`.
 """
 
 import argparse
@@ -105,7 +106,7 @@ def measure(model: str, name: str, seed: int, path: str, out: Path) -> None:
         if point <= reached and not last:
             return
         reached, began = point, time.monotonic()
-        row = {"model": model, "data": name, "seed": seed, "nimg": position["nimg"]}
+        row = {"model": model, "data": name, "seed": seed, "nimg": position["nimg"], "last": last}
         row["seconds"] = round(position["seconds"] - spent, 1)
         row |= {"distance": judge(folder / "model"), "judge_hash": judge.digest, "versions": versions()}
         RESULTS.append(row)
@@ -155,15 +156,11 @@ def main() -> None:
     parser.add_argument("--figure", action="store_true", help="only draw curves.png")
     args = parser.parse_args()
     paths = dict(text.split("=", 1) for text in args.data)
+    finished = {(row["model"], row["data"], row["seed"]) for row in RESULTS.read() if row["last"]}
     for seed in () if args.figure else args.seeds.split(","):
         for name in args.sets.split(","):
             for model in args.models.split(","):
-                done = [
-                    row
-                    for row in RESULTS.read()
-                    if (row["model"], row["data"], row["seed"]) == (model, name, int(seed))
-                ]
-                if len(done) < POINTS:
+                if (model, name, int(seed)) not in finished:
                     measure(model, name, int(seed), paths.get(name, name), Path(args.out))
     figure(HERE / "curves.png")
 

@@ -16,7 +16,7 @@ PICTURES = {"samples-gmm": "Samples", "reconstructions": "Real images and their 
 INTRO = """# Gallery
 
 What `genzoo train MODEL --budget 3min`, `30min` and `3h` give: first seed, averaged weights, fixed latents, nothing
-selected, each run on one of the two cores of an AMD EPYC. Samples are drawn from the fitted prior; those from N(0, I),
+selected. Samples are drawn from the fitted prior; those from N(0, I),
 interpolations and all scores are in [report.html](../report.html) and [RESULTS.md](../RESULTS.md). FD is the Fréchet
 distance on features of a classifier that genzoo trains; it compares within a dataset only.
 
@@ -60,7 +60,7 @@ def _picture(results: SuiteResults, data: str, label: str, what: str) -> str:
     if what != "samples-gmm":
         return image
     assert cell.images_seen is not None and cell.seconds is not None
-    run = f"{cell.images_seen:,} images in {cell.seconds:,.0f} s, {cell.precision}"
+    run = f"{cell.images_seen:,} images in {cell.seconds:,.0f} s, {cell.precision}, threads: {cell.threads}"
     return "<br>".join([image, run, *_scores(results, data, cell)])
 
 

@@ -13,9 +13,7 @@ from genzoo.errors import UsageError, did_you_mean
 from genzoo.objective import Progress
 from genzoo.spec import TrainConfig
 
-MUON_ADAMW = (
-    0.2  # AdamW's rate over muon's: an update of muon, as timm scales it, is 0.2 x the rate (rms), as AdamW's then
-)
+MUON_ADAMW = 0.2  # AdamW's rate over muon's, whose updates timm scales to an rms of 0.2 x the rate
 PLAIN = ("sgd", "rmsprop")  # have momentum 0.9 (and sgd Nesterov's) in timm, none in the papers
 
 
@@ -96,9 +94,7 @@ def _timm_optimizer(params: Sequence[nn.Parameter], lr: float, c: TrainConfig) -
     if c.optimizer == "sgd":
         options["nesterov"] = False  # timm's name for it is `nesterov`
     if "muon" in c.optimizer:
-        options["fallback_lr_scale"] = (
-            MUON_ADAMW  # of biases and norms; at the full rate, short runs began with explosions
-        )
+        options["fallback_lr_scale"] = MUON_ADAMW  # biases and norms: at the full rate, runs began with explosions
     return create_optimizer_v2(list(params), opt=c.optimizer, lr=lr, weight_decay=c.weight_decay, **options)
 
 
