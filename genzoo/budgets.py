@@ -29,7 +29,7 @@ from genzoo.training.launch import alike
 from genzoo.training.timing import Trials, open_settings, torch_threads, try_ways
 from genzoo.training.trainer import Trainer
 
-REPEATED = 0.02  # of the budget, up to which a snapshot is measured twice
+REPEATED = 0.05  # of the budget, up to which a snapshot is measured twice
 LONG_S = 600.0  # budgets from which compiling may pay
 LENGTH = ("train.duration", "train.snapshot_every")  # what a plan decides besides `auto` settings
 
@@ -107,7 +107,7 @@ def planned(
             raise UsageError(f"--budget decides train.duration: leave out either --budget or --set {key}.")
     lines = standing_lines(wanted)
     config = wanted.resolve(texts(lines))
-    folder = Path(out) if out is not None else RunFolder.default(config)
+    folder = Path(out).expanduser() if out is not None else RunFolder.default(config)
     saved = read_config(folder)
     if saved is not None:
         kept = _kept(config, saved)
@@ -132,14 +132,16 @@ def planned(
 
 def standing_lines(wanted: Ask) -> list[Line]:
     """Returns what does not depend on measurements: the recipe and, for data of one's own, what a look at it says."""
-    accelerated, base = torch.accelerator.is_available(), wanted.resolve([])
+    base = wanted.resolve([])
+    accelerated = torch.accelerator.is_available() and base.train.device != "cpu"
     spec = get_spec(base.model.partition(".")[0])
     if wanted.own_data:
         sized = any(text.startswith("data.size=") for text in wanted.chosen)
         data, size = replace(base.data, size=None), base.data.size if sized else None
         _, lines = suggest_recipe(spec, data, size, accelerated, wanted.seconds)
     else:
-        lines = recipe_lines(spec, _shape(base), accelerated, wanted.seconds)
+        shape = (2,) if is_points(base) else data_shape(base)
+        lines = recipe_lines(spec, shape, accelerated, wanted.seconds, base.data.limit)
     ways = [
         Line("train.precision", "auto", "the fastest, by timing"),
         Line("train.threads", "auto", "the fastest, by timing"),
@@ -149,11 +151,10 @@ def standing_lines(wanted: Ask) -> list[Line]:
     return without([*lines, *ways], wanted.chosen)
 
 
-def _shape(run: RunConfig) -> tuple[int, ...]:
-    """Of one item, as far as it is known: that of vectors in a file is not, and only their kind counts."""
+def is_points(run: RunConfig) -> bool:
+    """Whether a run is on points, by its data if they are cataloged, else by its networks."""
     entry = find_entry(run.data.name)
-    points = entry.kind == "points" if entry is not None else run.arch.perceptrons
-    return (2,) if points else data_shape(run)
+    return entry.kind == "points" if entry is not None else run.arch.perceptrons
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _plan(
     if trainer.config.train.compile:
         start += times.first  # it compiles again
     snapshot = _time_snapshot(trainer, wanted.seconds, clock)
-    costs = Costs(times.warmup, times.late, *alike([snapshot, start], trainer.acc))
+    costs = Costs(times.warmup, times.late, snapshot, *alike([start], trainer.acc))
     per_step, epoch = trainer.per_step, trainer.dataset.size
     shares = _shares(run, without(_durations(run), wanted.chosen), per_step, epoch)
     warmup = get_spec(run.model.partition(".")[0]).warmup(wanted.resolve(texts([*standing, *shares])).objective)
@@ -181,18 +182,22 @@ def _plan(
         return -(-in_images(warmup, batch=per_step, epoch=epoch, total=steps * per_step) // per_step)
 
     passed = alike([clock() - began], trainer.acc)[0]
-    plan = plan_run(wanted.budget, passed, costs, warmup_steps)
+
+    def snapshots(steps: int) -> int:
+        every = in_images(run.train.snapshot_every, batch=per_step, epoch=epoch, total=steps * per_step)
+        return -(-steps // max(1, round(every / per_step)))
+
+    chosen = any(text.startswith("train.snapshot_every=") for text in wanted.chosen)
+    plan = plan_run(
+        wanted.budget, passed, costs, warmup_steps, run.train.snapshot_minutes, snapshots if chosen else None
+    )
+    fits = f"{plan.steps:,} steps of {per_step} fit into {wanted.budget}"
+    every, share = str(plan.steps // plan.snapshots * per_step), f"{plan.snapshots} x {snapshot:.2g} s for snapshots"
     lines = [
         *_ways(run, trials),
         *shares,
-        Line(
-            "train.duration", str(plan.steps * per_step), f"{plan.steps:,} steps of {per_step} fit into {wanted.budget}"
-        ),
-        Line(
-            "train.snapshot_every",
-            str(plan.steps // plan.snapshots * per_step),
-            f"{plan.snapshots} x {snapshot:.2g} s for snapshots",
-        ),
+        Line("train.duration", str(plan.steps * per_step), fits),
+        Line("train.snapshot_every", every, share),
     ]
     note = f"planned for a budget of {wanted.budget}, after {passed:.1f} s: {trials}; a snapshot {snapshot:.2g} s"
     return _Measured(lines, note)
@@ -213,10 +218,12 @@ def _time_snapshot(trainer: Trainer, budget_s: float, clock: Callable[[], float]
     trainer.state.reset()
     seconds = math.inf
     with torch_threads(trainer.config.train.threads):
+        if trainer.acc.is_main_process:
+            trainer.snapshots.prepare(trainer.model)
         for _ in range(2):
             before = clock()
             trainer.snapshot()
-            seconds = min(seconds, clock() - before)
+            seconds = min(seconds, *alike([clock() - before], trainer.acc))
             if seconds > REPEATED * budget_s:
                 break
     return seconds
@@ -252,6 +259,8 @@ def _kept(run: RunConfig, saved: RunConfig) -> list[Line]:
     lines = []
     for name in (*LENGTH, *auto, *(line.setting for line in _durations(run))):
         section, _, field = name.partition(".")
+        if not hasattr(getattr(saved, section), field):  # the run of another model, which is refused later
+            continue
         value = getattr(getattr(saved, section), field)
         lines.append(Line(name, show(value).lower() if isinstance(value, bool) else show(value), "as saved"))
     return lines

@@ -162,18 +162,21 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
     A longer duration would not, unless something in either run depends on its length: a share (%) or a schedule.
     """
     before, after = (dict(flat(to_json(run))) for run in (old, new))
-    by_length = any(
-        "%" in str(value) or (key == "train.lr_schedule" and value in BY_LENGTH)
-        for values in (before, after)
-        for key, value in values.items()
-        if key not in FREE
-    )
-    free = FREE if by_length else FREE | {"train.duration"}
+    free = FREE if depends_on_length(old) or depends_on_length(new) else FREE | {"train.duration"}
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
         for key in sorted(before | after)
         if key not in free and before.get(key) != after.get(key)
     ]
+
+
+def depends_on_length(run: RunConfig) -> bool:
+    """Whether something in a run depends on its duration, a share (%) or a schedule, so that it cannot be prolonged."""
+    return any(
+        "%" in str(value) or (key == "train.lr_schedule" and value in BY_LENGTH)
+        for key, value in flat(to_json(run))
+        if key not in FREE
+    )
 
 
 def changed_settings(run: RunConfig) -> dict[str, Any]:

@@ -175,7 +175,9 @@ def fit_mixture(encodings: Tensor, components: int | None = None, seed: int = 0)
     _refuse_unfit(x, components)
     n, dim = x.shape
     order = torch.randperm(n, generator=generator(seed, "mixture held out"))
-    n_heldout = min(max(1, round(HELDOUT * n)), n - (components or 1))
+    n_heldout = max(0, min(max(1, round(HELDOUT * n)), n - max(2, components or 1)))
+    if not (x[order[n_heldout:]].var(0) > 0).any():  # all but a few encodings are the same
+        n_heldout = 0
     heldout, x = x[order[:n_heldout]], x[order[n_heldout:]]
     space = _Space.principal(x, seed)
     found: dict[tuple[int, int], Mixture] = {}
@@ -191,7 +193,7 @@ def fit_mixture(encodings: Tensor, components: int | None = None, seed: int = 0)
     ranks = sorted({min(rank, dim) for rank in (*RANKS, dim)} if dim <= RANKS[-1] else RANKS)
     rank = max(ranks, key=lambda rank: likelihood(trial, rank))
     best = components or 1
-    for k in () if components else (k for k in COMPONENTS[1:] if k * POINTS <= len(x)):
+    for k in () if components or not n_heldout else (k for k in COMPONENTS[1:] if k * POINTS <= len(x)):
         if likelihood(k, rank) < likelihood(best, rank):
             break
         best = k

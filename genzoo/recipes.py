@@ -11,7 +11,8 @@ from genzoo.spec import ModelSpec, fit_channels
 
 # Largest resolution proposed for images, by budget in seconds, without and with an accelerator.
 SIDES = {False: ((600, 32), (7200, 64), (float("inf"), 128)), True: ((600, 64), (7200, 128), (float("inf"), 256))}
-BATCH = {False: 32, True: 64}
+BATCH = 32
+GPU_PIXELS = 512 * 32**2  # of a batch on a GPU: a step takes as long with 512 images of 32 x 32 as with 64
 TAIL = 16  # width of the fast networks at full resolution
 # Width of the fast networks on the smallest grid, by budget in seconds, without and with an accelerator; halved with
 # each doubling of the grid, down to LEAST.
@@ -44,13 +45,16 @@ def recipe_lines(
     """
     if len(shape) == 1:
         return []
-    size = BATCH[accelerated] if count is None else max(2, min(BATCH[accelerated], count // 4))
+    size = max(BATCH, min(512, GPU_PIXELS // (shape[1] * shape[2]))) if accelerated else BATCH
+    size = size if count is None else max(2, min(size, count // 4))
+    size -= size % 8 if size > 8 else 0  # several processes share it
     widest = _until(WIDEST[accelerated], budget_s)
-    batch = "larger batches cost little on a GPU" if accelerated else "small, as steps are scarcer than images"
+    batch = "takes a GPU no longer than a small one" if accelerated else "small, as steps are scarcer than images"
     lines = [
         Line("arch.encoder", "shuffle", "fast: no block works above a quarter of the resolution"),
         Line("arch.decoder", "shuffle", "as the encoder"),
         Line("arch.channels", _widths((shape[1], shape[2]), widest), "every stage takes about the same time"),
+        Line("arch.norm_place", "before", "normalized in the residual branch: calmer than after the addition"),
         Line("train.batch", str(size), batch),
         Line("train.optimizer", "muon", "orthogonalized updates, as steps are few"),
         Line("train.lr", "1e-2", "muon's rate, which is larger than Adam's"),
@@ -80,8 +84,9 @@ def _until(table: Sequence[tuple[float, int]], budget_s: float) -> int:
 
 
 def without(lines: Sequence[Line], chosen: Sequence[str]) -> list[Line]:
-    """Leaves out what the user has chosen: `section.field=value` texts."""
+    """Leaves out what the user has chosen, `section.field=value` texts; with an optimizer, the rate of another one."""
     keys = {text.partition("=")[0] for text in chosen}
+    keys |= {"train.lr"} if "train.optimizer" in keys else set()
     return [line for line in lines if line.setting not in keys]
 
 

@@ -51,7 +51,7 @@ class ArchConfig:
     ] = "conv"
     latent: Annotated[
         Literal["flat", "grid"],
-        Field(description="flat: vectors of z_dim numbers; grid (conv): z_dim channels on the smallest grid"),
+        Field(description="flat: vectors of z_dim numbers; grid (conv, shuffle): z_dim channels on the smallest grid"),
     ] = "flat"
     z_dim: Annotated[int, Field(gt=0, description="latent dimensions, or channels of a grid")] = 128
     channels: Annotated[

@@ -7,7 +7,7 @@ need fewer, so these are upper guesses for latent dimensions.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,11 @@ class Look:
         return len(self.shape) == 3
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height, width to train on, of images."""
+        return self.shape[1], self.shape[2]
+
+    @property
     def components(self) -> int:
         """Principal components that carry EXPLAINED of the variance."""
         return int((np.cumsum(self.variances) < EXPLAINED * self.variances.sum()).sum()) + 1
@@ -64,8 +69,9 @@ class Look:
         return float(max(self.variances[self.components - 1], 1e-9)) / (1 if self.is_image else 4)
 
 
-def look(config: DataConfig, size: tuple[int, int] | None = None) -> Look:
-    """Looks at a sample of `config.name`; variances are those of images of `size`, by default their median size.
+def look(config: DataConfig, choose: Callable[[tuple[int, ...]], tuple[int, int]] | None = None) -> Look:
+    """Looks at a sample of `config.name`; variances are those of images of the size that `choose` takes for their
+    median (C, H, W), by default the median size.
 
     Raises:
         UsageError: as `peek`; or the data has no variance.
@@ -77,12 +83,13 @@ def look(config: DataConfig, size: tuple[int, int] | None = None) -> Look:
         return Look(count, points.shape[1:], points.shape[1:], False, variances, intrinsic_dimension(points))
     height, width = (int(np.median([item.shape[axis] for item in items])) for axis in (1, 2))
     gray = all((item[0] == item[1]).all() and (item[0] == item[2]).all() for item in items)
-    shape = (1 if gray else 3, *(size or (height, width)))
+    own = (1 if gray else 3, height, width)
+    shape = (own[0], *(choose(own) if choose else (height, width)))
     small = [min(SIDE, side) for side in shape[1:]]
     vectors = np.stack([_resized(item, small)[: shape[0]].ravel() for item in items])
     varies = len({item.shape for item in items}) > 1
     variances = _variances(vectors, math.prod(shape[1:]) / math.prod(small))
-    return Look(count, (shape[0], height, width), shape, varies, variances, intrinsic_dimension(vectors))
+    return Look(count, own, shape, varies, variances, intrinsic_dimension(vectors))
 
 
 def _resized(item: np.ndarray, size: Sequence[int]) -> np.ndarray:
@@ -135,11 +142,9 @@ def suggest_preset(
     Raises:
         UsageError: unreadable data, or a `res` that the networks cannot take.
     """
-    stats = look(config)
+    stats = look(config, lambda own: res or _size(own, SIZES[accelerated]))
     if stats.is_image:
-        size = res or _size(stats.own, SIZES[accelerated])
-        stats = look(config, size)
-        lines = _image_lines(stats, size, accelerated, None if res else f"with {_machine(accelerated)}")
+        lines = _image_lines(stats, stats.size, accelerated, None if res else f"with {_machine(accelerated)}")
         total, batch, schedule = _image_schedule(stats, accelerated)
     else:
         lines = _point_lines(stats)
@@ -162,13 +167,13 @@ def suggest_recipe(
     Raises:
         UsageError: as `suggest_preset`.
     """
-    stats = look(config)
+    most = most_side(budget_s, accelerated)
+    stats = look(config, lambda own: res or _size(own, most))
     if not stats.is_image:
         return suggest_preset(spec, config, None, accelerated)
-    most = most_side(budget_s, accelerated)
-    size = res or _size(stats.own, most)
-    stats = look(config, size)
-    lines = _image_lines(stats, size, accelerated, None if res else f"{as_time(budget_s)} with {_machine(accelerated)}")
+    lines = _image_lines(
+        stats, stats.size, accelerated, None if res else f"{as_time(budget_s)} with {_machine(accelerated)}"
+    )
     recipe = [_latents(stats), *recipe_lines(spec, stats.shape, accelerated, budget_s, stats.count)]
     decided = {line.setting for line in recipe}
     return stats, [*(line for line in lines if line.setting not in decided), *recipe]

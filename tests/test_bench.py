@@ -20,7 +20,7 @@ from genzoo.bench.cell import fingerprint, run_cell, standing_config
 from genzoo.bench.lines import Failure, FinishedCell
 from genzoo.bench.report import check_report
 from genzoo.bench.results import read_results
-from genzoo.bench.runner import Results, folder_of, missing, obstacle, outcome, share_done
+from genzoo.bench.runner import Results, folder_of, missing, obstacle, outcome, share_done, train_classifiers
 from genzoo.bench.suites import get_suite, list_suites
 from genzoo.cli import main
 from genzoo.data import find_entry
@@ -192,6 +192,14 @@ def test_a_budget_is_part_of_what_decides_a_cell_and_what_is_measured_is_not():
     assert (run.train.budget, run.train.precision, run.train.batch) == ("3min", "auto", 16)
 
 
+@pytest.mark.parametrize("warmup", ["0", "500it", "40%"])
+def test_a_row_keeps_its_own_warm_up_of_images(warmup):
+    _, spec = get_suite("recipe")
+    cell = next(iter(spec.cells("recipe")))
+    cell = replace(cell, settings=(*cell.settings, f"objective.warmup={warmup}", "train.duration=5k"))
+    assert standing_config(cell).objective.warmup == warmup
+
+
 def test_a_cell_with_a_budget_is_planned_where_it_runs(tmp_path, monkeypatch):
     """Its suite counts 2,500 steps, and the plan others; the line says what was planned and how it was trained."""
     from genzoo import budgets
@@ -345,6 +353,26 @@ from genzoo_wgangp import SPEC as WGANGP
 
 SPEC = replace(WGANGP, name="late", warmup=lambda config: "1000")
 """
+
+
+def test_a_classifier_is_trained_before_the_cells_that_it_scores_on_data_of_the_suite(monkeypatch, tmp_path):
+    asked = []
+
+    def get(name, data=None):
+        asked.append((name, data and data.name))
+        if data is None:
+            raise UsageError("cannot be reached")
+
+    monkeypatch.setattr("genzoo.evaluation.extractors.get_extractor", get)
+    _, spec = get_suite("gallery-3min")
+    (tmp_path / "cifar10").mkdir()
+    elsewhere = str(tmp_path / "cifar10")
+    suite = spec.cells("gallery-3min", paths={"cifar10": elsewhere, "emoji-64": str(tmp_path)})
+    emoji = [cell for cell in suite if cell.data == "emoji-64"]
+    assert train_classifiers(emoji, suite) == {} and asked == [("classifier:cifar10", elsewhere)]
+    reasons = train_classifiers(emoji, emoji)
+    assert list(reasons) == [cell.name for cell in emoji] and "cannot be reached" in reasons[emoji[0].name]
+    assert train_classifiers([replace(emoji[0], metrics=("rec300_test",))], suite) == {} and len(asked) == 2
 
 
 def test_lengths_count_every_real_batch_of_a_step(monkeypatch, tmp_path):

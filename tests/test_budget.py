@@ -22,8 +22,9 @@ from genzoo.recipes import recipe_lines, texts
 from genzoo.registry import get_spec
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.folder import read_config
-from genzoo.training.budget import Costs, Pace, count_snapshots, most_steps, plan_run
+from genzoo.training.budget import Costs, Pace, by_clock, count_snapshots, most_steps, plan_run
 from genzoo.training.log import progress_bar
+from genzoo.training.schedule import Schedule
 
 SMALL = [text for text in TINY if not text.startswith(("train.duration", "train.snapshot_every", "train.ema"))]
 
@@ -99,8 +100,31 @@ def test_the_sum_of_all_costs_is_just_below_the_budget(budget, warmup, snapshot)
     costs = Costs(warmup=0.013, late=0.045, snapshot=snapshot, start=1.0)
     found = plan_run(budget, 12.0, costs, warmup_steps)
     before = min(found.steps, warmup_steps(found.steps))
-    total = 13.0 + before * 0.013 + (found.steps - before) * 0.045 + found.snapshots * snapshot
+    total = 13.0 + before * 0.013 + (found.steps - before) * 0.045
+    total += (found.snapshots + by_clock(in_seconds(budget), found.snapshots, 10)) * snapshot
     assert 0.85 * in_seconds(budget) < total <= in_seconds(budget)
+
+
+@pytest.mark.parametrize(("seconds", "planned"), [(150, 1), (600, 10), (3600, 2), (36_000, 20), (36_000, 1)])
+def test_snapshots_by_the_clock_are_those_of_the_schedule(seconds, planned, monkeypatch):
+    now = 0
+    monkeypatch.setattr("genzoo.training.schedule.time.monotonic", lambda: now)
+    schedule, taken = Schedule(every_steps=seconds // planned, minutes=10), 0
+    schedule.start(0.0)
+    for now in range(1, seconds + 1):  # a step takes a second
+        if schedule.due(now):
+            schedule.taken()
+            taken += 1
+    assert by_clock(seconds, planned, 10) == pytest.approx(taken - planned, abs=1)  # it waits for the end of a step
+
+
+def test_snapshots_that_the_user_chose_are_paid_for():
+    costs = Costs(warmup=0.01, late=0.01, snapshot=1.0)
+    few, many = (plan_run("3min", 0.0, costs, lambda n: 0, chosen=lambda n, k=k: k) for k in (1, 100))
+    assert (few.snapshots, many.snapshots) == (1, 100)
+    assert few.steps - many.steps == pytest.approx(99 / 0.01, abs=1)
+    every = plan("train.snapshot_every=10%").config.train
+    assert every.snapshot_every == "10%" and int(every.duration) < int(plan().config.train.duration)
 
 
 def test_a_warm_up_takes_the_time_of_its_own_steps():
@@ -186,7 +210,7 @@ def test_a_late_run_writes_an_event(capsys):
 
 
 def test_a_plan_decides_length_schedule_and_way_and_gives_reasons():
-    found = plan(model="introvae")
+    found = plan("train.device=cpu", model="introvae")
     c = found.config.train
     assert (c.budget, c.lr_schedule, c.compile) == ("60s", "cosine", False)
     assert c.precision in ("fp32", "bf16") and isinstance(c.threads, int)
@@ -297,6 +321,20 @@ def test_another_budget_and_other_settings_are_refused_and_listed():
     assert [line.strip() for line in listed] == ["train.budget: 60s -> 2min", "train.lr: 0.01 -> 0.0001"]
 
 
+def test_a_run_in_the_home_folder_is_found_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Trainer(plan().config, out="~/run", progress=False)
+    again = planned(ask("introvae", "60s", settings=SMALL), "~/run", 0.0, False, Clock(7.0))
+    assert (again.config, again.lines) == (plan().config, [])
+
+
+def test_the_run_of_another_model_is_refused_with_its_differences(capsys):
+    Trainer(plan(model="vae").config, out="run", progress=False)
+    args = ["introvae", *as_options(*SMALL, "objective.warmup=500it"), "--budget", "60s", "--out", "run"]
+    assert main(["train", *args]) == 2
+    assert "run holds a run with other settings" in capsys.readouterr().err
+
+
 @pytest.mark.process
 def test_kill_minus_nine_and_the_same_command(tmp_path, genzoo_process):
     """The plan is made here, with a clock of our own; the command finds it in the folder, and is killed on its way."""
@@ -336,7 +374,7 @@ def test_a_budget_alone_picks_everything_for_a_folder(gray):
     wanted = ask("introvae", "60s", data=pictures("mine", gray))
     found = planned(wanted, "run", 0.0, False, Clock(0.25)).config
     assert (found.data.size, found.data.channels) == ((24, 24), 1 if gray else 3)
-    assert (found.arch.z_dim, found.train.batch, found.objective.margin) == (32, 10, "auto")
+    assert (found.arch.z_dim, found.train.batch, found.objective.margin) == (32, 8, "auto")
     assert found.objective.warmup == "80%"
     assert read_config(Trainer(found, out="run", progress=False).folder.path) == found
 
@@ -350,9 +388,35 @@ def test_longer_budgets_take_larger_images():
     folder = pictures("mine", False, (100, 120))
     sizes = []
     for budget in ("3min", "30min", "10h"):
-        wanted = ask("vae", budget, data=folder)
+        wanted = ask("vae", budget, data=folder, settings=["train.device=cpu"])
         sizes.append(wanted.resolve(texts(standing_lines(wanted))).data.size)
     assert sizes == [(32, 32), (64, 64), (96, 96)]
+
+
+def test_the_recipe_is_that_of_the_device(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    batches = []
+    for settings in (["train.device=cpu"], []):
+        wanted = ask("vae", "3min", data="toyfaces", settings=settings)
+        batches.append(wanted.resolve(texts(standing_lines(wanted))).train.batch)
+    assert batches == [32, 512]
+
+
+def test_a_batch_fits_the_data_and_several_processes():
+    def batch(side: int, count: int | None) -> str:
+        lines = recipe_lines(get_spec("vae"), (3, side, side), True, 600, count)
+        return {line.setting: line.value for line in lines}["train.batch"]
+
+    assert [batch(32, None), batch(48, None), batch(64, None), batch(256, None)] == ["512", "224", "128", "32"]
+    assert [batch(32, 1000), batch(32, 30), batch(32, 5)] == ["248", "7", "2"]
+    limited = ask("vae", "3min", data="toyfaces", settings=["data.limit=60"])
+    assert limited.resolve(texts(standing_lines(limited))).train.batch == 8
+
+
+def test_a_rate_stays_with_its_optimizer():
+    wanted = ask("vae", "3min", settings=["train.optimizer=adam"])
+    c = wanted.resolve(texts(standing_lines(wanted))).train
+    assert (c.optimizer, c.lr) == ("adam", wanted.resolve([]).train.lr) and c.lr < 1e-2
 
 
 def test_suggest_shows_what_train_takes(capsys):

@@ -370,7 +370,7 @@ def test_dataset_features_are_kept(digits, empty_cache, monkeypatch):
     other = dataset_features(digits, DIGITS, "test", 100, seed=1, progress=False)
     assert subset.values.shape == (100, 128) and not torch.equal(subset.values, other.values)
     assert all((row == first.values).all(1).any() for row in subset.values[:5])
-    assert first.extractor == digits.key
+    assert first.extractor == digits.identity("eval", digits.best_precision("eval"))
     monkeypatch.setattr("genzoo.evaluation.features.extract", None)  # from here on, only what is kept
     assert torch.equal(dataset_features(digits, DIGITS, "test", progress=False).values, first.values)
     assert torch.equal(dataset_features(digits, DIGITS, "test", 100, batch=7, progress=False).values, subset.values)

@@ -104,6 +104,22 @@ def test_functionalized_batchnorm_keeps_its_running_averages():
     assert distance(fast, slow) < TOLERANCE
 
 
+def test_a_compiler_may_lay_images_out_differently():
+    """As cuDNN's channels_last convolutions on a GPU, which are traced with contiguous results."""
+
+    def channels_last(*args: Any) -> torch.Tensor:
+        return torch.ops.aten.convolution.default(*args).contiguous(memory_format=torch.channels_last)
+
+    def compiler(graph: fx.GraphModule) -> fx.GraphModule:
+        for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.convolution.default):
+            node.target = channels_last
+        graph.recompile()
+        return graph
+
+    slow, fast, _ = both("introvae-paper", "conv", compiler)
+    assert distance(fast, slow) < TOLERANCE
+
+
 def test_an_objective_that_reads_the_step_is_refused():
     nets = networks("vae", "mlp")
 

@@ -173,6 +173,16 @@ def test_few_or_equal_encodings_give_a_finite_mixture(encodings):
         assert chosen.sample(100, (3,)).isfinite().all() and chosen.log_prob(encodings).isfinite().all()
 
 
+@pytest.mark.parametrize("seed", range(15))
+def test_encodings_of_which_few_differ_give_a_finite_mixture(seed):
+    """Also where those that differ would be held out."""
+    one = torch.zeros(10, 3)
+    one[seed % 10] = 1
+    for encodings in (one, torch.randn(2, 4, generator=torch.Generator().manual_seed(seed))):
+        chosen = fit_mixture(encodings, seed=seed)
+        assert chosen.sample(20, encodings.shape[1:]).isfinite().all()
+
+
 def test_the_file_holds_tensors_and_text(tmp_path):
     chosen = fit_mixture(points())
     chosen.save(tmp_path / FILE)

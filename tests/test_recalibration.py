@@ -15,7 +15,9 @@ from genzoo.data.sets import some
 from genzoo.nn.batchnorm import batchnorms
 from genzoo.noise import generator
 from genzoo.runs.checkpoint import Checkpoints
-from genzoo.runs.recalibration import CHUNK, ITEMS
+from genzoo.runs.recalibration import CHUNK, ITEMS, even
+
+FEW = "data.limit=130"  # two chunks
 
 
 @pytest.fixture(scope="module", params=["introvae", "softintrovae", "vae"])
@@ -23,7 +25,7 @@ def runs(request, tmp_path_factory):
     """The same run with running averages and with recomputed ones."""
     folder = tmp_path_factory.mktemp("recalibration")
     for asked in ("false", "true"):
-        Trainer(tiny_run(request.param, f"train.recalibrate={asked}"), out=folder / asked, progress=False).fit()
+        Trainer(tiny_run(request.param, FEW, f"train.recalibrate={asked}"), out=folder / asked, progress=False).fit()
     return folder
 
 
@@ -43,7 +45,7 @@ def test_training_does_not_notice(runs):
 
 def test_saved_statistics_are_averages_over_real_items_and_their_latents(runs):
     """By forward hooks: mean and unbiased variance of each layer's input, averaged over the batches."""
-    model, config = genzoo.load(runs / "true"), tiny_run("vae").data
+    model, config = genzoo.load(runs / "true"), tiny_run("vae", FEW).data
     dataset = open_dataset(config, progress=False)
     x = to_float(some(dataset, ITEMS, generator(0, "recalibrated")).x, torch.device("cpu"))
     rng, layers = generator(0, "recalibrated latents"), batchnorms(model)
@@ -58,12 +60,18 @@ def test_saved_statistics_are_averages_over_real_items_and_their_latents(runs):
         layer.register_forward_pre_hook(note)
         layer.train()
     with torch.no_grad():
-        for part in x.split(CHUNK):
+        for part in x.split(65):
             model.decode(model.encode(part).latent_dist.sample(rng))
     for layer, (mean, var) in zip(layers, saved, strict=True):
-        assert len(seen[layer]) == -(-len(x) // CHUNK)
+        assert len(seen[layer]) == 2
         torch.testing.assert_close(mean, torch.stack([m for m, _ in seen[layer]]).mean(0), rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(var, torch.stack([v for _, v in seen[layer]]).mean(0), rtol=1e-3, atol=1e-4)
+
+
+def test_chunks_are_of_about_the_same_size():
+    for n in (1, 2, 127, 128, 129, 130, 257, 511, 512):
+        sizes = [len(part) for part in torch.zeros(n).split(even(n))]
+        assert max(sizes) <= CHUNK and max(sizes) - min(sizes) < len(sizes)
 
 
 def test_the_weights_are_the_same_and_the_statistics_are_not(runs):

@@ -251,6 +251,8 @@ def test_a_score_that_still_falls_at_the_end_asks_for_more_training(scores, impr
     text = still_improving(curve(*scores))
     assert (text is not None) == improves
     assert text is None or "--images 16000" in text
+    fixed = still_improving(curve(*scores), fixed=True)
+    assert fixed is None or "--images 16000 and another --out" in fixed
     budgeted = still_improving(curve(*scores), budget="3min")
     assert (budgeted is not None) == improves
     assert budgeted is None or "a longer --budget than 3min and another --out" in budgeted

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from genzoo import suggestions
 from genzoo.cli import main
 from genzoo.configure import resolve
 from genzoo.registry import get_spec
@@ -38,6 +39,15 @@ def test_it_counts_the_degrees_of_freedom_and_detects_gray():
     assert len(gray.variances) >= 2
 
 
+def test_the_data_are_read_once(monkeypatch):
+    """Photographs are decoded in their own size, which takes long."""
+    read, calls = suggestions.peek, []
+    monkeypatch.setattr(suggestions, "peek", lambda *args: calls.append(args) or read(*args))
+    config = ramps("images", 12, (40, 48))
+    _, lines = suggestions.suggest_recipe(get_spec("vae"), config, None, False, 180.0)
+    assert len(calls) == 1 and as_dict(lines)["data.size"] == "32x32"
+
+
 def test_the_detail_is_in_units_of_the_error_at_the_size_that_is_trained_on():
     """The variance of the whole image is the SSE of the mean image, and grows with its pixels."""
     config = ramps("ramps", 40, (64, 64))
@@ -46,7 +56,7 @@ def test_the_detail_is_in_units_of_the_error_at_the_size_that_is_trained_on():
     )
     error = ((images - images.mean(0)) ** 2).sum((1, 2)).sum() / 39
     assert look(config).variances.sum() == pytest.approx(error, rel=0.03)
-    assert look(config, (128, 128)).detail == pytest.approx(4 * look(config).detail)
+    assert look(config, lambda own: (128, 128)).detail == pytest.approx(4 * look(config).detail)
 
 
 @pytest.mark.parametrize(

@@ -480,3 +480,15 @@ def test_a_dataset_of_ones_own_is_what_snapshots_show():
     shown = (fixed.real.x * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
     assert all(image.contiguous().numpy().tobytes() in pixels for image in shown)
     assert not any("vitals/heldout" in line for line in read_log(Path("run")))
+
+
+def test_a_gpu_computes_the_same_bits_again_and_other_code_is_left_alone():
+    """A CPU always does; that a GPU does is measured by benchmarks/gpu."""
+    memory = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    with pytest.raises(ZeroDivisionError), launch.deterministic(torch.device("cuda")):
+        assert torch.are_deterministic_algorithms_enabled() and not memory.fill_uninitialized_memory
+        raise ZeroDivisionError
+    assert (torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory) == before
+    with launch.deterministic(torch.device("cpu")):
+        assert torch.are_deterministic_algorithms_enabled() == before[0]

@@ -2,14 +2,16 @@
 
     python benchmarks/curves/run.py --data cifar10=FOLDER              # trains and judges what is missing
     python benchmarks/curves/run.py --sets toyfaces --seeds 0
+    python benchmarks/curves/run.py --sets toyfaces --models introvae.toyfaces32 --seeds 0  # a preset as it is
     python benchmarks/curves/run.py --figure                           # draws curves.png from results.jsonl
 
 Protocol: the recipe of `--budget 30min` (genzoo/recipes.py) for a fixed number of images, on one thread in bf16, with a
 warm-up of 20 % instead of 80 %, so that the game has time. About twelve times a run, at distances that grow by a
 constant factor, 5,000 samples of the averaged weights from N(0, I) and as many from the fitted prior (of 10,000
 encodings) are compared with 5,000 held-out images: Fréchet distance on `classifier:<dataset>`. Seconds are those of
-training, without judging, in a run that was not interrupted. results.jsonl has one line per model, dataset, seed and
-point; that of a run's end is marked `last`.
+training, without judging, in a run that was not interrupted. A model with a preset's name keeps the preset's networks,
+optimizer, weights and warm-up; only its length is that of the others. results.jsonl has one line per model, dataset,
+seed and point; that of a run's end is marked `last`.
 """
 
 import argparse
@@ -56,13 +58,17 @@ GANS = {
 
 
 def configured(model: str, name: str, seed: int, path: str) -> RunConfig:
-    """The configuration of a run."""
+    """The configuration of a run: a model with the recipe, or a preset."""
     duration, settings = SETS[name]
-    warmup = [f"objective.warmup={WARMUP[model]}"] if WARMUP[model] else []
+    if "." in model:
+        settings = [text for text in settings if not text.startswith("arch.")]
+    warmup = [f"objective.warmup={share}"] if (share := WARMUP.get(model)) else []
     common = [
         f"train.duration={duration}", f"train.seed={seed}", "train.threads=1", "train.precision=bf16",
         "train.snapshot_every=2%", "train.snapshot_minutes=1000", "train.keep=1", "data.size=32x32",
     ]  # fmt: skip
+    if "." in model:
+        return resolve(model, data=path, settings=[*common, *settings])
     recipe = texts(recipe_lines(get_spec(model), SHAPE, accelerated=False, budget_s=BUDGET_S))
     return resolve(f"{model}.toyfaces32", data=path, settings=[*recipe, *common, *settings, *warmup])
 
@@ -126,7 +132,8 @@ def figure(path: Path) -> None:
     drawing = Figure(figsize=(5 * (len(names) + 1), 4), layout="constrained")
     panels = drawing.subplots(1, len(names) + 1)
     for ax, name in zip(panels, names, strict=False):
-        for i, model in enumerate(WARMUP):
+        models = dict.fromkeys(row["model"] for row in rows if row["data"] == name)
+        for i, model in enumerate(models):
             for prior, style in (("gmm", "-"), ("normal", ":")):
                 points: dict[int, list[float]] = {}
                 for row in (row for row in rows if (row["data"], row["model"]) == (name, model)):

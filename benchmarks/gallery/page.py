@@ -15,10 +15,11 @@ SUITES = {"3min": "three minutes", "30min": "thirty minutes", "3h": "three hours
 PICTURES = {"samples-gmm": "Samples", "reconstructions": "Real images and their reconstructions"}
 INTRO = """# Gallery
 
-What `genzoo train MODEL --budget 3min`, `30min` and `3h` give: first seed, averaged weights, fixed latents, nothing
-selected. Samples are drawn from the fitted prior; those from N(0, I),
-interpolations and all scores are in [report.html](../report.html) and [RESULTS.md](../RESULTS.md). FD is the Fréchet
-distance on features of a classifier that genzoo trains; it compares within a dataset only.
+What `genzoo train MODEL --budget 3min`, `30min` and `3h` give on one CPU core: first seed, averaged weights, fixed
+latents, nothing selected. Samples are drawn from the fitted prior; those from N(0, I), interpolations and all scores
+are in [report.html](../report.html) and [RESULTS.md](../RESULTS.md). FD is the Fréchet distance on features of a
+classifier that genzoo trains; it compares within a dataset only. A run is planned when it begins, so that it ends early
+or late where the other cores become free or busy later. Cells that are not in a table have not run yet.
 
     genzoo bench gallery-3min --out benchmarks --jobs 2 --data mnist=FOLDER --data emoji-64=FOLDER --data cifar10=FOLDER
     genzoo bench gallery-30min ...
@@ -77,8 +78,9 @@ def _scores(results: SuiteResults, data: str, cell: FinishedCell) -> list[str]:
         for (protocol, name), value in values.items()
         if name == "frechet" and not protocol.endswith("_gmm")
     ]
-    sure = [value for (protocol, name), value in values.items() if name == "sure" and protocol.endswith("_gmm")]
-    return lines + [f"named with confidence above .9: {value:.0%}" for value in sure]
+    sure = [protocol for protocol, name in values if name == "sure" and protocol.endswith("_gmm")]
+    named = "named with confidence above .9: {:.0%} (real images {:.0%})"
+    return lines + [named.format(values[protocol, "sure"], values[protocol, "sure_real"]) for protocol in sure]
 
 
 if __name__ == "__main__":

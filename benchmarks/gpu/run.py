@@ -1,15 +1,22 @@
-"""Does training work on this GPU, how fast is it, and does a resumed run end with the same bits? Not run yet.
+"""Does training work on this GPU, how long do steps take, and does a resumed run end with the same bits?
 
-    python benchmarks/gpu/run.py            # results.jsonl gains one line per cell
+    python benchmarks/gpu/run.py                 # results.jsonl gains one line per cell
+    python benchmarks/gpu/run.py --cells recipe  # only cells whose name contains this
 
-Protocol: each of CELLS in each of FORMS, on the embedded toyfaces. Images/s are those between the log line at a tenth
-of the run and the last one; there is no warm-up (objective.warmup=0). Peak memory is that of PyTorch's allocator. A
-form that fails is recorded with its error. The last cell trains introvae.toyfaces32 once without a stop and once
-stopped half-way and resumed, and compares the weights.
+Protocol: two cells train a configuration once without a stop, and once stopped by Ctrl-C half-way and resumed, and
+compare the weights: introvae.toyfaces32 in fp32, and the recipe of `--budget` in bf16. Each other cell is a
+configuration, timed as `--budget` times steps (genzoo/training/timing.py) on toyfaces, resident in the GPU's memory:
+the median of up to 25 steps, each waited for, before the warm-up ends and after it. `first_s` is what the first two
+steps took, compilation included. Peak memory is that of PyTorch's allocator. A configuration that fails is recorded
+with its error.
 """
 
 import argparse
+import signal
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,81 +25,108 @@ from safetensors.torch import load_file
 
 from genzoo import Trainer, resolve
 from genzoo.files import JsonLines
+from genzoo.objective import Progress
 from genzoo.provenance import versions
+from genzoo.recipes import recipe_lines, texts
+from genzoo.registry import get_spec
+from genzoo.training.timing import time_steps, way
 
-CELLS = [
-    ("softintrovae", 32, "64k"),
-    ("softintrovae", 128, "6400"),
-    ("introvae", 128, "12800"),
-    ("introvae", 256, "6400"),
-]
-FORMS = {
-    "fp32": (),
-    "tf32": ("train.precision=tf32",),
-    "bf16": ("train.precision=bf16",),
-    "bf16, compiled": ("train.precision=bf16", "train.compile=true"),
-    "bf16, compiled, data outside the GPU": ("train.precision=bf16", "train.compile=true", "train.workers=0"),
-}
+COMPILED = "train.precision=bf16", "train.compile=true"
+FORMS = ((), ("train.precision=tf32",), ("train.precision=bf16",), COMPILED)
+BATCHES = 64, 128, 256, 512
+SECONDS = 1.0  # per configuration, without its first steps
 RESULTS = JsonLines(Path(__file__).with_name("results.jsonl"))
 
 
-def speed(model: str, side: int, images: str, form: tuple[str, ...]) -> dict[str, Any]:
-    """Trains one cell and reads its log."""
-    settings = [
-        f"train.duration={images}",
-        *form,
-        "objective.warmup=0",
-        "data.limit=4096",
-        "train.snapshot_every=100%",
-    ]
+def cells() -> Iterator[tuple[str, str, tuple[int, int], tuple[str, ...]]]:
+    """Name, model, size and settings of each configuration."""
+    yield recipe("introvae", 64, ())
+    for batch in BATCHES:
+        yield recipe("introvae", batch, ("train.precision=bf16",))
+    for model in ("softintrovae", "vae"):
+        yield recipe(model, 512, ("train.precision=bf16",))
+    for model, side in (("softintrovae", 32), ("introvae", 128), ("introvae", 256)):
+        for form in FORMS:
+            yield f"published {model} {side}", model, (side, side), form
+
+
+def recipe(model: str, batch: int, form: tuple[str, ...]) -> tuple[str, str, tuple[int, int], tuple[str, ...]]:
+    """The recipe of `--budget` for a GPU, which is not compiled: it has settings that are `auto`."""
+    lines = recipe_lines(get_spec(model), (3, 32, 32), accelerated=True, budget_s=3600)
+    return f"recipe {model} 32", model, (32, 32), (*texts(lines), f"train.batch={batch}", *form)
+
+
+def step(model: str, size: tuple[int, int], settings: tuple[str, ...]) -> dict[str, Any]:
+    """Times steps of one configuration."""
     torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
-        run = Trainer(resolve(model, res=(side, side), settings=settings), out=folder).fit()
-        lines = [line for line in JsonLines(run / "log.jsonl").read() if "loss/encoder" in line]
-    first, last = lines[len(lines) // 10], lines[-1]
-    rate = (last["nimg"] - first["nimg"]) / (last["seconds"] - first["seconds"])
+        run = resolve(model, data="toyfaces", res=size, settings=[*settings, "data.limit=4096"])
+        trainer = Trainer(run, out=folder, progress=False)
+        times = time_steps(trainer, SECONDS, time.perf_counter)
     return {
-        "images_per_s": round(rate, 1),
+        "batch": run.train.batch,
+        "form": way(run.train),
+        "warmup_ms": round(1000 * times.warmup, 2),
+        "late_ms": round(1000 * times.late, 2),
+        "images_per_s": round(trainer.per_step / times.late),
+        "first_s": round(times.first, 1),
         "peak_memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
-        "sse": last["error/sse"],
     }
 
 
-def resumes_bit_identical() -> bool:
-    """Trains for 2,000 images at once, and in two halves."""
+def resumes_bit_identical(settings: tuple[str, ...]) -> bool:
+    """Trains for 4,096 images at once, and in two halves."""
+    settings = (*settings, "train.duration=4096", "data.limit=4096", "train.snapshot_every=100%")
+    run = resolve("introvae", data="toyfaces", res=(32, 32), settings=settings)
     with tempfile.TemporaryDirectory() as folder:
-        weights = []
-        for name, durations in (("at once", ("2k",)), ("halves", ("1k", "2k"))):
-            for duration in durations:
-                settings = [
-                    f"train.duration={duration}",
-                    "objective.warmup=500",
-                    "data.limit=4096",
-                    "train.snapshot_every=100%",
-                ]
-                run = Trainer(resolve("introvae", settings=settings), out=Path(folder) / name).fit()
-            weights.append(load_file(run / "model" / "diffusion_pytorch_model.safetensors"))
-    return all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+        whole, halves = (Trainer(run, out=Path(folder) / name, progress=False) for name in ("whole", "halves"))
+        whole.fit()
+        stop_half_way(halves)
+        Trainer(run, out=halves.folder.path, progress=False).fit()
+        first, second = (
+            load_file(trainer.folder.path / "model" / "diffusion_pytorch_model.safetensors")
+            for trainer in (whole, halves)
+        )
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def stop_half_way(trainer: Trainer) -> None:
+    """Trains, and stops as Ctrl-C does."""
+    step, half = trainer.train_step, trainer.total_steps // 2
+
+    def train_step(parts: Any, at: Progress) -> Any:
+        if at.step == half:
+            signal.raise_signal(signal.SIGINT)
+        return step(parts, at)
+
+    trainer.train_step = train_step
+    with suppress(KeyboardInterrupt):
+        trainer.fit()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
+    parser.add_argument("--cells", default="", help="run only cells whose name contains this (default: all)")
+    args = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("PyTorch sees no CUDA device on this machine")
     common = {"device": torch.cuda.get_device_name(), "versions": versions()}
-    for model, side, images in CELLS:
-        for form, settings in FORMS.items():
-            try:
-                measured = speed(model, side, images, settings)
-            except RuntimeError as error:
-                measured = {"error": str(error).splitlines()[0]}
-            record({"model": model, "res": side, "images": images, "form": form, **measured, **common})
-    record({"resumes_bit_identical": resumes_bit_identical(), **common})
+    if args.cells in "resume":
+        by_recipe = recipe("introvae", 64, ("objective.warmup=25%", "train.precision=bf16"))[-1]
+        for name, settings in (("preset", ("objective.warmup=1k",)), ("recipe", by_recipe)):
+            record({"cell": f"resume {name}", "bit_identical": resumes_bit_identical(settings), **common})
+    for name, model, size, settings in cells():
+        if args.cells not in name:
+            continue
+        try:
+            measured = step(model, size, settings)
+        except RuntimeError as error:
+            measured = {"settings": settings, "error": str(error).splitlines()[0]}
+        record({"cell": name, **measured, **common})
 
 
 def record(row: dict[str, Any]) -> None:
-    print(row, flush=True)
+    print({key: value for key, value in row.items() if key != "versions"}, flush=True)
     RESULTS.append(row)
 
 

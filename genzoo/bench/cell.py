@@ -81,16 +81,21 @@ def run_cell(
 
 
 def _ask(cell: Cell, budget: str) -> "Ask":
-    """The cell as a run with a budget; where its settings count images, epochs or steps, the plan replaces them."""
-    from genzoo.budgets import Ask
+    """The cell as a run with a budget, whose plan replaces what its settings say of lengths.
 
-    spec = get_spec(cell.model.partition(".")[0])
-    lengths = {
-        f"{section}.{name}"
-        for section, cls in section_classes(spec).items()
-        for name, kind, *_ in fields(cls)
-        if "duration" in kind
-    } - {"train.budget"}
+    That is `train.duration` and `train.snapshot_every`; and of points, which have no recipe, all that counts images,
+    epochs or steps, which becomes a share of the planned length.
+    """
+    from genzoo.budgets import LENGTH, Ask, is_points
+
+    spec, lengths = get_spec(cell.model.partition(".")[0]), set(LENGTH)
+    if is_points(cell.config()):
+        lengths |= {
+            f"{section}.{name}"
+            for section, cls in section_classes(spec).items()
+            for name, kind, *_ in fields(cls)
+            if "duration" in kind
+        } - {"train.budget"}
     counted = [text for text in cell.settings if text.partition("=")[0] in lengths and "%" not in text]
     chosen = tuple(text for text in cell.settings if text not in counted)
     return Ask(budget, lambda weaker: cell.config([*counted, *weaker, *chosen]), chosen)

@@ -90,7 +90,7 @@ def obstacle(cell: Cell, weights: Path | None) -> str | None:
 
     checks: list[Callable[[], object]] = [held_out]
     for extractor in sorted({protocol.extractor for protocol in protocols if protocol.extractor is not None}):
-        if not extractor.startswith("classifier:"):  # genzoo trains those itself
+        if not extractor.startswith("classifier:"):  # those are trained first, see `train_classifiers`
             checks.append(lambda extractor=extractor: get_extractor(extractor, weights=weights))
     for check in checks:
         try:
@@ -98,6 +98,34 @@ def obstacle(cell: Cell, weights: Path | None) -> str | None:
         except UsageError as error:
             reasons.append(str(error))
     return "; ".join(reasons) or None
+
+
+def train_classifiers(cells: Sequence[Cell], suite: Sequence[Cell]) -> dict[str, str]:
+    """Trains the classifiers that score these cells, unless they are in the cache.
+
+    Args:
+        cells: to be scored.
+        suite: all cells of their suite; a classifier of the data of one of them is trained there, wherever they lie.
+
+    Returns:
+        by name of a cell whose classifier cannot be trained: why.
+    """
+    from genzoo.evaluation.classifier import short_name
+    from genzoo.evaluation.extractors import get_extractor
+
+    users: dict[str, list[Cell]] = {}
+    for cell in cells:
+        for extractor in dict.fromkeys(get_protocol(name).extractor for name in cell.metrics):
+            if extractor is not None and extractor.startswith("classifier:"):
+                users.setdefault(extractor, []).append(cell)
+    data = {short_name(run.data): run.data for run in map(standing_config, suite)} if users else {}
+    reasons = {}
+    for extractor, scored in users.items():
+        try:
+            get_extractor(extractor, data=data.get(extractor.partition(":")[2]))
+        except UsageError as error:
+            reasons |= {cell.name: f"{extractor} cannot be trained: {error}" for cell in scored}
+    return reasons
 
 
 def _misfits(run: RunConfig, protocols: Sequence[Protocol]) -> Iterator[str]:

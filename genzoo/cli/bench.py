@@ -90,7 +90,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     if args.list:
         return _list(name, spec, chosen, weights)
-    return _bench(spec.header(name, [*spec.cells(name), *cells]), chosen, out, args.jobs, weights)
+    return _bench(spec.header(name, [*spec.cells(name), *cells]), chosen, cells, out, args.jobs, weights)
 
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:
@@ -121,10 +121,12 @@ def _list(name: str, spec: "SuiteSpec", cells: "Sequence[Cell]", weights: Path |
     return 0
 
 
-def _bench(header: "Header", cells: "Sequence[Cell]", out: Path, jobs: int, weights: Path | None) -> int:
+def _bench(
+    header: "Header", cells: "Sequence[Cell]", suite: "Sequence[Cell]", out: Path, jobs: int, weights: Path | None
+) -> int:
     from genzoo.bench.cell import failure
     from genzoo.bench.report import write_report
-    from genzoo.bench.runner import Results, missing, obstacle, run_cells
+    from genzoo.bench.runner import Results, missing, obstacle, run_cells, train_classifiers
 
     name = header.suite
     results = Results(out, name)
@@ -133,6 +135,7 @@ def _bench(header: "Header", cells: "Sequence[Cell]", out: Path, jobs: int, weig
         f"{name}: {len(cells)} cells, {len(cells) - len(todo)} done, {len(todo)} to run, {jobs} at a time, into {out}"
     )
     reasons = {cell.name: reason for cell in todo if (reason := obstacle(cell, weights))}
+    reasons |= train_classifiers([cell for cell in todo if cell.name not in reasons], suite)
     blocked = [cell for cell in todo if cell.name in reasons]
     if blocked and len(blocked) == len(cells):
         lines = dict.fromkeys(

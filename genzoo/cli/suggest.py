@@ -54,7 +54,7 @@ def _within(args: argparse.Namespace) -> None:
 
     lines = standing_lines(ask(args.model, args.budget, resolution(args), args.data, args.set))
     print("\n".join(table(lines)))
-    print("\nWhat is auto, the length and the average of the weights follow from measurements when the run begins.")
+    print("\nWhat is auto, and the length, follow from measurements when the run begins.")
     more = [*(["--res", args.res] if args.res else []), *(part for text in args.set for part in ("--set", text))]
     print(shlex.join(["genzoo", "train", args.model, "--data", args.data, *more, "--budget", args.budget]))
 

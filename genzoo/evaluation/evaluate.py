@@ -118,7 +118,7 @@ def result_line(job: Job) -> ScoreLine:
             "definition": job.protocol.definition,
             "n_fake": job.protocol.n,
             "weights": subject.weights,
-            "batchnorm": job.protocol.batchnorm,
+            "batchnorm": _batchnorm(job.protocol, subject),
             "eval_seed": job.seed,
             **found.details,
         },
@@ -127,6 +127,13 @@ def result_line(job: Job) -> ScoreLine:
         device=device_name(subject.device),
         seconds=round(time.monotonic() - start, 1),
     )
+
+
+def _batchnorm(protocol: Protocol, subject: Subject) -> str:
+    """Which statistics normalize: running averages (`ema`), unless the run or the protocol says otherwise."""
+    run = subject.run
+    saved = run is not None and run.train.recalibrate and (subject.weights != "raw" or not run.train.ema)
+    return "recalibrated" if saved and protocol.batchnorm == "ema" else protocol.batchnorm
 
 
 def refusal(metric: Metric, subject: Subject) -> str | None:

@@ -45,7 +45,9 @@ def statistics(features: Tensor | Iterable[Tensor], extractor: str = "") -> Stat
                 f"A batch has {batch.shape[1]} dimensions after batches of {len(mean)}: extract all with one extractor."
             )
         for rows in batch.split(CHUNK):
-            n, mean, scatter = _merge(n, mean, scatter, rows.double())
+            n, mean, scatter = _merge(
+                n, mean, scatter, rows.cpu().double() if rows.device.type == "mps" else rows.double()
+            )
     if n < 2:
         raise UsageError(f"A covariance needs at least 2 items, got {n}: pass more images.")
     return Statistics(mean.cpu(), (scatter / (n - 1)).cpu(), n, extractor)

@@ -72,11 +72,11 @@ class Whitened:
 
     def __init__(self, real: Tensor):
         found = _gaussian(real)
-        variances, axes = torch.linalg.eigh(found.cov)
+        variances, axes = _principal(real, found)
         variances = variances.clamp(min=FLAT)
         kept = variances > FLOOR * variances[-1]
         kept[: -max(1, min(COMPONENTS, len(real) // 4))] = False
-        self._mean, self._axes = (x.to(real.device) for x in (found.mean, axes[:, kept] / variances[kept].sqrt()))
+        self._mean, self._axes = found.mean, axes[:, kept] / variances[kept].sqrt()
         self._real = _gaussian(self._scaled(real))
 
     def distance(self, fake: Tensor) -> float:
@@ -88,12 +88,23 @@ class Whitened:
         return (frechet_distance(self._real, _gaussian(self._scaled(fake))) / len(self._real.mean)) ** 0.5
 
     def _scaled(self, x: Tensor) -> Tensor:
-        return (x.double() - self._mean) @ self._axes
+        return (x.cpu().double() - self._mean) @ self._axes  # not every accelerator has float64
 
 
 def _gaussian(x: Tensor) -> Statistics:
     """Mean and covariance, which is 0 for a single item."""
-    return statistics(x if len(x) > 1 else x.expand(2, -1))
+    return statistics(x.cpu() if len(x) > 1 else x.cpu().expand(2, -1))
+
+
+def _principal(x: Tensor, found: Statistics) -> tuple[Tensor, Tensor]:
+    """Variances, smallest first, and directions [D, R] of vectors [N, D] with these moments; of few long vectors, all
+    that have any.
+    """
+    n, dim = x.shape
+    if dim <= n:
+        return torch.linalg.eigh(found.cov)
+    _, scales, axes = torch.linalg.svd(x.cpu().double() - found.mean, full_matrices=False)
+    return scales.flip(0).square() / max(1, n - 1), axes.flip(0).T
 
 
 def laplacian_pyramid(x: Tensor) -> list[Tensor]:

@@ -31,7 +31,8 @@ def run_card(
         "published score": preset.expected,
         "data": f"{run.data.name}, split {run.data.split}, {size}",
         "images seen": f"{nimg:,}",
-        "weights": "exponential moving average, BatchNorm statistics averaged with them" if averaged else "as trained",
+        "weights": "exponential moving average" if averaged else "as trained",
+        "BatchNorm": "statistics recomputed on training data" if run.train.recalibrate else "running averages",
         "samples from": prior_text(model),
         "Fréchet distance over a Laplacian pyramid" if model.is_image else "sliced Wasserstein distance": (
             f"{score:.4f} ({n} samples and as many held-out items; a progress score, not an FID)"

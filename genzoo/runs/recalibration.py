@@ -11,7 +11,12 @@ from genzoo.models.generative import Generative
 from genzoo.nn.batchnorm import batchnorms, recalibrate, restored
 from genzoo.noise import generator
 
-ITEMS, CHUNK = 512, 128  # training items, and how many are passed at once
+ITEMS, CHUNK = 512, 128  # training items, and how many are passed at once at most
+
+
+def even(n: int) -> int:
+    """The size of chunks of about the same size, as each counts as much as another in the average."""
+    return -(-n // -(-n // CHUNK))
 
 
 @contextmanager
@@ -36,7 +41,7 @@ def recalibrated(model: Generative, dataset: Dataset, labels: str | None, seed: 
     def run() -> None:
         items = as_real(some(dataset, ITEMS, generator(seed, "recalibrated"), labels), model.device)
         rng = generator(seed, "recalibrated latents")
-        for part in items.split(CHUNK):
+        for part in items.split(even(len(items.x))):
             model.decode(model.encode(part.x, part.labels).latent_dist.sample(rng), part.labels)
 
     with restored(layers):

@@ -1,6 +1,5 @@
 """Arithmetic of a run with a budget of time: how many steps and snapshots fit in, and whether it is late."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,11 +30,18 @@ class Costs:
 class Plan:
     """The length of a run."""
 
-    steps: int  # a multiple of `snapshots`
-    snapshots: int  # at equal distances, the last one at the end
+    steps: int
+    snapshots: int  # planned ones; at equal distances, the last one at the end, unless the user chose them
 
 
-def plan_run(budget: str, passed: float, costs: Costs, warmup_steps: Callable[[int], int]) -> Plan:
+def plan_run(
+    budget: str,
+    passed: float,
+    costs: Costs,
+    warmup_steps: Callable[[int], int],
+    minutes: float = 10.0,
+    chosen: Callable[[int], int] | None = None,
+) -> Plan:
     """Plans a run that ends, with its last snapshot, when its budget does.
 
     Args:
@@ -43,6 +49,8 @@ def plan_run(budget: str, passed: float, costs: Costs, warmup_steps: Callable[[i
         passed: seconds of it that have passed.
         costs: measured.
         warmup_steps: steps in the run -> those of its warm-up.
+        minutes: the longest pause between snapshots, see `Schedule`.
+        chosen: steps in the run -> its snapshots; None plans them.
 
     Raises:
         UsageError: not even LEAST_STEPS and one snapshot fit in; the message names the least budget.
@@ -54,15 +62,21 @@ def plan_run(budget: str, passed: float, costs: Costs, warmup_steps: Callable[[i
         return warmup * costs.warmup + (steps - warmup) * costs.late
 
     left = (1 - SPARE) * seconds - passed - costs.start
-    snapshots = count_snapshots(left, costs.snapshot)
-    clocked = max(0, math.ceil(math.log2(left / snapshots / FIRST_S))) if left > 0 else 0  # besides, see `Schedule`
-    steps = most_steps(left - (snapshots + clocked) * costs.snapshot, cost)
+    if chosen is None:
+        snapshots = count_snapshots(left, costs.snapshot)
+        taken = snapshots + by_clock(left, snapshots, minutes)
+        steps = most_steps(left - taken * costs.snapshot, cost)
+    else:
+        steps = most_steps(left, lambda n: cost(n) + chosen(n) * costs.snapshot)
+        snapshots = chosen(steps)
     if steps < LEAST_STEPS:
         least = 1.2 * (passed + costs.start + costs.snapshot + cost(LEAST_STEPS)) / (1 - SPARE)
         raise UsageError(
             f"--budget {budget} is too short: measuring, {LEAST_STEPS} steps and one snapshot take about "
             f"{passed + costs.start + costs.snapshot + cost(LEAST_STEPS):.0f} s here: give at least {as_time(least)}."
         )
+    if chosen is not None:
+        return Plan(steps, snapshots)
     snapshots = min(snapshots, steps)
     return Plan(steps // snapshots * snapshots, snapshots)
 
@@ -70,6 +84,19 @@ def plan_run(budget: str, passed: float, costs: Costs, warmup_steps: Callable[[i
 def count_snapshots(seconds: float, cost: float) -> int:
     """How many snapshots a run of so many seconds takes: one in PAUSE_S at most, for SNAPSHOT_SHARE of the time."""
     return max(1, min(SNAPSHOTS, int(seconds / max(PAUSE_S, cost / SNAPSHOT_SHARE))))
+
+
+def by_clock(seconds: float, planned: int, minutes: float) -> int:
+    """How many snapshots `Schedule` takes by the clock in so many seconds, between those that are planned."""
+    if seconds <= 0:
+        return 0
+    interval, pause, found = seconds / planned, FIRST_S, 0
+    for _ in range(planned):
+        left = interval
+        while left > (wait := min(pause, 60 * minutes)):
+            left, pause, found = left - wait, 2 * pause, found + 1
+        pause *= 2
+    return found
 
 
 def most_steps(seconds: float, cost: Callable[[int], float]) -> int:
@@ -103,7 +130,7 @@ class Pace:
         self._earlier = earlier
 
     def passed(self) -> float:
-        """Seconds of the budget that the run has used, over all restarts."""
+        """Seconds of training, over all restarts, and of planning, in the process that planned."""
         return self._earlier + self._clock() - self._began
 
     def left(self) -> str:

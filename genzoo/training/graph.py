@@ -165,6 +165,9 @@ class CompiledPhases:
         for buffer, before in zip(self._buffers.values(), kept, strict=True):
             buffer.copy_(before)
         assert [node.name for node in traced.graph.find_nodes(op="placeholder")] == list(inputs)
+        # A view is right for the layout in memory that was traced, and the compiler may choose another.
+        for node in traced.graph.find_nodes(op="call_function", target=aten.view.default):
+            node.target = aten.reshape.default
         segments = _segments(traced, cuts, self._compiler)
         return _Trace(watched.answers, [leaf.shape for leaf in leaves], segments)
 

@@ -82,6 +82,7 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
     cpu = device == "cpu" or not torch.accelerator.is_available()
     if mistake := launch_mistake(os.environ, gpus=None if cpu else torch.accelerator.device_count()):
         raise UsageError(mistake)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, by cuBLAS; see `deterministic`
     # PyTorch's own default rounds convolutions and not matrix products
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers"))
@@ -109,6 +110,27 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
             f"start with `{TORCHRUN}`."
         )
     return acc
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Makes a GPU compute the same bits from the same numbers, without which no resumed run could be exact.
+
+    An operation that has no deterministic implementation warns and is used.
+    """
+    if device.type == "cpu":  # always does
+        yield
+        return
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    memory.fill_uninitialized_memory = False  # nothing here reads such memory
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = filled
 
 
 def launch_mistake(env: Mapping[str, str], gpus: int | None) -> str | None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from genzoo.configure import data_shape, planned_classes
+from genzoo.configure import data_shape, depends_on_length, planned_classes
 from genzoo.errors import UsageError
 from genzoo.factory import build, build_objective
 from genzoo.files import JsonLines
@@ -230,7 +230,9 @@ def advice(folder: Path) -> str | None:
 
 def _improving(folder: Path, lines: Sequence[Mapping[str, Any]]) -> str | None:
     config = read_config(folder)
-    return still_improving(_scores(lines), config.train.budget if config else None)
+    if config is None:
+        return still_improving(_scores(lines))
+    return still_improving(_scores(lines), config.train.budget, depends_on_length(config))
 
 
 def _key(event: Event) -> tuple[int, str, str]:

@@ -82,12 +82,13 @@ def getting_worse(view: View) -> str | None:
     )
 
 
-def still_improving(scores: Sequence[tuple[int, float]], budget: str | None = None) -> str | None:
+def still_improving(scores: Sequence[tuple[int, float]], budget: str | None = None, fixed: bool = False) -> str | None:
     """What a finished run could gain by more training, in one line: its score in its last quarter and the one before.
 
     Args:
         scores: (images seen, score) of all snapshots, newest last.
-        budget: of the run, whose schedule ends with it and cannot be prolonged.
+        budget: of the run, if it has one.
+        fixed: whether its settings depend on its length, so that it cannot be prolonged.
     """
     k = max(2, len(scores) // 4)
     if len(scores) < 2 * k:
@@ -96,7 +97,7 @@ def still_improving(scores: Sequence[tuple[int, float]], budget: str | None = No
     if last >= before - BEYOND * score_noise(scores) * (2 / k) ** 0.5:
         return None
     nimg = scores[-1][0]
-    longer = f"--images {2 * nimg} goes on from here"
+    longer = f"--images {2 * nimg} {'and another --out' if fixed else 'goes on from here'}"
     if budget is not None:
         longer = f"a longer --budget than {budget} and another --out"
     return (

@@ -66,6 +66,11 @@ class Snapshots:
         """A best value of another score, of a run that an earlier version began, cannot be compared and is dropped."""
         self.best = state_dict["best"] if state_dict.get("score", FIRST_SCORE) == self._score else math.inf
 
+    def prepare(self, model: Generative) -> None:
+        """Decodes what is shown and scored, which the first snapshot would do."""
+        if self._fixed is None:
+            self._fixed = fixed_items(self._config, self._dataset, self._heldout, model)
+
     def take(self, weights: Weights, position: Mapping[str, Any], last: bool) -> None:
         """Measures, shows and exports the run as it stands.
 
@@ -89,8 +94,8 @@ class Snapshots:
 
     def _take(self, weights: Weights, position: Mapping[str, Any], last: bool) -> None:
         self._prior(weights.shown, last)
-        if self._fixed is None:
-            self._fixed = fixed_items(self._config, self._dataset, self._heldout, weights.shown)
+        self.prepare(weights.shown)
+        assert self._fixed is not None
         values = {name: value for evaluate in self._evaluators for name, value in evaluate(weights, self._fixed)}
         line = {**position, "prior": weights.shown.prior_name(), **values}
         self._folder.log.append(line)

@@ -26,7 +26,7 @@ from genzoo.registry import get_spec
 from genzoo.runs.folder import read_config
 from genzoo.spec import RunConfig, TrainConfig
 from genzoo.training.iteration import Iteration
-from genzoo.training.launch import Processes, alike
+from genzoo.training.launch import Processes, alike, deterministic
 from genzoo.training.misfits import can_compile, may_pay_to_compile
 from genzoo.training.plan import LATE
 
@@ -219,7 +219,7 @@ def time_steps(trainer: Rehearsed, seconds: float, clock: Clock) -> StepTimes:
             torch.accelerator.synchronize()
         return alike([clock() - began], acc)[0]
 
-    with torch_threads(run.train.threads):
+    with torch_threads(run.train.threads), deterministic(acc.device):
         first = {step: timed(step) for step in steps}
         if sum(first.values()) > LIMIT_S and not run.train.compile:
             return StepTimes(first[steps[0]], first[LATE], sum(first.values()), sum(first.values()))

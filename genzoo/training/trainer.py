@@ -25,7 +25,7 @@ from genzoo.training.budget import Pace
 from genzoo.training.evaluators import Growth, Weights, scores, shown_vitals
 from genzoo.training.fitting import PriorFit
 from genzoo.training.iteration import Iteration, Scalars
-from genzoo.training.launch import StopFlag, agree, make_accelerator, resume_command
+from genzoo.training.launch import StopFlag, agree, deterministic, make_accelerator, resume_command
 from genzoo.training.log import Broken, Window, progress_bar
 from genzoo.training.misfits import refuse_constant, refuse_misfits
 from genzoo.training.monitor import Watch
@@ -60,7 +60,7 @@ class Trainer:
         dataset: Dataset | None = None,
         began: float | None = None,
     ):
-        path = Path(out) if out is not None else RunFolder.default(config)
+        path = Path(out).expanduser() if out is not None else RunFolder.default(config)
         config = settled(config, path, lambda run, folder: Trainer(run, folder, progress, dataset))
         c = config.train
         self.config, self.shows_bars, self.step = config, progress, 0
@@ -170,8 +170,12 @@ class Trainer:
         resident = make_resident(self.dataset, self.acc.device, self.acc.print) if wanted else None
         stopping, done, end = None, self.step * self.per_step, self.total_steps * self.per_step
         shown = self.shows_bars and self.acc.is_main_process
-        threads = torch_threads(self.config.train.threads)
-        with progress_bar(self.config.model, done, end, shown, self.pace) as bar, StopFlag() as stop, threads:
+        with (
+            progress_bar(self.config.model, done, end, shown, self.pace) as bar,
+            StopFlag() as stop,
+            torch_threads(self.config.train.threads),
+            deterministic(self.acc.device),
+        ):
             while stopping is None:
                 try:
                     stopping = self._run(bar, stop, resident)
