@@ -4,7 +4,6 @@ What is decided is saved in run.json as ordinary settings. The same command find
 that a resumed run is exact.
 """
 
-import math
 import os
 import tempfile
 import time
@@ -25,11 +24,12 @@ from genzoo.settings import fields, show
 from genzoo.spec import RunConfig
 from genzoo.suggestions import suggest_recipe
 from genzoo.training.budget import Costs, plan_run
-from genzoo.training.launch import alike
-from genzoo.training.timing import Trials, open_settings, torch_threads, try_ways
+from genzoo.training.launch import alike, torch_threads
+from genzoo.training.timing import Trials, checked, open_settings, try_ways
 from genzoo.training.trainer import Trainer
 
 REPEATED = 0.05  # of the budget, up to which a snapshot is measured twice
+GROWS = 1.5  # later in a run, a prior has more components and curves have more points
 LONG_S = 600.0  # budgets from which compiling may pay
 LENGTH = ("train.duration", "train.snapshot_every")  # what a plan decides besides `auto` settings
 
@@ -123,6 +123,8 @@ def planned(
             return trainer
 
         trials = try_ways(config, rehearse, clock)
+        if len(makes) == 1 and config.train.measure:  # it may have trained a classifier
+            rehearse(config)
         measured = _plan(wanted, lines, trials, makes[-1], began, clock)
     decided = {line.setting for line in measured.lines}
     lines = without([*(line for line in lines if line.setting not in decided), *measured.lines], wanted.chosen)
@@ -168,10 +170,11 @@ def _plan(
 ) -> _Measured:
     """Measures a snapshot, and fixes the length of a run that begins `start` seconds later."""
     run = wanted.resolve(texts(standing))
-    trainer, times = trials.best.trainer, trials.best.times
+    best = checked(trials.best, wanted.seconds, clock)
+    trainer, times = best.trainer, best.times
     assert isinstance(trainer, Trainer)
     if trainer.config.train.compile:
-        start += times.first  # it compiles again
+        start += trials.best.times.first  # it compiles again
     snapshot = _time_snapshot(trainer, wanted.seconds, clock)
     costs = Costs(times.warmup, times.late, snapshot, *alike([start], trainer.acc))
     per_step, epoch = trainer.per_step, trainer.dataset.size
@@ -192,14 +195,17 @@ def _plan(
         wanted.budget, passed, costs, warmup_steps, run.train.snapshot_minutes, snapshots if chosen else None
     )
     fits = f"{plan.steps:,} steps of {per_step} fit into {wanted.budget}"
-    every, share = str(plan.steps // plan.snapshots * per_step), f"{plan.snapshots} x {snapshot:.2g} s for snapshots"
+    every, share = str(plan.steps // plan.snapshots * per_step), f"{plan.snapshots} snapshots of {snapshot:.2g} s"
     lines = [
         *_ways(run, trials),
         *shares,
         Line("train.duration", str(plan.steps * per_step), fits),
         Line("train.snapshot_every", every, share),
     ]
-    note = f"planned for a budget of {wanted.budget}, after {passed:.1f} s: {trials}; a snapshot {snapshot:.2g} s"
+    note = (
+        f"planned for a budget of {wanted.budget}, after {passed:.1f} s: {trials}; planned with {best} and "
+        f"{snapshot:.2g} s a snapshot"
+    )
     return _Measured(lines, note)
 
 
@@ -214,19 +220,19 @@ def _ways(run: RunConfig, trials: Trials) -> list[Line]:
 
 
 def _time_snapshot(trainer: Trainer, budget_s: float, clock: Callable[[], float]) -> float:
-    """Seconds of a snapshot of fresh networks: the second one, unless that would take long; the first one imports."""
+    """Seconds of a snapshot: of the second one of fresh networks, times what it grows by; the first one imports, and is
+    the only one where it takes long.
+    """
     trainer.state.reset()
-    seconds = math.inf
+    seconds = list[float]()
     with torch_threads(trainer.config.train.threads):
         if trainer.acc.is_main_process:
             trainer.snapshots.prepare(trainer.model)
-        for _ in range(2):
+        while len(seconds) < 2 and sum(seconds) < REPEATED * budget_s:
             before = clock()
             trainer.snapshot()
-            seconds = min(seconds, *alike([clock() - before], trainer.acc))
-            if seconds > REPEATED * budget_s:
-                break
-    return seconds
+            seconds += alike([clock() - before], trainer.acc)
+    return min(seconds[0], GROWS * seconds[-1])
 
 
 def _durations(run: RunConfig) -> list[Line]:

@@ -22,6 +22,7 @@ FREE = {
     "train.checkpointing",
     "train.keep",
     "train.log_every",
+    "train.measure",
     "train.snapshot_every",
     "train.snapshot_minutes",
     "train.trackers",

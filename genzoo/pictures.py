@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from genzoo.errors import UsageError
-from genzoo.runs.scores import PREFIX, scored
+from genzoo.runs.scores import DISTANCE, PREFIX, Scored, measured, scored
 
 GAP = 2  # white pixels between the images of a grid
 FPS = 12  # frames per second of animations
@@ -161,7 +161,8 @@ def save_curves(
 
 
 def save_quality(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draws the snapshots' score over images seen and over minutes of training, with the best one marked.
+    """Draws the snapshots' score over images seen and over minutes of training, and below it each distance that was
+    measured besides; the best snapshot of each is marked.
 
     Args:
         lines: of the log; without a score nothing is drawn.
@@ -170,22 +171,31 @@ def save_quality(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     name, snapshots = scored(lines)
     if not snapshots:
         return
-    best = min(snapshots, key=lambda one: one.score)
-    figure, panels = _subplots(1, 2, figsize=(9, 3.2), layout="none", sharey=True)
-    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.16, top=0.9, wspace=0.06)
-    panels[0].set_ylabel(f"{name.removeprefix(PREFIX).replace('_', ' ')}, lower is better")
-    values = [one.score for one in snapshots]
-    for ax, label, place in zip(
+    curves = {name.removeprefix(PREFIX).replace("_", " "): snapshots}
+    curves |= {f"Fréchet, {name.removeprefix(DISTANCE)}": found for name, found in measured(lines, DISTANCE).items()}
+    height = 3.2 * len(curves)
+    figure, rows = _subplots(len(curves), 2, figsize=(9, height), layout="none", sharey="row", squeeze=False)
+    figure.subplots_adjust(left=0.1, right=0.98, bottom=0.5 / height, top=1 - 0.3 / height, wspace=0.06, hspace=0.35)
+    for panels, (label, found) in zip(rows, curves.items(), strict=True):
+        _draw_quality(panels, label, found)
+    figure.savefig(path, dpi=100)
+
+
+def _draw_quality(panels: Any, label: str, snapshots: Sequence[Scored]) -> None:
+    """One row: over images seen and over minutes."""
+    best, values = min(snapshots, key=lambda one: one.score), [one.score for one in snapshots]
+    panels[0].set_ylabel(label)
+    title = f"lower is better; best: {best.score:.4g} at {best.nimg:,} images, {best.seconds / 60:.1f} minutes"
+    panels[0].set_title(title, fontsize=9)
+    for ax, axis, place in zip(
         panels, ("images seen", "minutes"), (lambda one: one.nimg, lambda one: one.seconds / 60), strict=True
     ):
         ax.plot([place(one) for one in snapshots], values, marker=".", linewidth=1)
         ax.plot(place(best), best.score, "*", color="crimson", markersize=11)
-        ax.set_xlabel(label)
+        ax.set_xlabel(axis)
         ax.grid(alpha=0.3)
     if min(values) > 0 and max(values) > 5 * min(values):
         panels[0].set_yscale("log")
-    figure.suptitle(f"best: {best.score:.4g} at {best.nimg:,} images, {best.seconds / 60:.1f} minutes", fontsize=9)
-    figure.savefig(path, dpi=100)
 
 
 def _subplots(*shape: int, **options: Any) -> Any:

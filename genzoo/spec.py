@@ -232,6 +232,7 @@ class TrainConfig:
             "of K); normal, the model's own prior; auto: gmm for images, where the encoder takes no labels",
         ),
     ] = "auto"
+    measure: Annotated[tuple[str, ...], Field(description="extractors whose Fréchet distance snapshots measure")] = ()
     trackers: Annotated[tuple[str, ...], Field(description="tensorboard, wandb, ... (any of Accelerate's)")] = ()
     workers: Annotated[
         int | None,

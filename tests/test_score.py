@@ -11,17 +11,22 @@ from PIL import Image
 from scipy import linalg, ndimage
 from torch.nn.functional import avg_pool2d, interpolate
 
-from genzoo import Trainer
+from genzoo import Trainer, load, resolve
 from genzoo.cli import main
 from genzoo.data import open_dataset
 from genzoo.data.batches import to_float
+from genzoo.errors import UsageError
+from genzoo.evaluation.extractors import get_extractor
 from genzoo.metrics.pyramid import PATCHES, Reference, laplacian_pyramid
 from genzoo.metrics.sliced import sliced_wasserstein
 from genzoo.noise import generator
 from genzoo.pictures import save_quality
-from genzoo.runs.scores import scored
+from genzoo.runs.folder import read_config
+from genzoo.runs.scores import DISTANCE, measured, scored
 from genzoo.signs import View
 from genzoo.spec import DataConfig
+from genzoo.training.distances import FeatureDistance
+from genzoo.training.evaluators import Weights
 from genzoo.training.monitor import Monitor
 from genzoo.training.rules import getting_worse, score_noise, still_improving
 
@@ -65,16 +70,20 @@ def straight_pyramid(image):
     return [*levels, image]
 
 
+def frechet(a, b):
+    """Between Gaussians fitted to a and b, [N, D], by numpy and scipy, with a matrix root."""
+    covariances = [np.atleast_2d(np.cov(x.T)) for x in (a, b)]
+    root = linalg.sqrtm(covariances[0] @ covariances[1]).real
+    return ((a.mean(0) - b.mean(0)) ** 2).sum() + sum(np.trace(c) for c in covariances) - 2 * np.trace(root)
+
+
 def straight_whitened(a, b, most):
-    """The distance by numpy and scipy, with a matrix root; a, b: [N, D]."""
+    """The distance by numpy and scipy; a, b: [N, D]."""
     values, axes = np.linalg.eigh(np.cov(a.T))
     order = np.argsort(values)[::-1][:most]
     order = order[values[order] > 1e-3 * values.max()]
     x, y = ((z - a.mean(0)) @ axes[:, order] / np.sqrt(values[order]) for z in (a, b))
-    covariances = np.atleast_2d(np.cov(x.T)), np.atleast_2d(np.cov(y.T))
-    root = linalg.sqrtm(covariances[0] @ covariances[1]).real
-    distance = ((x.mean(0) - y.mean(0)) ** 2).sum() + sum(np.trace(c) for c in covariances) - 2 * np.trace(root)
-    return np.sqrt(distance / len(order))
+    return np.sqrt(frechet(x, y) / len(order))
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (4, 40, 24), (2, 8, 8), (3, 70, 66)])
@@ -302,3 +311,81 @@ def test_the_curve_of_quality_marks_the_best_snapshot(tmp_path):
     assert crimson[:, 450:].sum() > 20
     save_quality([{"nimg": 1, "loss/x": 1.0}], tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+# ---- what is measured besides
+
+MEASURED = "train.measure=classifier:digits"
+
+
+def digits_run(out: str, *settings: str) -> Path:
+    fixed = ["arch.channels=4", "arch.z_dim=4", "train.batch=8", "train.duration=96", "train.snapshot_every=50%"]
+    config = resolve("vae", data="digits", settings=[*fixed, "data.size=8x8", "data.channels=1", *settings])
+    return Trainer(config, out=out, progress=False).fit()
+
+
+@pytest.mark.usefixtures("digits_classifier")
+def test_snapshots_measure_the_distances_that_the_settings_name():
+    run = digits_run("run", MEASURED)
+    found = measured(read_log(run), DISTANCE)["distance/classifier:digits"]
+    assert [one.nimg for one in found] == [48, 96]
+    config = read_config(run)
+    assert config is not None
+    heldout = open_dataset(config.data, "test")
+    assert heldout.size is not None and heldout.size < 2048
+    extractor, model, rng = get_extractor("classifier:digits"), load(run).eval(), generator(0, "measured samples")
+    sizes = [min(32, heldout.size - start) for start in range(0, heldout.size, 32)]
+    samples = torch.cat([model.sample(n, rng) for n in sizes])
+    real = to_float(heldout.batch(np.arange(heldout.size)), torch.device("cpu"))
+    expected = frechet(*(extractor(x).double().numpy() for x in (real, samples)))
+    assert found[-1].score == pytest.approx(expected, rel=1e-3)
+    assert Image.open(run / "quality.png").height == 640  # two rows
+
+
+@pytest.mark.usefixtures("digits_classifier")
+def test_measuring_changes_no_weight_and_may_begin_when_a_run_is_resumed():
+    plain, with_it = digits_run("plain"), digits_run("measured", MEASURED)
+    assert same(weights(plain), weights(with_it))
+    again = digits_run("plain", MEASURED)
+    assert same(weights(plain), weights(again))
+    assert Image.open(plain / "quality.png").height == 320
+
+
+@pytest.mark.usefixtures("digits_classifier")
+@pytest.mark.parametrize("value", [0.5, float("nan")])
+def test_samples_are_of_all_classes_in_turn_and_may_be_broken(value):
+    class Fake:
+        starts = list[int]()
+
+        def classes_in_turn(self, n, start=0):
+            self.starts.append(start)
+
+        def sample(self, n, generator, labels):
+            return torch.full((n, 1, 8, 8), value)
+
+    config = resolve("vae", data="digits", settings=["data.size=8x8", "data.channels=1"])
+    fake = Fake()
+    found = list(FeatureDistance("classifier:digits", config, "test", torch.device("cpu"), False)(
+        Weights(fake, fake), None  # pyright: ignore[reportArgumentType]
+    ))  # fmt: skip
+    assert found[0][0] == "distance/classifier:digits" and np.isfinite(found[0][1])
+    assert fake.starts[:3] == [0, 32, 64] and len(fake.starts) > 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "fix"),
+    [
+        (["train.measure=inceptoin"], None, "inception"),
+        (["train.measure=classifier:digits", "arch.hidden=4"], "rings", "is for images"),
+        ([MEASURED], "own", "leave out `dataset`"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(settings, data, fix):
+    if data == "rings":
+        config, dataset = resolve("vae", data=data, settings=settings), None
+    else:
+        config = tiny_run("vae", *settings)
+        dataset = open_dataset(config.data) if data else None
+    with pytest.raises(UsageError, match=fix):
+        Trainer(config, out="run", progress=False, dataset=dataset)
+    assert not Path("run").exists()

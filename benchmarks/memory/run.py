@@ -27,8 +27,11 @@ RESULTS = JsonLines(Path(__file__).with_name("results.jsonl"))
 STEPS, IMAGES = 2, 16
 PLAIN, RECOMPUTE, CHECKPOINTING = (), ("objective.recompute=true",), ("train.checkpointing=true",)
 BOTH = RECOMPUTE + CHECKPOINTING
+FAST = "arch.encoder=shuffle", "arch.decoder=shuffle"  # the networks of `--budget 3min`
 CELLS = [  # side, batch, options
     *((32, 64, options) for options in (PLAIN, BOTH)),
+    *((32, 32, options) for options in (PLAIN, (*FAST, "arch.channels=16,48,96"))),
+    *((64, 32, options) for options in (PLAIN, (*FAST, "arch.channels=16,24,48,96"))),
     *((128, 4, options) for options in (PLAIN, BOTH)),
     *((256, 2, options) for options in (PLAIN, RECOMPUTE, CHECKPOINTING, BOTH)),
     *((512, 2, options) for options in (PLAIN, BOTH)),
@@ -94,9 +97,9 @@ def table() -> str:
         "| resolution | batch | options | peak, measured | estimate | estimate / measured | seconds a step |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in sorted(rows(), key=lambda row: (row["side"], len(row["options"]), row["options"])):
+    for row in sorted(rows(), key=lambda row: (row["side"], -row["batch"], len(row["options"]), row["options"])):
         estimated = estimate(configuration(row["side"], row["batch"], tuple(row["options"]))).total
-        names = " + ".join(option.partition(".")[2].partition("=")[0] for option in row["options"]) or "none"
+        names = " + ".join(option.partition(".")[2].removesuffix("=true") for option in row["options"]) or "none"
         mib = [f"{size / 2**20:,.0f} MiB" for size in (row["peak_bytes"], estimated)]
         ratio = f"{estimated / row['peak_bytes']:.2f}"
         lines.append(f"| {row['side']} | {row['batch']} | {names} | {mib[0]} | {mib[1]} | {ratio} | {row['seconds']} |")

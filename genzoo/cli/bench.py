@@ -20,7 +20,7 @@ a failed cell is recorded with its reason, and the others go on."""
 EXAMPLES = """examples:
   genzoo bench                        the suite `quick`: two minutes
   genzoo bench 2d --jobs 2            Soft-IntroVAE's 2-D table
-  genzoo bench losses --seeds 0,1 --data emoji-64=FOLDER
+  genzoo bench losses --seeds 0,1 --data cifar10=FOLDER
   genzoo bench my-suite.toml          a suite of your own
   genzoo bench --list                 the built-in suites, which are templates
   genzoo bench --report --out bench   rewrite the report from the results"""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PREFIX = "score/"  # of the scores' names in the log
+DISTANCE = "distance/"  # of what is measured besides, by the name of a feature extractor
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,16 @@ def scored(lines: Iterable[Mapping[str, Any]]) -> tuple[str, list[Scored]]:
 
     A run that was resumed by another version of genzoo may log two scores, which cannot be compared.
     """
+    lines = list(lines)
+    newest = next((name for line in reversed(lines) for name in line if name.startswith(PREFIX)), "")
+    return newest, measured(lines, PREFIX).get(newest, [])
+
+
+def measured(lines: Iterable[Mapping[str, Any]], prefix: str) -> dict[str, list[Scored]]:
+    """Returns what snapshots measured under names that begin with `prefix`, oldest first."""
     found: dict[str, list[Scored]] = {}
-    newest = ""
     for line in lines:
         for name in line:
-            if name.startswith(PREFIX):
-                newest = name
+            if name.startswith(prefix):
                 found.setdefault(name, []).append(Scored(line["nimg"], line.get("seconds", 0.0), line[name]))
-    return newest, found.get(newest, [])
+    return found

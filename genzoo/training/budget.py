@@ -12,7 +12,8 @@ LATE = 1.1  # times the budget, from which a run says that it will be late
 SPARE = 0.02  # of the budget, for what is not measured
 LEAST_STEPS = 50
 SNAPSHOTS = 20  # at most
-PAUSE_S = 15.0  # between snapshots, at least
+PAUSE_S = 25.0  # between snapshots, at least
+LAST = 1  # more, in snapshots: the last one fits its prior to more encodings
 SNAPSHOT_SHARE = 0.1  # of the time, at most, for snapshots
 
 
@@ -53,7 +54,7 @@ def plan_run(
         chosen: steps in the run -> its snapshots; None plans them.
 
     Raises:
-        UsageError: not even LEAST_STEPS and one snapshot fit in; the message names the least budget.
+        UsageError: not even LEAST_STEPS and the last snapshot fit in; the message names the least budget.
     """
     seconds = in_seconds(budget)
 
@@ -64,16 +65,16 @@ def plan_run(
     left = (1 - SPARE) * seconds - passed - costs.start
     if chosen is None:
         snapshots = count_snapshots(left, costs.snapshot)
-        taken = snapshots + by_clock(left, snapshots, minutes)
+        taken = snapshots + LAST + by_clock(left, snapshots, minutes)
         steps = most_steps(left - taken * costs.snapshot, cost)
     else:
-        steps = most_steps(left, lambda n: cost(n) + chosen(n) * costs.snapshot)
+        steps = most_steps(left, lambda n: cost(n) + (chosen(n) + LAST) * costs.snapshot)
         snapshots = chosen(steps)
     if steps < LEAST_STEPS:
-        least = 1.2 * (passed + costs.start + costs.snapshot + cost(LEAST_STEPS)) / (1 - SPARE)
+        needs = passed + costs.start + (1 + LAST) * costs.snapshot + cost(LEAST_STEPS)
         raise UsageError(
-            f"--budget {budget} is too short: measuring, {LEAST_STEPS} steps and one snapshot take about "
-            f"{passed + costs.start + costs.snapshot + cost(LEAST_STEPS):.0f} s here: give at least {as_time(least)}."
+            f"--budget {budget} is too short: measuring, {LEAST_STEPS} steps and the last snapshot take about "
+            f"{needs:.0f} s here: give at least {as_time(1.2 * needs / (1 - SPARE))}."
         )
     if chosen is not None:
         return Plan(steps, snapshots)

@@ -19,6 +19,7 @@ from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 from torch import Tensor, nn
 
 from genzoo.errors import PeerLost, UsageError
+from genzoo.training.memory import keep_freed_memory
 
 PATIENCE = timedelta(minutes=30)  # gloo's default; nccl's 10 minutes may pass before the data is decoded
 TORCHRUN = "torchrun --standalone --nproc_per_node N -m genzoo ..."
@@ -82,6 +83,8 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
     cpu = device == "cpu" or not torch.accelerator.is_available()
     if mistake := launch_mistake(os.environ, gpus=None if cpu else torch.accelerator.device_count()):
         raise UsageError(mistake)
+    if cpu:
+        keep_freed_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, by cuBLAS; see `deterministic`
     # PyTorch's own default rounds convolutions and not matrix products
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
@@ -110,6 +113,18 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
             f"start with `{TORCHRUN}`."
         )
     return acc
+
+
+@contextmanager
+def torch_threads(n: int | str | None) -> Iterator[None]:
+    """Lets PyTorch use so many threads; None changes nothing."""
+    before = torch.get_num_threads()
+    if isinstance(n, int):
+        torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

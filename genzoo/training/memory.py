@@ -1,5 +1,8 @@
-"""How much memory a step needs: every tensor of a step is counted while it lives."""
+"""Memory of a step: how much it needs, counted tensor by tensor while each lives, and who keeps it for the next."""
 
+import ctypes
+import os
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,6 +10,24 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+
+# glibc's names and values, see mallopt(3)
+MMAP_THRESHOLD, LARGEST_OF_HEAP = -3, 32 * 2**20
+TRIM_THRESHOLD, NEVER = -1, -1
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep what a step frees for the next one, where the system's allocator is glibc's.
+
+    By default it gives memory back to the kernel in a step and fetches it page by page in the next one, with thousands
+    of page faults. A user's own settings of the allocator in the environment are left alone.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    own = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if mallopt is None or own:
+        return
+    mallopt(MMAP_THRESHOLD, LARGEST_OF_HEAP)  # else setting the other threshold would fix it at 128 KiB
+    mallopt(TRIM_THRESHOLD, NEVER)
 
 
 class LiveBytes(TorchDispatchMode):

@@ -14,6 +14,7 @@ from genzoo.objective import Progress
 from genzoo.spec import TrainConfig
 
 MUON_ADAMW = 0.2  # AdamW's rate over muon's, whose updates timm scales to an rms of 0.2 x the rate
+NEWTON_SCHULZ = 3  # iterations of muon, 5 in timm: they take much of a small step, and the last ones change little
 PLAIN = ("sgd", "rmsprop")  # have momentum 0.9 (and sgd Nesterov's) in timm, none in the papers
 
 
@@ -95,6 +96,7 @@ def _timm_optimizer(params: Sequence[nn.Parameter], lr: float, c: TrainConfig) -
         options["nesterov"] = False  # timm's name for it is `nesterov`
     if "muon" in c.optimizer:
         options["fallback_lr_scale"] = MUON_ADAMW  # biases and norms: at the full rate, runs began with explosions
+        options["ns_steps"] = NEWTON_SCHULZ
     return create_optimizer_v2(list(params), opt=c.optimizer, lr=lr, weight_decay=c.weight_decay, **options)
 
 
@@ -167,7 +169,8 @@ class WeightAverage(AveragedModel):
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+    """Not detached: a parameter may be given other memory later, as Accelerate does in several processes."""
+    return [*model.parameters(), *model.buffers()]
 
 
 def averaged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

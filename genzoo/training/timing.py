@@ -8,31 +8,34 @@ networks and before the run's first step: before its warm-up ends and after it.
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Protocol
 
 import torch
 
 from genzoo.configure import in_section
 from genzoo.data import Dataset
-from genzoo.data.batches import Batches
+from genzoo.data.batches import Batches, useful_workers
 from genzoo.errors import UsageError
 from genzoo.objective import Objective, Progress
 from genzoo.registry import get_spec
 from genzoo.runs.folder import read_config
 from genzoo.spec import RunConfig, TrainConfig
 from genzoo.training.iteration import Iteration
-from genzoo.training.launch import Processes, alike, deterministic
+from genzoo.training.launch import Processes, alike, deterministic, torch_threads
 from genzoo.training.misfits import can_compile, may_pay_to_compile
 from genzoo.training.plan import LATE
 
 LIMIT_S = 5.0  # for all ways together, without compilation
-CONVOLUTIONS = 8  # the first one does not count
-ROUNDS = 25  # at most, of one way
+CONVOLUTIONS = 12  # their median: the first ones may meet threads of other libraries that have not gone to sleep yet
+HOPELESS = 2.0  # times as long as with another number of threads
+ROUNDS = 25  # at most, of two ways that are compared
+CHECK_S, CHECK_SHARE = 15.0, 0.01  # at most, and of a budget, for timing the chosen way once more
+FEW = 5  # rounds that must fit into that
 PAYS = 1.05  # times as fast as the simpler way, or it is not taken
 Clock = Callable[[], float]
 
@@ -59,11 +62,74 @@ class StepTimes:
     warmup: float
     late: float  # after the warm-up; the same where there is none
     first: float  # of the first steps, which load or compile their code
-    timed: float  # of all steps, but for compilation
 
     @property
     def both(self) -> float:
         return self.warmup + self.late
+
+
+class Steps:
+    """Steps of one way, timed round by round: one of the warm-up and one after it.
+
+    The first steps, which load or compile their code, and one round are taken at once; no round where the first steps
+    alone, without compilation, took longer than all ways may.
+
+    Args:
+        trainer: whose steps they are.
+        clock: seconds.
+    """
+
+    def __init__(self, trainer: Rehearsed, clock: Clock) -> None:
+        run, batches, size = trainer.config, trainer.data(), trainer.dataset.size
+        warmup = get_spec(run.model.partition(".")[0]).warmup(run.objective)
+        batch, parts = run.train.batch, batches.parts
+        self.trainer, self._clock, self._batches, self._numbers = trainer, clock, batches, count()
+        self._at = [
+            Progress(step, batch, (LATE + 1) * batch * parts, epoch_nimg=size, parts=parts)
+            for step in ((LATE,) if warmup == "0" else (0, LATE))
+        ]
+        c = run.train
+        workers = useful_workers(trainer.dataset) if c.workers is None else c.workers
+        self._loads = trainer.acc.device.type == "cpu" and not workers  # else batches are there when a step begins
+        self._rounds = list[list[float]]()
+        self._first = self._round()
+        if c.compile or self.spent < LIMIT_S:
+            self.round()
+
+    def __len__(self) -> int:
+        """Rounds, without the first steps."""
+        return len(self._rounds)
+
+    def round(self) -> None:
+        self._rounds.append(self._round())
+
+    def fill(self, seconds: float) -> None:
+        """Times rounds until so many seconds are spent."""
+        while self.spent < seconds:
+            self.round()
+
+    def times(self, average: Callable[[Sequence[float]], float] = median, last: int = 0) -> StepTimes:
+        """Returns averages of the `last` rounds, 0 = all; without any round, the times of the first steps."""
+        means = [average(seconds) for seconds in zip(*(self._rounds[-last:] or [self._first]), strict=True)]
+        return StepTimes(means[0], means[-1], sum(self._first))
+
+    @property
+    def spent(self) -> float:
+        """Seconds of all steps, but for compilation."""
+        return sum(map(sum, self._rounds)) + (0.0 if self.trainer.config.train.compile else sum(self._first))
+
+    def _round(self) -> list[float]:
+        acc, seconds = self.trainer.acc, list[float]()
+        with torch_threads(self.trainer.config.train.threads), deterministic(acc.device):
+            for at in self._at:
+                number = next(self._numbers)
+                loaded = None if self._loads else self._batches[number]
+                began = self._clock()
+                self.trainer.iteration(self._batches[number] if loaded is None else loaded, at)
+                if acc.device.type != "cpu":
+                    torch.accelerator.synchronize()
+                seconds += alike([self._clock() - began], acc)
+        return seconds
 
 
 @dataclass(frozen=True)
@@ -135,8 +201,8 @@ def settled(run: RunConfig, folder: Path, rehearse: Rehearse, clock: Clock = tim
 def try_ways(run: RunConfig, rehearse: Callable[[RunConfig], Rehearsed], clock: Clock) -> Trials:
     """Times a run's steps each way that its `auto` settings leave open, for about LIMIT_S.
 
-    One setting after the other: fp32 and bf16 with as many threads as help one convolution, then fewer threads, halved
-    while that is faster, then the compiled step.
+    One setting after the other: fp32 and bf16 with as many threads as may help, then fewer threads, halved while that
+    is faster, then the compiled step.
     """
     names = open_settings(run.train)
     most = torch.get_num_threads()
@@ -149,36 +215,46 @@ def try_ways(run: RunConfig, rehearse: Callable[[RunConfig], Rehearsed], clock: 
         names.remove("threads")
         trainer = rehearse(in_section(trainer.config, "train", {"threads": None}))
     changes = _changes(names, most, trainer)
-    allotted = LIMIT_S / (1 + len(changes))
-    best = Trial(trainer, time_steps(trainer, allotted, clock))
+    best = Steps(trainer, clock)
+    allotted = LIMIT_S / max(2, 2 * len(changes))  # for each of the two ways that are compared
+    if not changes:
+        best.fill(allotted)
     tried, worse, left_out = [best], set[str](), ""
     for name, value in changes:
         if name in worse:
             continue
-        spent = sum(trial.times.timed for trial in tried)
-        if best.times.both > allotted and spent + best.times.both > LIMIT_S:
+        spent, one = sum(steps.spent for steps in tried), best.times().both
+        if one > allotted and spent + one > LIMIT_S:
             left_out = f"; other ways would take more than {LIMIT_S:.0f} s to time"
             break
-        trainer = rehearse(in_section(best.trainer.config, "train", {name: value}))
         try:
-            trial = Trial(trainer, time_steps(trainer, allotted, clock))
+            other = Steps(rehearse(in_section(best.trainer.config, "train", {name: value})), clock)
         except UsageError:
             if name != "compile":
                 raise
             continue  # what an objective does that cannot be compiled is known with its first step only
-        tried.append(trial)
-        if trial.times.both * PAYS < best.times.both:
-            best = trial
+        tried.append(other)
+        if _faster(best, other, allotted):
+            best = other
         else:
             worse.add(name)
-    return Trials(tuple(tried), best, left_out)
+    trials = [Trial(steps.trainer, steps.times()) for steps in tried]
+    return Trials(tuple(trials), trials[tried.index(best)], left_out)
+
+
+def _faster(best: Steps, other: Steps, seconds: float) -> bool:
+    """Whether another way pays. They take turns: on a machine with neighbors, one second is not as fast as the next."""
+    while len(other) < ROUNDS and other.spent <= seconds:
+        best.round()
+        other.round()
+    return other.times().both * PAYS < best.times(last=len(other)).both
 
 
 def useful_threads(most: int, clock: Clock) -> int:
-    """The number of threads, halved down from `most`, with which one convolution is the fastest.
+    """The largest number of threads, halved down from `most`, that is worth timing by whole steps.
 
-    On a machine whose cores are busy, threads that wait for each other make a step up to 100 times as slow: that must
-    not be found out by timing a whole one.
+    On a machine whose cores are busy, threads that wait for each other make a step up to 100 times as slow, which one
+    convolution shows at once. It decides no more than that: what it takes in one moment says little.
     """
     x, weight = torch.ones(16, 32, 32, 32), torch.ones(32, 32, 3, 3)
     seconds = dict[int, float]()
@@ -189,8 +265,8 @@ def useful_threads(most: int, clock: Clock) -> int:
                 began = clock()
                 torch.nn.functional.conv2d(x, weight)
                 times.append(clock() - began)
-        seconds[n] = sum(times[1:])
-    return min(seconds, key=lambda n: (seconds[n], -n))
+        seconds[n] = median(times)
+    return max(n for n in seconds if seconds[n] <= HOPELESS * min(seconds.values()))
 
 
 def _changes(names: Sequence[str], most: int, trainer: Rehearsed) -> list[tuple[str, Any]]:
@@ -203,42 +279,21 @@ def _changes(names: Sequence[str], most: int, trainer: Rehearsed) -> list[tuple[
     return [*changes, ("compile", True)] if "compile" in names and able else changes
 
 
-def time_steps(trainer: Rehearsed, seconds: float, clock: Clock) -> StepTimes:
-    """Times a trainer's steps: the medians of as many as fit into `seconds`, or the first ones where these do not."""
-    run, acc = trainer.config, trainer.acc
-    parts = trainer.data()[0]
-    batch, n = run.train.batch, len(parts)
-    total, epoch = (LATE + 1) * batch * n, trainer.dataset.size
-    warmup = get_spec(run.model.partition(".")[0]).warmup(run.objective)
-    steps = (LATE,) if warmup == "0" else (0, LATE)
+def checked(best: Trial, budget_s: float, clock: Clock) -> Trial:
+    """Times the steps of the chosen way again, and returns means: no machine is equally fast all the time.
 
-    def timed(step: int) -> float:
-        began = clock()
-        trainer.iteration(parts, Progress(step, batch, total, epoch_nimg=epoch, parts=n))
-        if acc.device.type != "cpu":
-            torch.accelerator.synchronize()
-        return alike([clock() - began], acc)[0]
-
-    with torch_threads(run.train.threads), deterministic(acc.device):
-        first = {step: timed(step) for step in steps}
-        if sum(first.values()) > LIMIT_S and not run.train.compile:
-            return StepTimes(first[steps[0]], first[LATE], sum(first.values()), sum(first.values()))
-        times: Mapping[int, list[float]] = {step: [] for step in steps}
-        spent = 0.0 if run.train.compile else sum(first.values())
-        while len(times[LATE]) < ROUNDS and (spent < seconds or not times[LATE]):
-            for step in steps:
-                times[step].append(timed(step))
-                spent += times[step][-1]
-    return StepTimes(median(times[steps[0]]), median(times[LATE]), sum(first.values()), spent)
+    Not where hardly any would fit into the time that this may take.
+    """
+    seconds = min(CHECK_S, CHECK_SHARE * budget_s)
+    if FEW * best.times.both > seconds:
+        return best
+    return Trial(best.trainer, time_steps(best.trainer, seconds, clock, fmean))
 
 
-@contextmanager
-def torch_threads(n: int | str | None) -> Iterator[None]:
-    """Lets PyTorch use so many threads; None changes nothing."""
-    before = torch.get_num_threads()
-    if isinstance(n, int):
-        torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def time_steps(
+    trainer: Rehearsed, seconds: float, clock: Clock, average: Callable[[Sequence[float]], float] = median
+) -> StepTimes:
+    """Times a trainer's steps: the averages of as many as fit into `seconds`, or the first ones where these do not."""
+    steps = Steps(trainer, clock)
+    steps.fill(seconds)
+    return steps.times(average)

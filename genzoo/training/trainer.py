@@ -14,6 +14,7 @@ from genzoo.controller import EVERY
 from genzoo.data import Dataset, heldout_split, open_dataset
 from genzoo.data.batches import Batches, Resident, load, make_resident
 from genzoo.duration import in_images
+from genzoo.errors import UsageError
 from genzoo.factory import build, build_objective
 from genzoo.items import Items
 from genzoo.models.generative import Generative
@@ -22,10 +23,11 @@ from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.folder import RunFolder
 from genzoo.spec import RunConfig
 from genzoo.training.budget import Pace
+from genzoo.training.distances import FeatureDistance
 from genzoo.training.evaluators import Growth, Weights, scores, shown_vitals
 from genzoo.training.fitting import PriorFit
 from genzoo.training.iteration import Iteration, Scalars
-from genzoo.training.launch import StopFlag, agree, deterministic, make_accelerator, resume_command
+from genzoo.training.launch import StopFlag, agree, deterministic, make_accelerator, resume_command, torch_threads
 from genzoo.training.log import Broken, Window, progress_bar
 from genzoo.training.misfits import refuse_constant, refuse_misfits
 from genzoo.training.monitor import Watch
@@ -35,7 +37,7 @@ from genzoo.training.reporting import Reporter
 from genzoo.training.schedule import Schedule
 from genzoo.training.snapshot import Snapshots
 from genzoo.training.state import DataIdentity, TrainingState
-from genzoo.training.timing import settled, torch_threads, way
+from genzoo.training.timing import settled, way
 
 
 class Trainer:
@@ -93,8 +95,8 @@ class Trainer:
         every = in_images(c.snapshot_every, batch=self.per_step, epoch=self.dataset.size, total=self.total_nimg)
         self.schedule = Schedule(max(1, round(every / self.per_step)), c.snapshot_minutes)
         self.watch = Watch(self.folder, self.total_steps, self.objective)
-        measures = (scores, shown_vitals, Growth(self.model, c.optimizer))
         split = heldout_split(config.data) if dataset is None and self.dataset.size is not None else None
+        measures = (scores, shown_vitals, Growth(self.model, c.optimizer), *self._distances(split, dataset))
         images = self.schedule.every_steps * self.per_step, self.total_nimg
         fit = PriorFit(config, self.dataset, self.model, images, self.acc.print)
         self.snapshots = Snapshots(config, self.dataset, split, self.folder, self.objective, self.watch, measures, fit)
@@ -111,6 +113,14 @@ class Trainer:
         )
         if self.acc.is_main_process:
             self.folder.create()
+
+    def _distances(self, split: str | None, dataset: Dataset | None) -> list[FeatureDistance]:
+        """What `train.measure` names."""
+        config, shown = self.config, self.shows_bars and self.acc.is_main_process
+        names = config.train.measure
+        if names and dataset is not None:
+            raise UsageError("train.measure compares with the data that the configuration names: leave out `dataset`.")
+        return [FeatureDistance(name, config, split or config.data.split, self.acc.device, shown) for name in names]
 
     def _make_model(self) -> Generative:
         """The run's model with its first weights, a function of the seed."""
