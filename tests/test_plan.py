@@ -114,10 +114,13 @@ def benchmark():
 
 
 def test_the_estimate_is_within_a_fifth_of_what_was_measured():
-    """Or within 32 MiB, for the small rows of benchmarks/memory; its README has all of them."""
+    """For the small rows of benchmarks/memory; its README has all of them. At 32 x 32 and a batch of 32, the constants
+    for libraries and the heap are most of the estimate, which is within 32 MiB there.
+    """
     memory = benchmark()
     rows = [row for row in memory.rows() if row["side"] <= 128]
     assert rows
     for row in rows:
         needs = estimate(memory.configuration(row["side"], row["batch"], tuple(row["options"])))
-        assert needs.total == pytest.approx(row["peak_bytes"], rel=0.2, abs=2**25), row
+        slack = 2**25 if (row["side"], row["batch"]) == (32, 32) else 0
+        assert needs.total == pytest.approx(row["peak_bytes"], rel=0.2, abs=slack), row
