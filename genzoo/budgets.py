@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,12 +25,12 @@ from genzoo.settings import fields, show
 from genzoo.spec import RunConfig
 from genzoo.suggestions import suggest_recipe
 from genzoo.training.budget import Costs, plan_run
-from genzoo.training.launch import alike, torch_threads
+from genzoo.training.costs import time_flow, time_snapshot
+from genzoo.training.fitting import flow_steps
+from genzoo.training.launch import alike
 from genzoo.training.timing import Trials, checked, open_settings, try_ways
 from genzoo.training.trainer import Trainer
 
-REPEATED = 0.05  # of the budget, up to which a snapshot is measured twice
-GROWS = 1.5  # later in a run, a prior has more components and curves have more points
 LONG_S = 600.0  # budgets from which compiling may pay
 LENGTH = ("train.duration", "train.snapshot_every")  # what a plan decides besides `auto` settings
 
@@ -175,8 +176,9 @@ def _plan(
     assert isinstance(trainer, Trainer)
     if trainer.config.train.compile:
         start += trials.best.times.first  # it compiles again
-    snapshot = _time_snapshot(trainer, wanted.seconds, clock)
-    costs = Costs(times.warmup, times.late, snapshot, *alike([start], trainer.acc))
+    snapshot = time_snapshot(trainer, wanted.seconds, clock)
+    flow = time_flow(trainer, clock)
+    costs = Costs(times.warmup, times.late, snapshot, alike([start], trainer.acc)[0], flow)
     per_step, epoch = trainer.per_step, trainer.dataset.size
     shares = _shares(run, without(_durations(run), wanted.chosen), per_step, epoch)
     warmup = get_spec(run.model.partition(".")[0]).warmup(wanted.resolve(texts([*standing, *shares])).objective)
@@ -192,7 +194,13 @@ def _plan(
 
     chosen = any(text.startswith("train.snapshot_every=") for text in wanted.chosen)
     plan = plan_run(
-        wanted.budget, passed, costs, warmup_steps, run.train.snapshot_minutes, snapshots if chosen else None
+        wanted.budget,
+        passed,
+        costs,
+        warmup_steps,
+        run.train.snapshot_minutes,
+        snapshots if chosen else None,
+        partial(flow_steps, run.train.prior),
     )
     fits = f"{plan.steps:,} steps of {per_step} fit into {wanted.budget}"
     every, share = str(plan.steps // plan.snapshots * per_step), f"{plan.snapshots} snapshots of {snapshot:.2g} s"
@@ -202,9 +210,10 @@ def _plan(
         Line("train.duration", str(plan.steps * per_step), fits),
         Line("train.snapshot_every", every, share),
     ]
+    also = f" and {1000 * costs.flow:.2g} ms a step of the flow" if flow_steps(run.train.prior, plan.steps) else ""
     note = (
         f"planned for a budget of {wanted.budget}, after {passed:.1f} s: {trials}; planned with {best} and "
-        f"{snapshot:.2g} s a snapshot"
+        f"{snapshot:.2g} s a snapshot{also}"
     )
     return _Measured(lines, note)
 
@@ -217,22 +226,6 @@ def _ways(run: RunConfig, trials: Trials) -> list[Line]:
         Line(f"train.{name}", show(trials.settings[name]).lower(), reason)
         for name, reason in zip(names, reasons, strict=False)
     ]
-
-
-def _time_snapshot(trainer: Trainer, budget_s: float, clock: Callable[[], float]) -> float:
-    """Seconds of a snapshot: of the second one of fresh networks, times what it grows by; the first one imports, and is
-    the only one where it takes long.
-    """
-    trainer.state.reset()
-    seconds = list[float]()
-    with torch_threads(trainer.config.train.threads):
-        if trainer.acc.is_main_process:
-            trainer.snapshots.prepare(trainer.model)
-        while len(seconds) < 2 and sum(seconds) < REPEATED * budget_s:
-            before = clock()
-            trainer.snapshot()
-            seconds += alike([clock() - before], trainer.acc)
-    return min(seconds[0], GROWS * seconds[-1])
 
 
 def _durations(run: RunConfig) -> list[Line]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from genzoo.errors import UsageError
-from genzoo.runs.scores import DISTANCE, PREFIX, Scored, measured, scored
+from genzoo.runs.scores import DISTANCE, PREFIX, REFINED, Scored, measured, scored
 
 GAP = 2  # white pixels between the images of a grid
 FPS = 12  # frames per second of animations
@@ -113,7 +113,9 @@ def save_curves(
     panel: what the monitor found.
     """
     panels: dict[str, list[str]] = {}
-    for name in sorted({name for line in lines for name in line if "/" in name and not name.startswith("guide/")}):
+    for name in sorted(
+        {name for line in lines for name in line if "/" in name and not name.startswith(("guide/", REFINED))}
+    ):
         panels.setdefault(name.partition("/")[0], []).append(name)
     if not panels:
         return
@@ -162,7 +164,7 @@ def save_curves(
 
 def save_quality(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draws the snapshots' score over images seen and over minutes of training, and below it each distance that was
-    measured besides; the best snapshot of each is marked.
+    measured besides; the best snapshot of each is marked, and the score with a prior that a flow has refined.
 
     Args:
         lines: of the log; without a score nothing is drawn.
@@ -178,7 +180,18 @@ def save_quality(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.subplots_adjust(left=0.1, right=0.98, bottom=0.5 / height, top=1 - 0.3 / height, wspace=0.06, hspace=0.35)
     for panels, (label, found) in zip(rows, curves.items(), strict=True):
         _draw_quality(panels, label, found)
+    for ax, place in zip(rows[0], PLACES.values(), strict=True):
+        for one in measured(lines, REFINED).get(name.replace(PREFIX, REFINED), []):
+            ax.plot(place(one), one.score, "D", color="seagreen", markersize=6, label="with the flow")
+            ax.legend()
     figure.savefig(path, dpi=100)
+
+
+# Of the horizontal axes of `save_quality`.
+PLACES: dict[str, Callable[[Scored], float]] = {
+    "images seen": lambda one: one.nimg,
+    "minutes": lambda one: one.seconds / 60,
+}
 
 
 def _draw_quality(panels: Any, label: str, snapshots: Sequence[Scored]) -> None:
@@ -187,9 +200,7 @@ def _draw_quality(panels: Any, label: str, snapshots: Sequence[Scored]) -> None:
     panels[0].set_ylabel(label)
     title = f"lower is better; best: {best.score:.4g} at {best.nimg:,} images, {best.seconds / 60:.1f} minutes"
     panels[0].set_title(title, fontsize=9)
-    for ax, axis, place in zip(
-        panels, ("images seen", "minutes"), (lambda one: one.nimg, lambda one: one.seconds / 60), strict=True
-    ):
+    for ax, (axis, place) in zip(panels, PLACES.items(), strict=True):
         ax.plot([place(one) for one in snapshots], values, marker=".", linewidth=1)
         ax.plot(place(best), best.score, "*", color="crimson", markersize=11)
         ax.set_xlabel(axis)

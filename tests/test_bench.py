@@ -499,7 +499,7 @@ def test_a_finished_cell_leaves_its_numbers_curves_and_pictures(benched):
     assert cell["images_seen"] == 160 and cell["parameters"] > 0 and cell["overrides"]["train.duration"] == "10it"
     assert cell["curves"]["nimg"] == [32, 64, 96, 128, 160]
     assert all(len(curve) == 5 for curve in cell["curves"].values()) and "error/sse" in cell["curves"]
-    assert cell["pictures"].keys() == {"samples", "samples-gmm", "reconstructions", "interpolation"}
+    assert cell["pictures"].keys() == {"samples", "samples-fitted", "reconstructions", "interpolation"}
     for picture in cell["pictures"].values():
         with Image.open(out / "results" / picture) as image:
             assert image.width > 8

@@ -311,6 +311,11 @@ def test_dry_run_checks_the_name_of_the_data(capsys):
     assert "Did you mean toyfaces" in capsys.readouterr().err
 
 
+def test_dry_run_checks_the_names_of_what_is_measured(capsys):
+    assert main(["train", "introvae", "--set", "train.measure=clasifier:digits", "--images", "1k", "--dry-run"]) == 2
+    assert "Did you mean classifier" in capsys.readouterr().err
+
+
 @pytest.mark.process
 def test_a_reader_that_has_seen_enough_is_not_an_error():
     with subprocess.Popen(

@@ -29,6 +29,7 @@ from genzoo.evaluation.features import Features
 from genzoo.evaluation.inception import TORCHSCRIPT
 from genzoo.evaluation.protocols import examples, get_protocol
 from genzoo.evaluation.subject import ALARM, FolderSubject, ModelSubject, every, open_subject
+from genzoo.fitted import flow
 from genzoo.losses import sse
 from genzoo.metrics.copies import NEIGHBORS, closeness, copied_share, nearest, pixels
 from genzoo.metrics.frechet import frechet_distance, statistics
@@ -509,7 +510,7 @@ def test_a_run_too_short_to_time(digits, tmp_path):
         values(run, "speed")
 
 
-def test_the_fitted_prior_has_protocols_of_its_own(digits, tmp_path):
+def test_the_fitted_prior_has_protocols_of_its_own(digits, tmp_path, monkeypatch):
     """Those without the ending sample N(0, I), whatever the model has; each line names the prior."""
     name, memo = "fd_classifier_digits_260_test", {}
     own, fitted = (evaluate(job(digits, protocol, memo=memo)) for protocol in (name, f"{name}_gmm"))
@@ -521,8 +522,11 @@ def test_the_fitted_prior_has_protocols_of_its_own(digits, tmp_path):
     assert evaluate(job(bare, name)).values == own.values
     assert evaluate(job(bare, f"{name}_gmm")).details["prior"].startswith("gmm:")  # of the run's training data
     assert evaluate(job(digits, f"{name}_raw_gmm")).values != fitted.values
+    assert evaluate(job(digits, f"{name}_fitted")).values == fitted.values
+    monkeypatch.setattr(flow, "STEPS", 10)
+    assert evaluate(job(digits, f"{name}_flow")).details["prior"] == "flow:10"  # fitted now: a mixture was saved
     shutil.copytree(bare / "model", tmp_path / "saved")
-    with pytest.raises(UsageError, match=f"saved without a fitted prior: give its run, or take {name}"):
+    with pytest.raises(UsageError, match=f"saved without the prior gmm: give its run, or take {name}"):
         evaluate(job(tmp_path / "saved", f"{name}_gmm", data=DIGITS))
 
 

@@ -17,9 +17,10 @@ from sklearn.mixture import GaussianMixture
 
 import genzoo
 from genzoo import Trainer, hub
-from genzoo.em import em, kmeans
 from genzoo.errors import UsageError
-from genzoo.mixture import FILE, Mixture, Record, fit_mixture
+from genzoo.fitted import FILE, load_fitted
+from genzoo.fitted.em import em, kmeans
+from genzoo.fitted.mixture import Mixture, Record, fit_mixture
 from genzoo.noise import generator
 
 K, DIM = 3, 5
@@ -189,14 +190,14 @@ def test_the_file_holds_tensors_and_text(tmp_path):
     with safe_open(tmp_path / FILE, framework="pt") as file:
         assert file.metadata()["prior"] == chosen.name
         assert json.loads(file.metadata()["record"])["encodings"] == 600
-    again = Mixture.load(tmp_path / FILE, DIM)
+    again = load_fitted(tmp_path / FILE, DIM)
     torch.testing.assert_close(again.log_prob(points()), chosen.log_prob(points()))
     assert again.record == chosen.record
     with pytest.raises(UsageError, match="5 latent dimensions, and the model has 7"):
-        Mixture.load(tmp_path / FILE, 7)
+        load_fitted(tmp_path / FILE, 7)
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:200])
     with pytest.raises(UsageError, match="cannot be read as a fitted prior") as caught:
-        Mixture.load(tmp_path / FILE, DIM)
+        load_fitted(tmp_path / FILE, DIM)
     assert "\n" not in str(caught.value)
 
 
@@ -210,7 +211,7 @@ def test_every_model_that_encodes_is_fitted_saved_and_loaded(name, latent):
     images = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     own = model.sample(3, torch.Generator().manual_seed(0))
     assert model.training and model.prior_name() == "normal"
-    fitted = model.fit_prior(images.split(20), components=2)
+    fitted = model.fit_prior(images.split(20), "gmm:2")
     assert model.training and model.prior_name() == "gmm:2" and fitted.dim == math.prod(model.latent_shape)
     model.eval()
     rng = torch.Generator()
@@ -243,7 +244,7 @@ def test_a_damaged_or_foreign_prior_is_refused_when_a_model_is_loaded():
 def test_a_prior_is_read_from_the_hub_if_there_is_one(monkeypatch, fitted):
     model = genzoo.create_model("vae", **TINY_ARCH)
     if fitted:
-        model.fit_prior([torch.rand(60, 3, 16, 16)], components=2)
+        model.fit_prior([torch.rand(60, 3, 16, 16)], "gmm:2")
     model.save_pretrained("saved")
     read = ModelMixin.from_pretrained.__func__
 
@@ -262,7 +263,7 @@ def test_a_prior_is_read_from_the_hub_if_there_is_one(monkeypatch, fitted):
     ("prior", "fix"),
     [
         ("gmm", r"call fit_prior\(batches of training data\), or take normal"),
-        ("gauss", "no prior 'gauss': take normal, .* gmm or gmm:K"),
+        ("gauss", "no prior 'gauss': take normal, .* gmm, gmm:K, flow or flow:N"),
         ("gmm:0", "no prior 'gmm:0'"),
     ],
 )
@@ -273,8 +274,8 @@ def test_a_prior_that_is_not_there_is_refused(prior, fix):
 
 def test_another_number_of_components_and_an_odd_temperature_are_refused():
     model = genzoo.create_model("vae", **TINY_ARCH)
-    model.fit_prior([torch.rand(60, 3, 16, 16)], components=2)
-    with pytest.raises(UsageError, match=r"The fitted prior is gmm:2: call fit_prior\(batches, components=3\)"):
+    model.fit_prior([torch.rand(60, 3, 16, 16)], "gmm:2")
+    with pytest.raises(UsageError, match=r"The fitted prior is gmm:2: call fit_prior\(batches, \"gmm:3\"\)"):
         model.sample(1, prior="gmm:3")
     assert model.sample(1, prior="gmm:2").shape == model.sample(1, temperature=0.5).shape
     for temperature in (-1.0, math.nan, math.inf):
@@ -312,7 +313,7 @@ def test_the_prior_of_a_run_is_a_setting():
     assert genzoo.load(Trainer(tiny_run("vae", "train.prior=gmm:3"), out="b").fit()).prior_name() == "gmm:3"
     points_run = genzoo.resolve("vae", data="rings", settings=["train.duration=2it", "train.batch=16"])
     assert genzoo.load(Trainer(points_run, out="c").fit()).prior_name() == "normal"
-    for prior, fix in (("gmm:65", "more components than the 64 encodings"), ("sphere", "take normal or gmm")):
+    for prior, fix in (("gmm:65", "more components than the 64 encodings"), ("sphere", "take normal, gmm or flow")):
         with pytest.raises(UsageError, match=fix):
             Trainer(tiny_run("vae", f"train.prior={prior}"), out="d")
     with pytest.raises(UsageError, match=r"train\.prior=gmm:0"):

@@ -31,7 +31,7 @@ EXPECTED = [
         extractor="classifier:cifar10",
         n=10_000,
         split="test",
-        fitted_prior=True,
+        fitted_prior="gmm",
     ),
     expected("copies1k_train", "copies", extractor=None, n=1000, split="train"),
     expected("fd_timm_resnet18_10k_test", "fd", extractor="timm:resnet18", n=10_000, split="test"),

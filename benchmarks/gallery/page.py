@@ -12,14 +12,16 @@ from genzoo.bench.tables import number
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
 SUITES = {"3min": "three minutes", "30min": "thirty minutes", "3h": "three hours"}
-PICTURES = {"samples-gmm": "Samples", "reconstructions": "Real images and their reconstructions"}
+FITTED = "_fitted"  # ends the protocols of samples from the prior that a run was saved with
+PICTURES = {"samples-fitted": "Samples", "reconstructions": "Real images and their reconstructions"}
 INTRO = """# Gallery
 
 What `genzoo train MODEL --budget 3min`, `30min` and `3h` give on one CPU core: first seed, averaged weights, fixed
-latents, nothing selected. Samples are drawn from the fitted prior; those from N(0, I), interpolations and all scores
-are in [report.html](../report.html) and [RESULTS.md](../RESULTS.md). FD is the Fréchet distance on features of a
-classifier that genzoo trains; it compares within a dataset only. A run is planned when it begins, so that it ends early
-or late where the other cores become free or busy later. Cells that are not in a table have not run yet.
+latents, nothing selected. Samples are drawn from the run's fitted prior: a mixture of Gaussians, or the flow that
+refines it, if that scored better. Samples from N(0, I), interpolations and all scores are in
+[report.html](../report.html) and [RESULTS.md](../RESULTS.md). FD is the Fréchet distance on features of a classifier
+that genzoo trains; it compares within a dataset only. A run is planned when it begins, so that it ends early or late
+where the other cores become free or busy later. Cells that are not in a table have not run yet.
 
     genzoo bench gallery-3min --out benchmarks --jobs 2 --data mnist=FOLDER --data emoji-64=FOLDER --data cifar10=FOLDER
     genzoo bench gallery-30min ...
@@ -58,7 +60,7 @@ def _picture(results: SuiteResults, data: str, label: str, what: str) -> str:
         return "-"
     cell = cells[0]
     image = f"![{label}, {data}: {what}](../results/{cell.pictures[what]})"
-    if what != "samples-gmm":
+    if what != "samples-fitted":
         return image
     assert cell.images_seen is not None and cell.seconds is not None
     run = f"{cell.images_seen:,} images in {cell.seconds:,.0f} s, {cell.precision}, threads: {cell.threads}"
@@ -66,19 +68,20 @@ def _picture(results: SuiteResults, data: str, label: str, what: str) -> str:
 
 
 def _scores(results: SuiteResults, data: str, cell: FinishedCell) -> list[str]:
-    """The distances of samples from both priors, and the share of samples that a classifier names surely."""
+    """The distances of samples from the three priors, and the share of samples that a classifier names surely."""
     values = {
         (score.protocol, name): value
         for score in results.scores
         if score.cell == cell.cell
         for name, value in score.values.items()
     }
-    lines = [
-        f"FD {number(values[f'{protocol}_gmm', name])}, from N(0, I) {number(value)}"
-        for (protocol, name), value in values.items()
-        if name == "frechet" and not protocol.endswith("_gmm")
-    ]
-    sure = [protocol for protocol, name in values if name == "sure" and protocol.endswith("_gmm")]
+    lines = []
+    for protocol, name in values:
+        if name == "frechet" and protocol.endswith(FITTED):
+            own = protocol.removesuffix(FITTED)
+            found = (number(values[p, name]) for p in (protocol, f"{own}_gmm", own))
+            lines.append("FD {}, of the mixture {}, of N(0, I) {}".format(*found))
+    sure = [protocol for protocol, name in values if name == "sure"]
     named = "named with confidence above .9: {:.0%} (real images {:.0%})"
     return lines + [named.format(values[protocol, "sure"], values[protocol, "sure_real"]) for protocol in sure]
 

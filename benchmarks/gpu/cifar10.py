@@ -29,8 +29,9 @@ from genzoo.spec import RunConfig
 from genzoo.training.plan import plan
 
 RESULTS = JsonLines(Path(__file__).with_name("cifar10.jsonl"))
-INCEPTION = ("fid50k_train", "fid50k_train_gmm")
-CLASSIFIER = ("fd_classifier_cifar10_10k_test", "fd_classifier_cifar10_10k_test_gmm")
+PRIORS = ("", "_gmm", "_fitted")  # endings of protocols: N(0, I), the mixture, and the prior that was saved
+INCEPTION = [f"fid50k_train{ending}" for ending in PRIORS]
+CLASSIFIER = [f"fd_classifier_cifar10_10k_test{ending}" for ending in PRIORS]
 
 
 def config(model: str, images: str, data: str, further: list[str]) -> RunConfig:

@@ -176,7 +176,7 @@ def _pictures(model: "Generative", folder: Path, config: RunConfig, cell: Cell, 
         copyfile(folder / "preview.png", path("points"))
         return written
     labels = model.classes_in_turn(N_SAMPLES)
-    priors = {"samples": model.prior.kind} | ({"samples-gmm": "gmm"} if model.fitted_prior else {})
+    priors = {"samples": model.prior.kind} | ({"samples-fitted": model.prior_name()} if model.fitted_prior else {})
     for what, prior in priors.items():
         samples = model.sample(N_SAMPLES, generator(0, "report samples"), labels, prior)
         save_grid(samples.split(N_PAIRS), path(what))

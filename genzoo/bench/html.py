@@ -25,7 +25,13 @@ from genzoo.bench.tables import (
     stat_text,
 )
 
-PICTURES = ("points", "samples", "samples-gmm", "reconstructions", "interpolation")  # before all others, in this order
+PICTURES = (
+    "points",
+    "samples",
+    "samples-fitted",
+    "reconstructions",
+    "interpolation",
+)  # before all others, in this order
 Styles = dict[str, int]  # label -> number of its color in the whole page
 
 

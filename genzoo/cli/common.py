@@ -46,8 +46,9 @@ def add_prior(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prior",
         metavar="PRIOR",
-        help="normal: the model's own; gmm: the mixture fitted to encodings, saved or fitted now; gmm:K: one of K "
-        "components (default: the saved gmm, or else the model's own)",
+        help="normal: the model's own; gmm: a mixture fitted to encodings, saved or fitted now; gmm:K: one of K "
+        "components; flow: a mixture refined by a flow; flow:N: one trained for N steps (default: the fitted one that "
+        "is saved, or else the model's own)",
     )
     parser.add_argument(
         "--temperature",
@@ -66,14 +67,14 @@ def fitted_as_asked(args: argparse.Namespace, model: "Generative") -> str:
         UsageError: there is no such prior, or nothing to fit it to.
     """
     from genzoo.data import open_dataset
-    from genzoo.mixture import components_of, is_fitted
+    from genzoo.fitted import parse, select
     from genzoo.runs.prior import fit_from
 
-    fitted, asked = model.fitted_prior, args.prior
-    if asked is None or not is_fitted(asked) or model.unfittable or (fitted and asked in ("gmm", fitted.name)):
+    asked = args.prior
+    if asked is None or parse(asked) is None or model.unfittable or select(model.fitted_prior, asked) is not None:
         return model.prior_name(asked)
     dataset = open_dataset(data_config(args.model, model, args.data, args.set))
-    return fit_from(model, dataset, components_of(asked)).name
+    return fit_from(model, dataset, asked, progress=True).name
 
 
 def add_set(parser: argparse.ArgumentParser, what: str, metavar: str = "data.F=V") -> None:

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from genzoo.models.generative import Generative
 
 DESCRIPTION = """Draws latents from the model's prior and decodes them; of a conditional model, all classes in turn. The
-prior is the Gaussian mixture that was fitted to encodings of training images, where the model has one."""
+prior is the one that was fitted to encodings of training images, where the model has one."""
 
 EXAMPLES = """examples:
   genzoo sample RUN --n 64 --out samples.png
   genzoo sample RUN --grid 4x12 --seed 7       rows x columns
   genzoo sample RUN --prior normal             the model's own prior, as in published scores
   genzoo sample RUN --prior gmm:200 --temperature 0.9
+  genzoo sample RUN --prior flow               fits a flow now, if none was saved
   genzoo sample RUN --n 8 --neighbors 4        each sample beside its nearest training images
   genzoo sample RUN --n 10000 --out folder     one PNG each"""
 

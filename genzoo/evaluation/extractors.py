@@ -123,6 +123,16 @@ def resized(images: Tensor, size: tuple[int, int] | None, how: str) -> Tensor:
     return interpolate(images, size, mode=how.partition(" ")[0], antialias=True, align_corners=False).clamp(0, 1)
 
 
+def refuse_unknown(name: str) -> None:
+    """Raises UsageError where no family of extractors takes this name; its weights are not looked for."""
+    family, _, rest = name.partition(":")
+    if family not in _FAMILIES or family.startswith("inception") == bool(rest):
+        raise UsageError(
+            f"No extractor is called {name!r}.{did_you_mean(family, _FAMILIES)} "
+            "There are inception, inception-pytorch, timm:<name> and classifier:<dataset>."
+        )
+
+
 def get_extractor(
     name: str,
     *,
@@ -146,12 +156,8 @@ def get_extractor(
     Raises:
         UsageError: the name is unknown, or its weights are missing, damaged or of another network.
     """
+    refuse_unknown(name)
     family, _, rest = name.partition(":")
-    if family not in _FAMILIES or family.startswith("inception") == bool(rest):
-        raise UsageError(
-            f"No extractor is called {name!r}.{did_you_mean(family, _FAMILIES)} "
-            "There are inception, inception-pytorch, timm:<name> and classifier:<dataset>."
-        )
     extractor = _FAMILIES[family](_Request(rest, weights, data, torch.device(device), progress))
     # channels_last: faster convolutions
     extractor.net.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -5,9 +5,10 @@
                                     classes_classifier_mnist_10k_test: of what a classifier sees
     WORD                            density2d, speed
 
-SPLIT is train, or test for the held-out split. Endings: `_gmm` samples the fitted prior, where other protocols sample
-the model's own, as published scores do; `_raw` scores the trained weights instead of their average; `_bnbatch` and
-`_bnrecalibrated` choose BatchNorm's statistics; models add endings for how their paper's code scores.
+SPLIT is train, or test for the held-out split. Endings: `_gmm` and `_flow` sample a fitted prior, and `_fitted` the one
+that the model was saved with (or else a mixture), where other protocols sample the model's own, as published scores do;
+`_raw` scores the trained weights instead of their average; `_bnbatch` and `_bnrecalibrated` choose BatchNorm's
+statistics; models add endings for how their paper's code scores.
 """
 
 import re
@@ -30,9 +31,14 @@ _BATCHNORM_NOTES: dict[BatchNormPolicy, str] = {
     "batch": "BatchNorm uses each batch's own statistics.",
     "recalibrate": "BatchNorm is recalibrated.",
 }
+_FITTED = {
+    "gmm": "the fitted prior, a mixture of Gaussians",
+    "flow": "the fitted prior, a mixture of Gaussians that a flow refines",
+    "fitted": "the fitted prior that the model was saved with, or else a mixture of Gaussians",
+}
 _COUNTED = re.compile(
     r"(?P<head>.+?)(?P<n>[1-9]\d*k?)_(?P<split>train|test)"
-    r"(_(?P<published>[a-z0-9]+))??(?P<raw>_raw)?(?P<bn>_bnbatch|_bnrecalibrated)?(?P<gmm>_gmm)?"
+    r"(_(?P<published>[a-z0-9]+))??(?P<raw>_raw)?(?P<bn>_bnbatch|_bnrecalibrated)?(_(?P<fitted>gmm|flow|fitted))?"
 )
 _EXTRACTOR = re.compile(r"inception|(timm|classifier)_.+")
 
@@ -48,7 +54,7 @@ class Protocol:
     split: Literal["train", "test"] = "train"  # of the data; `test` is the held-out split, whatever its name
     weights: Literal["ema", "raw"] = "ema"
     batchnorm: BatchNormPolicy = "ema"  # of the model
-    fitted_prior: bool = False  # whether samples are drawn from the model's fitted prior
+    fitted_prior: str = ""  # gmm, flow or fitted, where samples are not drawn from the model's own prior
     extractor_mode: Literal["eval", "train"] = "eval"  # `train` only to reproduce published scores
     note: str = ""  # what differs from the metric's definition
 
@@ -56,7 +62,7 @@ class Protocol:
     def definition(self) -> str:
         """One sentence or two for a report."""
         metric = self.metric.definition.format(n=f"{self.n:,}", split=self.split, extractor=self.extractor)
-        prior = "Samples are drawn from the fitted prior, a Gaussian mixture." if self.fitted_prior else ""
+        prior = f"Samples are drawn from {_FITTED[self.fitted_prior]}." if self.fitted_prior else ""
         return " ".join(filter(None, (metric, prior, self.note or _BATCHNORM_NOTES[self.batchnorm])))
 
     @property
@@ -65,9 +71,9 @@ class Protocol:
         return self.metric.values
 
     def title(self, value: str) -> str:
-        """How a table calls one of its values: `FID`, `FD cifar10 features`, `SSE`, `FID (gmm)` of the fitted prior."""
+        """How a table calls one of its values: `FID`, `FD cifar10 features`, `SSE`, `FID (gmm)` of a fitted prior."""
         found = self.values[value]
-        prior = " (gmm)" if self.fitted_prior else ""
+        prior = f" ({self.fitted_prior})" if self.fitted_prior else ""
         if self.extractor is None:
             return f"{found.title}{prior}"
         if self.extractor.startswith("inception"):
@@ -108,8 +114,11 @@ def _parsed(name: str, metrics: Iterable[Metric]) -> Protocol | None:
     if match is None or (head := _head(name, match, [metric for metric in metrics if metric.inputs.counted])) is None:
         return None
     metric, extractor = head
-    if match["gmm"] and (match["bn"] or match["published"]):
-        raise UsageError(f"{name}: _gmm goes with no other way to run the model: leave one of the endings out.")
+    fitted = match["fitted"] or ""
+    if fitted == "fitted" and match["raw"]:
+        raise UsageError(f"{name}: the saved prior is of averaged weights: write _raw_gmm or _raw_flow.")
+    if fitted and (match["bn"] or match["published"]):
+        raise UsageError(f"{name}: _{fitted} goes with no other way to run the model: leave one of the endings out.")
     protocol = Protocol(
         name,
         metric,
@@ -118,7 +127,7 @@ def _parsed(name: str, metrics: Iterable[Metric]) -> Protocol | None:
         split="train" if match["split"] == "train" else "test",
         weights="raw" if match["raw"] else "ema",
         batchnorm=_BATCHNORM[match["bn"] or ""],
-        fitted_prior=match["gmm"] is not None,
+        fitted_prior=fitted,
     )
     return _as_published(protocol, match) if match["published"] else protocol
 

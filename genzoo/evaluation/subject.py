@@ -16,6 +16,7 @@ from genzoo.errors import UsageError
 from genzoo.evaluation.protocols import Protocol
 from genzoo.factory import load
 from genzoo.files import JsonLines
+from genzoo.fitted import FittedPrior, select
 from genzoo.metrics.inputs import BATCH
 from genzoo.metrics.vitals import batchnorm_gap
 from genzoo.models.autoencoder import can_encode
@@ -83,6 +84,7 @@ class ModelSubject:
         self.model: Generative = load(path)
         self.model.to(device=device)
         self.prior = self.model.prior.kind
+        self._fitted: dict[str, FittedPrior] = {}  # what was not saved, by name
         averaged = self.run is not None and self.run.train.ema > 0
         self.weights = "as saved" if self.run is None else "ema" if averaged else "raw"
         self.images_seen = _images_seen(run) if run and newest else None
@@ -95,22 +97,30 @@ class ModelSubject:
             self.model.fitted_prior = None  # it was fitted to the encodings of the average
 
     def with_fitted_prior(self, protocol: Protocol) -> "ModelSubject":
-        """Samples from the fitted prior, which is fitted to the run's training data where none is saved.
+        """Samples from the fitted prior that the protocol names, which is fitted to the run's training data where the
+        model was saved without it.
 
         Raises:
             UsageError: there is none, and no run that tells what to fit it to, or none can be fitted.
         """
-        own = protocol.name.removesuffix("_gmm")
+        own, asked = protocol.name.removesuffix(f"_{protocol.fitted_prior}"), protocol.fitted_prior
         if why := self.model.unfittable:
             raise UsageError(f"{protocol.name}: {self.name} has no fitted prior, as {why}: take {own}.")
-        if self.model.fitted_prior is None:
+        saved = self.model.fitted_prior
+        if asked == "fitted":
+            asked = "gmm" if saved is None else saved.name
+        other = copy.copy(self)
+        if select(saved, asked) is None:
             if self.run is None:
                 raise UsageError(
-                    f"{protocol.name}: {self.name} was saved without a fitted prior: give its run, or take {own}."
+                    f"{protocol.name}: {self.name} was saved without the prior {asked}: give its run, or take {own}."
                 )
-            fit_from(self.model, open_dataset(self.run.data, progress=False), seed=self.run.train.seed)
-        other = copy.copy(self)
-        other.prior = self.model.prior_name("gmm")
+            other.model = copy.copy(self.model)  # whose saved prior stays
+            if asked not in self._fitted:
+                dataset = open_dataset(self.run.data, progress=False)
+                self._fitted[asked] = fit_from(other.model, dataset, asked, seed=self.run.train.seed)
+            other.model.fitted_prior = self._fitted[asked]
+        other.prior = other.model.prior_name(asked)
         return other
 
     @contextmanager
@@ -198,7 +208,10 @@ class FolderSubject:
 
     def policy(self, protocol: Protocol, data: DataConfig) -> "AbstractContextManager[FolderSubject]":
         if protocol.fitted_prior:
-            raise UsageError(f"{protocol.name}: {self.name} is a folder of images: leave out _gmm, or give a model.")
+            raise UsageError(
+                f"{protocol.name}: {self.name} is a folder of images: leave out _{protocol.fitted_prior}, "
+                "or give a model."
+            )
         return nullcontext(self)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genzoo.errors import UsageError
-from genzoo.mixture import components_of, is_fitted
+from genzoo.fitted import parse, select
 
 if TYPE_CHECKING:
     from genzoo.models.generative import Generative
@@ -20,16 +20,17 @@ def resolve_prior(model: "Generative", prior: str | None) -> str:
         return own if fitted is None else fitted.name
     if prior == own:
         return own
-    if not is_fitted(prior):
-        raise UsageError(f"There is no prior {prior!r}: take {own}, the model's own, or gmm or gmm:K, fitted ones.")
+    if parse(prior) is None:
+        raise UsageError(
+            f"There is no prior {prior!r}: take {own}, the model's own, or gmm, gmm:K, flow or flow:N, fitted ones."
+        )
     if model.unfittable:
         raise UsageError(f"{type(model).__name__} has no fitted prior, as {model.unfittable}: take {own}.")
     if fitted is None:
         raise UsageError(f"This model has no fitted prior: call fit_prior(batches of training data), or take {own}.")
-    if prior not in ("gmm", fitted.name):
-        k = components_of(prior)
-        raise UsageError(f"The fitted prior is {fitted.name}: call fit_prior(batches, components={k}) for {prior}.")
-    return fitted.name
+    if (found := select(fitted, prior)) is None:
+        raise UsageError(f'The fitted prior is {fitted.name}: call fit_prior(batches, "{prior}") for {prior}.')
+    return found.name
 
 
 def draw_latents(
@@ -44,8 +45,8 @@ def draw_latents(
     if not 0 <= temperature < math.inf:
         raise UsageError(f"The temperature {temperature:g} is not a number from 0 on: take 1, or 0.8 for less variety.")
     name = model.prior_name(prior)
-    if model.fitted_prior is not None and is_fitted(name):
-        return model.fitted_prior.sample(n, model.latent_shape, generator, temperature)
+    if (fitted := select(model.fitted_prior, name)) is not None:
+        return fitted.sample(n, model.latent_shape, generator, temperature)
     if temperature != 1 and (model.prior.kind != "normal" or model.conditional):
         raise UsageError(
             f"A temperature scales Gaussian priors, and that of {type(model).__name__} is another: leave it."

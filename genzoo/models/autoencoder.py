@@ -9,8 +9,8 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
 from genzoo.errors import UsageError
+from genzoo.fitted import FittedPrior, fit
 from genzoo.losses import kl_to_prior, reparameterize, sse
-from genzoo.mixture import Mixture, fit_mixture
 from genzoo.models.generative import DecoderOutput, Generative
 from genzoo.nn import build_encoder
 from genzoo.noise import generator
@@ -141,18 +141,33 @@ class Autoencoder(Generative):
         return self.shown(self.decode(z.flatten(0, 1), repeated).sample).unflatten(0, z.shape[:2])
 
     @torch.no_grad()
-    def fit_prior(self, batches: Iterable[Tensor], components: int | None = None, seed: int = 0) -> Mixture:
-        """Fits a Gaussian mixture to posterior samples of training data, which `sample` then draws from by default.
+    def fit_prior(
+        self, batches: Iterable[Tensor], prior: str = "gmm", seed: int = 0, progress: bool = False
+    ) -> FittedPrior:
+        """Fits a prior to posterior samples of training data, which `sample` then draws from by default.
 
-        Sets `fitted_prior`, which is saved with the model, and returns it. Runs the encoder in eval mode.
+        Sets `fitted_prior`, which is saved with the model, and returns it.
 
         Args:
             batches: training data, [n, *shape] each, on the model's device; thousands of items in all.
-            components: of the mixture; None = chosen by the likelihood of held-out encodings.
+            prior: `gmm`, a mixture of Gaussians whose number held-out encodings choose; `gmm:K`, of K; `flow` or
+                `flow:N`, a mixture refined by a flow that is trained for N steps.
             seed: of the posterior samples and the fit.
+            progress: show a bar while a flow is trained, which takes minutes on a CPU.
 
         Raises:
-            UsageError: a model that encodes with labels, or encodings that no such mixture can be fitted to.
+            UsageError: a model that encodes with labels, or encodings that no such prior can be fitted to.
+        """
+        self.fitted_prior = fit(self.encodings(batches, seed), prior, seed, self.device, progress)
+        return self.fitted_prior
+
+    @torch.no_grad()
+    def encodings(self, batches: Iterable[Tensor], seed: int = 0) -> Tensor:
+        """Posterior samples of data, in float32 on the CPU: batches [n, *shape] on the model's device ->
+        [N, *latent_shape]. Runs the encoder in eval mode.
+
+        Raises:
+            UsageError: a model that encodes with labels, or no items.
         """
         if self.unfittable:
             raise UsageError(
@@ -161,13 +176,12 @@ class Autoencoder(Generative):
         rng, training = generator(seed, "fitted prior"), self.training
         self.eval()
         try:
-            encodings = [self.encode(x).latent_dist.sample(rng).float().cpu() for x in batches]
+            found = [self.encode(x).latent_dist.sample(rng).float().cpu() for x in batches]
         finally:
             self.train(training)
-        if not encodings:
+        if not found:
             raise UsageError("There are no items to fit a prior to: give at least one batch.")
-        self.fitted_prior = fit_mixture(torch.cat(encodings), components, seed)
-        return self.fitted_prior
+        return torch.cat(found)
 
     @torch.no_grad()
     def score(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:

@@ -36,10 +36,7 @@ def prior_text(model: "Generative") -> str:
     fitted = model.fitted_prior
     if fitted is None:
         return f"`{model.prior_name()}`, the model's own prior"
-    return (
-        f"`{fitted.name}`, a Gaussian mixture fitted to {fitted.record.encodings:,} encodings of training data; "
-        f'`prior="{model.prior.kind}"` is the model\'s own'
-    )
+    return f'`{fitted.name}`, {fitted.about}; `prior="{model.prior.kind}"` is the model\'s own'
 
 
 def card(model: "Generative", body: str) -> str:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from genzoo import hub
 from genzoo.errors import UsageError
 from genzoo.files import write_text
-from genzoo.mixture import FILE as FITTED_PRIOR
-from genzoo.mixture import Mixture
+from genzoo.fitted import FILE as FITTED_PRIOR
+from genzoo.fitted import FittedPrior, load_fitted
 from genzoo.models._prior import draw_latents, resolve_prior
 from genzoo.models.sources import find_config, find_prior
 from genzoo.nn import build_decoder, latent_shape
@@ -59,7 +59,7 @@ class Generative(ModelMixin, ConfigMixin):
 
     arch_class: ClassVar[type[ArchConfig]] = ArchConfig
     conditional: ClassVar[bool] = False  # whether the networks take labels
-    fitted_prior: Mixture | None = None  # what `sample` draws from, where there is one; saved with the model
+    fitted_prior: FittedPrior | None = None  # what `sample` draws from, where there is one; saved with the model
 
     config_name = "config.json"
     _supports_gradient_checkpointing = True  # diffusers' switch; a property of a run, never saved with the model
@@ -133,10 +133,11 @@ class Generative(ModelMixin, ConfigMixin):
         return self.prior.sample(n, self.latent_shape, generator)
 
     def prior_name(self, prior: str | None = None) -> str:
-        """Names the prior that `sample` draws from, for results and captions: `gmm:50`, or `normal`.
+        """Names the prior that `sample` draws from, for results and captions: `gmm:50`, `flow:900` or `normal`.
 
         Args:
-            prior: `gmm`, `gmm:K`, or the kind of the model's own (`normal`); None = the fitted one where there is one.
+            prior: `gmm`, `gmm:K`, `flow`, `flow:N`, or the kind of the model's own (`normal`); None = the fitted one
+                where there is one.
 
         Raises:
             UsageError: there is no such prior; the message says what to give.
@@ -179,7 +180,8 @@ class Generative(ModelMixin, ConfigMixin):
             n: how many.
             generator: lives on the CPU.
             labels: class numbers, int64 [n]; for a conditional model only.
-            prior: `gmm` or the model's own, `normal`; None = the fitted one where there is one. See `prior_name`.
+            prior: `gmm`, `flow` or the model's own, `normal`; None = the fitted one where there is one. See
+                `prior_name`.
             temperature: scales the deviation from the prior's mean, or from a component's.
 
         Raises:
@@ -267,7 +269,7 @@ class Generative(ModelMixin, ConfigMixin):
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()  # aligned in memory; mapped from a file it may take another kernel
         if (path := find_prior(source, **kwargs)) is not None:
-            model.fitted_prior = Mixture.load(path, math.prod(model.latent_shape))
+            model.fitted_prior = load_fitted(path, math.prod(model.latent_shape))
         return model
 
     def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]  (uploads a folder, with its card)

@@ -6,7 +6,7 @@ from typing import Any
 
 from genzoo import hub
 from genzoo.errors import UsageError
-from genzoo.mixture import FILE
+from genzoo.fitted import FILE
 
 
 def find_config(path: str | os.PathLike, **kwargs: Any) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PREFIX = "score/"  # of the scores' names in the log
+REFINED = "refined/"  # of the score with the prior that the run's flow has refined, at its end
 DISTANCE = "distance/"  # of what is measured besides, by the name of a feature extractor
 
 

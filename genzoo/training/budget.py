@@ -25,6 +25,7 @@ class Costs:
     late: float  # a step after it
     snapshot: float
     start: float = 0.0  # from the end of measuring to the first step
+    flow: float = 0.0  # a step of the flow that is trained at the end
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def plan_run(
     warmup_steps: Callable[[int], int],
     minutes: float = 10.0,
     chosen: Callable[[int], int] | None = None,
+    flow_steps: Callable[[int], int] = lambda steps: 0,
 ) -> Plan:
     """Plans a run that ends, with its last snapshot, when its budget does.
 
@@ -52,6 +54,7 @@ def plan_run(
         warmup_steps: steps in the run -> those of its warm-up.
         minutes: the longest pause between snapshots, see `Schedule`.
         chosen: steps in the run -> its snapshots; None plans them.
+        flow_steps: steps in the run -> those of its flow.
 
     Raises:
         UsageError: not even LEAST_STEPS and the last snapshot fit in; the message names the least budget.
@@ -60,7 +63,7 @@ def plan_run(
 
     def cost(steps: int) -> float:
         warmup = min(steps, warmup_steps(steps))
-        return warmup * costs.warmup + (steps - warmup) * costs.late
+        return warmup * costs.warmup + (steps - warmup) * costs.late + flow_steps(steps) * costs.flow
 
     left = (1 - SPARE) * seconds - passed - costs.start
     if chosen is None:
@@ -72,8 +75,9 @@ def plan_run(
         snapshots = chosen(steps)
     if steps < LEAST_STEPS:
         needs = passed + costs.start + (1 + LAST) * costs.snapshot + cost(LEAST_STEPS)
+        flow = ", the flow" if flow_steps(LEAST_STEPS) else ""
         raise UsageError(
-            f"--budget {budget} is too short: measuring, {LEAST_STEPS} steps and the last snapshot take about "
+            f"--budget {budget} is too short: measuring, {LEAST_STEPS} steps{flow} and the last snapshot take about "
             f"{needs:.0f} s here: give at least {as_time(1.2 * needs / (1 - SPARE))}."
         )
     if chosen is not None:

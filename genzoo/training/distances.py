@@ -63,3 +63,23 @@ class FeatureDistance:
             n = min(CHUNK, self._n - start)
             samples = model.sample(n, rng, model.classes_in_turn(n, start)).nan_to_num()
             yield self._extractor(samples, precision=self._precision)
+
+
+def distances(config: RunConfig, split: str | None, device: torch.device, progress: bool) -> list[FeatureDistance]:
+    """Makes what `train.measure` names.
+
+    Args:
+        config: the run.
+        split: see `FeatureDistance`; None where the run trains on data that its configuration does not name.
+        device: see there.
+        progress: show bars.
+
+    Raises:
+        UsageError: see there; or there is nothing to compare with.
+    """
+    names = config.train.measure
+    if not names:
+        return []
+    if split is None:
+        raise UsageError("train.measure compares with the data that the configuration names: leave out `dataset`.")
+    return [FeatureDistance(name, config, split, device, progress) for name in names]

@@ -171,7 +171,7 @@ class Watch:
             return
         self._reported.add(_key(event))
         self._folder.events.append(event)
-        if event["kind"] in ("control", "budget"):
+        if event["kind"] in ("control", "budget", "prior"):
             tqdm.write(f"step {event['step']:,}: {event['text']}")
         elif event["kind"] != "run":
             fix = f". Fix: {event['fix']}" if "fix" in event else ""

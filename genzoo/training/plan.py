@@ -14,6 +14,7 @@ from genzoo.configure import data_shape, in_section, planned_classes, section_cl
 from genzoo.data import heldout_split
 from genzoo.data.batches import as_real
 from genzoo.errors import UsageError
+from genzoo.evaluation.extractors import refuse_unknown
 from genzoo.factory import build, build_objective
 from genzoo.items import Items
 from genzoo.noise import Noise
@@ -49,6 +50,8 @@ def plan(run: RunConfig) -> str:
     c, shape = run.train, data_shape(run)
     if not hub.is_id(run.data.name):  # that would need the network
         heldout_split(run.data)  # refuses a name that leads nowhere
+    for name in c.measure:
+        refuse_unknown(name)
     with META:
         model = build(run, shape, planned_classes(run))
     spec, preset_name = split_name(run.model)

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 
 from genzoo.data import Dataset
 from genzoo.files import replacing
+from genzoo.fitted import Flow
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.generative import Generative
 from genzoo.objective import Objective
@@ -18,8 +19,10 @@ from genzoo.pictures import save_curves, save_grid, save_points, save_quality
 from genzoo.runs.card import run_card
 from genzoo.runs.folder import RunFolder
 from genzoo.runs.recalibration import recalibrated
+from genzoo.runs.scores import PREFIX, REFINED
 from genzoo.spec import RunConfig
 from genzoo.training.evaluators import Evaluator, Fixed, Weights, decoded, fixed_items, latents_of, n_scored, score_name
+from genzoo.training.evaluators import score as score_of
 from genzoo.training.fitting import PriorFit
 from genzoo.training.monitor import Watch
 
@@ -71,12 +74,12 @@ class Snapshots:
         if self._fixed is None:
             self._fixed = fixed_items(self._config, self._dataset, self._heldout, model)
 
-    def take(self, weights: Weights, position: Mapping[str, Any], last: bool) -> None:
+    def take(self, weights: Weights, position: Callable[[], Mapping[str, Any]], last: bool) -> None:
         """Measures, shows and exports the run as it stands.
 
         Args:
             weights: of the run; both in eval mode.
-            position: step, images seen and seconds, for the log.
+            position: returns step, images seen and seconds, for the log.
             last: whether the run ends here.
         """
         with self._recalibrated(weights):
@@ -92,18 +95,36 @@ class Snapshots:
                     stack.enter_context(recalibrated(model, self._dataset, c.data.labels, c.train.seed))
             yield
 
-    def _take(self, weights: Weights, position: Mapping[str, Any], last: bool) -> None:
+    def _take(self, weights: Weights, position: Callable[[], Mapping[str, Any]], last: bool) -> None:
         self._prior(weights.shown, last)
         self.prepare(weights.shown)
         assert self._fixed is not None
         values = {name: value for evaluate in self._evaluators for name, value in evaluate(weights, self._fixed)}
-        line = {**position, "prior": weights.shown.prior_name(), **values}
+        here, score = position(), values[self._score]
+        line = {**here, "prior": weights.shown.prior_name(), **values}
         self._folder.log.append(line)
         self._watch.observe(line)
-        score = values[self._score]
-        improved, self.best = score < self.best, min(score, self.best)
-        self._show(weights.shown, self._fixed, position["nimg"])
-        self._export(weights.shown, position["nimg"], score, improved)
+        improved, self.best = score < self.best, min(score, self.best)  # of mixtures: only the last one is refined
+        if last and self._prior.refine(weights.shown):
+            score = self._choose(weights.shown, score, position)
+        self._show(weights.shown, self._fixed, here["nimg"])
+        self._export(weights.shown, here["nimg"], score, improved)
+
+    def _choose(self, model: Generative, before: float, position: Callable[[], Mapping[str, Any]]) -> float:
+        """Keeps a refined prior if its samples have a better score than those of its mixture, `before`; returns the
+        score of the prior that is kept.
+        """
+        flow, fixed = model.fitted_prior, self._fixed
+        assert isinstance(flow, Flow) and fixed is not None
+        after = score_of(model, latents_of(model, fixed), fixed)
+        kept = after < before
+        if not kept:
+            model.fitted_prior = flow.base
+        here = position()
+        self._folder.log.append({**here, "prior": flow.name, self._score.replace(PREFIX, REFINED): after})
+        text = f"samples from {flow.name} score {after:.4g}, from {flow.base.name} {before:.4g}: {{}} is kept"
+        self._watch.report({**here, "kind": "prior", "text": text.format(model.prior_name())})
+        return after if kept else before
 
     def _show(self, model: Generative, fixed: Fixed, nimg: int) -> None:
         path = self._folder.path / "previews" / f"{nimg:010d}.png"

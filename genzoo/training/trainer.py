@@ -14,7 +14,6 @@ from genzoo.controller import EVERY
 from genzoo.data import Dataset, heldout_split, open_dataset
 from genzoo.data.batches import Batches, Resident, load, make_resident
 from genzoo.duration import in_images
-from genzoo.errors import UsageError
 from genzoo.factory import build, build_objective
 from genzoo.items import Items
 from genzoo.models.generative import Generative
@@ -23,7 +22,7 @@ from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.folder import RunFolder
 from genzoo.spec import RunConfig
 from genzoo.training.budget import Pace
-from genzoo.training.distances import FeatureDistance
+from genzoo.training.distances import distances
 from genzoo.training.evaluators import Growth, Weights, scores, shown_vitals
 from genzoo.training.fitting import PriorFit
 from genzoo.training.iteration import Iteration, Scalars
@@ -65,14 +64,14 @@ class Trainer:
         path = Path(out).expanduser() if out is not None else RunFolder.default(config)
         config = settled(config, path, lambda run, folder: Trainer(run, folder, progress, dataset))
         c = config.train
-        self.config, self.shows_bars, self.step = config, progress, 0
+        self.config, self.step = config, 0
         self.pace = Pace(c.budget, time.monotonic() if began is None else began)
         self.acc = make_accelerator(c.device, c.precision, c.trackers, path)
         self.rank, self.world = self.acc.process_index, self.acc.num_processes
         self.folder = RunFolder(path, config)
         with self.acc.main_process_first():  # the first process decodes the cache, the others read it
-            shown = progress and self.acc.is_main_process
-            self.dataset = dataset or open_dataset(config.data, progress=shown)
+            self.shows_bars = progress and self.acc.is_main_process
+            self.dataset = dataset or open_dataset(config.data, progress=self.shows_bars)
         self.model = self._make_model()
         self.objective = build_objective(config, self.model.spaces, self.acc.device)
         self.controllers = self.objective.controllers
@@ -96,9 +95,12 @@ class Trainer:
         self.schedule = Schedule(max(1, round(every / self.per_step)), c.snapshot_minutes)
         self.watch = Watch(self.folder, self.total_steps, self.objective)
         split = heldout_split(config.data) if dataset is None and self.dataset.size is not None else None
-        measures = (scores, shown_vitals, Growth(self.model, c.optimizer), *self._distances(split, dataset))
+        real = (split or config.data.split) if dataset is None else None
+        measured = distances(config, real, self.acc.device, self.shows_bars)
+        measures = (scores, shown_vitals, Growth(self.model, c.optimizer), *measured)
         images = self.schedule.every_steps * self.per_step, self.total_nimg
-        fit = PriorFit(config, self.dataset, self.model, images, self.acc.print)
+        report, steps = self.acc.print, self.total_steps
+        self.prior_fit = fit = PriorFit(config, self.dataset, self.model, images, steps, report, self.shows_bars)
         self.snapshots = Snapshots(config, self.dataset, split, self.folder, self.objective, self.watch, measures, fit)
         self.state = self._register_state()
         self.reporter = Reporter(self.folder, self.watch, self.objective, self.acc, self.state.checkpoints)
@@ -113,14 +115,6 @@ class Trainer:
         )
         if self.acc.is_main_process:
             self.folder.create()
-
-    def _distances(self, split: str | None, dataset: Dataset | None) -> list[FeatureDistance]:
-        """What `train.measure` names."""
-        config, shown = self.config, self.shows_bars and self.acc.is_main_process
-        names = config.train.measure
-        if names and dataset is not None:
-            raise UsageError("train.measure compares with the data that the configuration names: leave out `dataset`.")
-        return [FeatureDistance(name, config, split or config.data.split, self.acc.device, shown) for name in names]
 
     def _make_model(self) -> Generative:
         """The run's model with its first weights, a function of the seed."""
@@ -179,13 +173,13 @@ class Trainer:
         wanted = self.config.train.workers is None
         resident = make_resident(self.dataset, self.acc.device, self.acc.print) if wanted else None
         stopping, done, end = None, self.step * self.per_step, self.total_steps * self.per_step
-        shown = self.shows_bars and self.acc.is_main_process
         with (
-            progress_bar(self.config.model, done, end, shown, self.pace) as bar,
+            progress_bar(self.config.model, done, end, self.shows_bars, self.pace) as bar,
             StopFlag() as stop,
             torch_threads(self.config.train.threads),
             deterministic(self.acc.device),
         ):
+            self.prior_fit.interrupted = lambda: stop.is_set
             while stopping is None:
                 try:
                     stopping = self._run(bar, stop, resident)
@@ -236,8 +230,7 @@ class Trainer:
     def snapshot(self) -> None:
         """Measures, shows, exports and saves. All processes call it; the first one writes."""
         if self.acc.is_main_process:
-            shown = self.ema.module if self.ema is not None else self.model
-            assert isinstance(shown, Generative)
+            shown = self.shown
             modes = [(net, net.training) for net in (shown, self.model)]
             for net, _ in modes:
                 net.eval()  # pictures come from the model as people will load it
@@ -245,13 +238,20 @@ class Trainer:
                 with self.reporter.writing():
                     if text := self.pace.late(self.step, self.total_steps):
                         self.watch.report({**self._position(), "kind": "budget", "text": text})
-                    self.snapshots.take(Weights(shown, self.model), self._position(), self.step == self.total_steps)
+                    self.snapshots.take(Weights(shown, self.model), self._position, self.step == self.total_steps)
                     self.state.save(self.step)  # last: what is cut short is repeated on resume
             finally:
                 for net, training in modes:
                     net.train(training)
         self.acc.wait_for_everyone()
         self.schedule.taken()
+
+    @property
+    def shown(self) -> Generative:
+        """The model whose samples are shown and saved: the average where there is one."""
+        shown = self.ema.module if self.ema is not None else self.model
+        assert isinstance(shown, Generative)
+        return shown
 
     def _position(self) -> dict[str, Any]:
         return {"step": self.step, "nimg": self.progress.nimg, "seconds": round(self.schedule.seconds(), 2)}
