@@ -21,7 +21,8 @@ latents, nothing selected. Samples are drawn from the run's fitted prior: a mixt
 refines it, if that scored better. Samples from N(0, I), interpolations and all scores are in
 [report.html](../report.html) and [RESULTS.md](../RESULTS.md). FD is the Fréchet distance on features of a classifier
 that genzoo trains; it compares within a dataset only. A run is planned when it begins, so that it ends early or late
-where the other cores become free or busy later. Cells that are not in a table have not run yet.
+where the other cores become free or busy later. Seconds leave out planning and, in the cells so far, the flow. Cells
+that are not in a table have not run yet.
 
     genzoo bench gallery-3min --out benchmarks --jobs 2 --data mnist=FOLDER --data emoji-64=FOLDER --data cifar10=FOLDER
     genzoo bench gallery-30min ...

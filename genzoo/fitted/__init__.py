@@ -5,7 +5,6 @@ real data are not distributed as the prior of the objective, and samples from th
 `gmm` is a mixture of Gaussians, `flow` a mixture that a flow refines.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +81,7 @@ def load_fitted(path: Path, dim: int) -> FittedPrior:
                 raise ValueError(f"its format is {about.get('format')}, not one of {', '.join(kinds)}")
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
         fitted = make(tensors, about)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, SafetensorError) as error:
         raise UsageError(
             f"{path} cannot be read as a fitted prior ({error}): remove it, and fit it again with "
             "`genzoo sample RUN --prior gmm`."

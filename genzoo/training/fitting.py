@@ -30,10 +30,10 @@ def flow_steps(asked: str, total_steps: int) -> int:
 
 
 class PriorFit:
-    """Fits the prior that `train.prior` asks for, a function of weights, data and seed: a mixture at every snapshot,
-    and at the end the flow that refines it.
+    """Fits the prior that `train.prior` asks for: a mixture at every snapshot, a function of weights, data and seed,
+    and at the end the flow that refines it, a function of precision and device as well.
 
-    `interrupted` says whether to stop training a flow.
+    `interrupted` says whether to stop training a flow; the run then ends with the mixture.
 
     Args:
         config: of the run.
