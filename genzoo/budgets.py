@@ -16,7 +16,7 @@ import torch
 
 from genzoo.configure import data_shape, resolve
 from genzoo.data.catalog import find_entry
-from genzoo.duration import in_images, in_seconds
+from genzoo.duration import as_time, in_images, in_seconds
 from genzoo.errors import UsageError
 from genzoo.recipes import Line, recipe_lines, texts, without
 from genzoo.registry import get_spec, split_name
@@ -31,7 +31,8 @@ from genzoo.training.launch import alike
 from genzoo.training.timing import Trials, checked, open_settings, try_ways
 from genzoo.training.trainer import Trainer
 
-LONG_S = 600.0  # budgets from which compiling may pay
+# Seconds of a budget from which compiling may pay; for images it does on a GPU only, and takes 80 s (benchmarks/gpu).
+LONG_S = {"points": 600.0, "images": 3600.0}
 LENGTH = ("train.duration", "train.snapshot_every")  # what a plan decides besides `auto` settings
 
 
@@ -120,6 +121,8 @@ def planned(
         def rehearse(run: RunConfig) -> Trainer:
             before = clock()
             trainer = Trainer(run, tempfile.mkdtemp(dir=temporary), progress)
+            if progress and not makes:
+                trainer.acc.print(f"Timing steps and a snapshot, to plan a run of {wanted.budget} ...")
             makes.append(clock() - before)
             return trainer
 
@@ -145,10 +148,15 @@ def standing_lines(wanted: Ask) -> list[Line]:
     else:
         shape = (2,) if is_points(base) else data_shape(base)
         lines = recipe_lines(spec, shape, accelerated, wanted.seconds, base.data.limit)
+    long = LONG_S["points" if base.arch.perceptrons else "images"]
     ways = [
         Line("train.precision", "auto", "the fastest, by timing"),
         Line("train.threads", "auto", "the fastest, by timing"),
-        Line("train.compile", "auto" if wanted.seconds >= LONG_S else "false", "takes long: for budgets from 10min"),
+        Line(
+            "train.compile",
+            "auto" if wanted.seconds >= long else "false",
+            f"slow to start: for budgets from {as_time(long)}",
+        ),
         Line("train.budget", wanted.budget, "as asked"),
     ]
     return without([*lines, *ways], wanted.chosen)

@@ -1,8 +1,8 @@
 """Settings that a run chooses and adjusts itself, such as IntroVAE's `objective.margin=auto`.
 
-An objective reads `controller.value` as it would read a number. The trainer passes every controller the scalars of
-every step, in order and averaged over processes, and saves its state in each checkpoint; a law knows nothing of the
-trainer, of clocks or of processes.
+An objective reads `controller.value` as it would read a number; in a compiled step it is a 0-d tensor, on which nothing
+can branch. The trainer passes every controller the scalars of every step, in order and averaged over processes, and
+saves its state in each checkpoint; a law knows nothing of the trainer, of clocks or of processes.
 """
 
 import math

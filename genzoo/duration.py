@@ -60,6 +60,14 @@ def in_images(text: Duration, *, batch: int, epoch: int | None, total: int | Non
     return round(value * batch) if unit == "it" else round(value * _IMAGES[unit])
 
 
+def divided(text: Duration, by: float) -> Duration:
+    """Returns a duration that is `by` times as short: of `20k` and 1.6, `12500`."""
+    value, unit = _parsed(text)
+    if by == 1:
+        return text
+    return str(round(value * _IMAGES[unit] / by)) if unit in _IMAGES else f"{value / by:g}{unit}"
+
+
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)min)?(?:(\d+(?:\.\d+)?)s)?")
 
 

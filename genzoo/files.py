@@ -138,10 +138,10 @@ class JsonLines:
         """Replaces the content, atomically."""
         write_text(self.path, _encoded(lines).decode())
 
-    def rewind(self, step: int) -> None:
-        """Drops the lines after `step`, so that a resumed run does not log a step twice."""
+    def rewind(self, step: int, length: int | None = None) -> None:
+        """Drops the lines after `step`, and those after the first `length`: a resumed run logs no step twice."""
         if self.path.exists():
-            self.replace(line for line in self.read() if line["step"] <= step)
+            self.replace(line for line in self.read()[:length] if line["step"] <= step)
 
     def read(self) -> list[dict[str, Any]]:
         """Returns all lines that are intact."""

@@ -127,7 +127,7 @@ def save_curves(
         values = []
         for name in names:
             x, y = zip(*((line["nimg"], line[name]) for line in lines if name in line), strict=True)
-            ax.plot(x, y, label=name.partition("/")[2], linewidth=1)
+            ax.plot(x, y, label=name.partition("/")[2], linewidth=1, marker="." if len(x) == 1 else None)
             values += y
         path_of_guide = [(line["nimg"], line[f"guide/{panel}"]) for line in lines if f"guide/{panel}" in line]
         if panel in guides and path_of_guide:  # it moved during the run

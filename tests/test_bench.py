@@ -183,6 +183,54 @@ def test_a_budget_stands_at_a_row_or_at_its_data_or_in_the_command():
         get_suite(suite_file(BUDGETS.replace('"20s"', '"soon"'), "wrong"))
 
 
+RECIPE = """
+title = "mine"
+recipe = "3min"
+[[rows]]
+label = "vae"
+model = "vae"
+[[rows]]
+label = "Adam"
+model = "vae"
+per_image = 1.5
+settings = ["train.optimizer=adam"]
+[[data]]
+name = "toyfaces"
+preset = "toyfaces32"
+images = 3_000
+settings = ["data.size=32,32"]
+"""
+
+
+def test_rows_whose_images_take_longer_see_fewer_with_the_same_recipe():
+    _, suite = get_suite(suite_file(RECIPE))
+    plain, adam = (cell.config() for cell in suite.cells("mine"))
+    assert [run.train.duration for run in (plain, adam)] == ["3000", "2000"]
+    assert (plain.arch.encoder, plain.train.optimizer, plain.train.lr) == ("shuffle", "muon", 1e-2)
+    assert (adam.arch.encoder, adam.train.optimizer) == ("shuffle", "adam")
+    assert adam.train.lr != plain.train.lr  # muon's rate is not Adam's
+    given = [cell.config() for cell in suite.cells("mine", budget="5k")]
+    assert [(run.train.duration, run.arch.encoder) for run in given] == [("5k", "shuffle"), ("3333", "shuffle")]
+    assert [cell.config().train.duration for cell in suite.cells("mine", budget="30it")] == ["30it", "20it"]
+    timed = suite.cells("mine", budget="1h")[0]
+    assert (timed.budget, standing_config(timed).train.budget) == ("1h", "1h")
+    assert fingerprint(suite.cells("mine")[0]) != fingerprint(suite.cells("mine", budget="5k")[0])
+    with pytest.raises(UsageError, match=r"--budget soon: write a time \(3min\), images"):
+        suite.cells("mine", budget="soon")
+    for old, new, said in (
+        ("1.5", "0", "greater than 0"),
+        ("1.5", "inf", "finite"),
+        ("images =", 'budget = "3min"\nimages =', "toyfaces has images, and vae a budget"),
+        (
+            '["train.opt',
+            '["train.duration=3k", "train.opt',
+            "toyfaces has images, and Adam a budget or a train.duration",
+        ),
+    ):
+        with pytest.raises(UsageError, match=said):
+            get_suite(suite_file(RECIPE.replace(old, new), "wrong"))
+
+
 def test_a_budget_is_part_of_what_decides_a_cell_and_what_is_measured_is_not():
     _, suite = get_suite(suite_file(BUDGETS))
     short, long = (fingerprint(suite.cells("mine", budget=budget)[0]) for budget in ("1min", "2min"))
@@ -309,7 +357,7 @@ def test_a_suite_that_is_not_text_is_refused(capsys):
         (["quick", "--seeds", "0;1"], "--seeds 0,1,2"),
         (["quick", "--seeds", ""], "--seeds 0,1,2"),
         (["quick", "--seeds", "-1"], "train.seed"),
-        (["quick", "--budget", "many"], "train.duration=many"),
+        (["quick", "--budget", "many"], "--budget many: write a time"),
         (["quick", "--data", "digits"], "write NAME=DATA"),
         (["quick", "--data", "digit=x"], "Did you mean digits"),
         (["--report"], "No results in out/results"),

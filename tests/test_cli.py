@@ -236,6 +236,7 @@ def test_sample_takes_a_prior_and_a_grid(run, capsys):
         (["--temperature", "-1"], "temperature"),
         (["--grid", "4"], "rows x columns"),
         (["--grid", "2x2", "--n", "5"], "leave one out"),
+        (["--grid", "2x2", "--neighbors", "1"], "leave out --grid"),
         (["--neighbors", "65"], "take 1 to that"),
     ):
         assert main(["sample", str(run), *options]) == 2
@@ -248,7 +249,7 @@ def test_a_model_without_its_run_is_fitted_to_named_data(run, capsys):
     model.fitted_prior = None
     model.save_pretrained("saved")
     assert main(["sample", "saved", "--prior", "gmm"]) == 2
-    assert "give image files or --data" in capsys.readouterr().err
+    assert "give --data, or image files" in capsys.readouterr().err
     fit = ["--prior", "gmm:2", "--data", "digits", "--set", "data.limit=50"]
     assert main(["sample", "saved", "--n", "4", *fit, "--out", "a.png"]) == 0
     assert "prior gmm:2" in capsys.readouterr().out

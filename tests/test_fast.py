@@ -107,6 +107,21 @@ def test_late_steps_decide_as_much_as_early_ones():
 
 
 @pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("error", [RuntimeError, UsageError])
+def test_a_step_that_cannot_be_compiled_is_left_out_and_says_why(error, monkeypatch):
+    monkeypatch.setattr("genzoo.training.timing.may_pay_to_compile", lambda run, device: True)
+
+    def cost(c, late):
+        if c.compile:
+            raise error("the compiler failed\nwith a long trace")
+        return 0.1
+
+    trials, _ = tried(cost)
+    assert trials.settings["compile"] is False
+    assert str(trials).endswith("; not compiled: the compiler failed")
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_slow_steps_are_timed_once_and_other_ways_left_out():
     trials, machine = tried(lambda c, late: 20.0)
     assert machine.now == 40.0  # one early and one late step
@@ -239,7 +254,7 @@ def test_more_threads_are_timed_unless_they_slow_one_convolution_down():
         ("vae", "rings", (), True),
         ("vae", "digits", (), False),
         ("vae", "rings", ("train.checkpointing=true",), False),
-        ("softintrovae", "rings", ("objective.beta_neg=auto",), False),
+        ("softintrovae", "rings", ("objective.beta_neg=auto",), True),
     ],
 )
 def test_compiling_is_tried_for_perceptrons_and_where_a_step_can_be(model, data, settings, able, monkeypatch):

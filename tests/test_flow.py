@@ -2,6 +2,7 @@
 
 import math
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -205,13 +206,59 @@ def test_a_resumed_run_ends_with_the_same_flow(monkeypatch):
     assert logs[0]["refined/pyramid_frechet"] == logs[1]["refined/pyramid_frechet"]
 
 
-def test_an_interrupted_flow_leaves_the_mixture(capfd):
-    trainer = Trainer(tiny_run("vae", "train.prior=flow:8"), out="run")
-    trainer.snapshots.prepare(trainer.model)
-    trainer.prior_fit(trainer.shown, last=True)
-    trainer.prior_fit.interrupted = lambda: True
-    assert not trainer.prior_fit.refine(trainer.shown)
-    assert isinstance(trainer.shown.fitted_prior, Mixture) and "interrupted" in capfd.readouterr().out
+def log_of(path: Path) -> list[dict[str, float]]:
+    """What the log says, but for seconds and memory."""
+    differs = ("seconds", "peak_gib")
+    return [{key: value for key, value in line.items() if key not in differs} for line in read_log(path)]
+
+
+def test_a_run_that_is_stopped_in_its_flow_ends_with_the_same_one(monkeypatch, capfd):
+    """Until it is resumed, what is exported has the mixture."""
+    monkeypatch.setattr(snapshot, "score_of", lambda *_: 0.0)
+    config = tiny_run("introvae", "train.snapshot_every=4it", "train.prior=flow:8")
+    straight = Trainer(config, out="straight").fit()
+    trainer = Trainer(config, out="run")
+    refine = trainer.prior_fit.refine
+
+    def pressed(model):
+        signal.raise_signal(signal.SIGINT)
+        return refine(model)
+
+    monkeypatch.setattr(trainer.prior_fit, "refine", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    said = capfd.readouterr().out
+    assert "not trained yet" in said and "everything is saved. To resume:" in said
+    assert isinstance(genzoo.load("run").fitted_prior, Mixture)
+    run = Trainer(config, out="run").fit()
+    assert same(*[load_file(path / "model" / FILE) for path in (run, straight)])
+    assert log_of(run) == log_of(straight)
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])  # a second Ctrl-C; a kill
+def test_training_is_saved_before_the_last_snapshot(end, monkeypatch):
+    config = tiny_run("introvae", "train.snapshot_every=4it", "train.prior=flow:8")
+    straight = Trainer(config, out="straight").fit()
+    trainer = Trainer(config, out="run")
+    show = trainer.snapshots._show
+
+    def ends(model, fixed, nimg):
+        if trainer.step == trainer.total_steps:
+            raise end
+        show(model, fixed, nimg)
+
+    monkeypatch.setattr(trainer.snapshots, "_show", ends)
+    with pytest.raises(end):
+        trainer.fit()
+    resumed = Trainer(config, out="run")
+    monkeypatch.setattr(resumed, "train_step", None)  # nothing is trained again
+    run = resumed.fit()
+    for name in (FILE, "diffusion_pytorch_model.safetensors"):
+        assert same(*[load_file(path / "model" / name) for path in (run, straight)])
+    assert log_of(run) == log_of(straight)
+    before = (run / "log.jsonl").read_text()
+    Trainer(config, out="run").fit()
+    assert (run / "log.jsonl").read_text() == before  # it is complete, and no snapshot is taken again
 
 
 def test_a_flow_is_timed_where_the_run_has_one():

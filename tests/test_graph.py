@@ -51,12 +51,17 @@ def eager(objective: Objective, nets: nn.ModuleDict) -> Callable[..., Iterator[P
 def both(
     form: str, kind: str, compiler: Compiler = as_it_is, micro: int = 1, **more: Any
 ) -> tuple[nn.ModuleDict, nn.ModuleDict, list[bool]]:
-    """Trains two copies, eager and compiled; returns them, and per step whether an older trace was used."""
+    """Trains two copies, eager and compiled; returns them, and per step whether an older trace was used.
+
+    Settings that are `auto` have another value in every step.
+    """
     objective = objective_of(form, kind, **more)
     slow, fast = networks(form, kind), networks(form, kind)
-    compiled = CompiledPhases(fast, eager(objective, fast), compiler)
+    compiled = CompiledPhases(fast, eager(objective, fast), objective.controllers, compiler)
     optimizers, reused = (adams(slow), adams(fast)), []
     for step in range(STEPS):
+        for i, controller in enumerate(objective.controllers.values()):
+            controller.value = 0.7 + 0.1 * step + 0.3 * i
         batches, known = micro_batches(objective, step, data(step, kind), micro), len(compiled.traces)
         for run, moved in zip((eager(objective, slow), compiled), optimizers, strict=True):
             for phase in run(batches, at(step)):
@@ -87,6 +92,22 @@ def test_micro_batches_are_traced_side_by_side(form, micro):
 def test_the_end_of_warmup_is_another_trace(more):
     slow, fast, reused = both("softintrovae-official", "conv", **more)
     assert reused == [False, True, False, True, True]
+    assert distance(fast, slow) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("form", "auto"),
+    [
+        ("vae", ["beta_rec"]),
+        ("introvae-paper", ["margin", "beta"]),
+        ("introvae-official", ["margin", "beta"]),
+        ("softintrovae-paper", ["beta_rec", "beta_neg"]),
+        ("softintrovae-official", ["beta_rec", "beta_neg"]),
+    ],
+)
+def test_settings_that_move_are_inputs_of_one_trace(form, auto):
+    slow, fast, reused = both(form, "conv", **dict.fromkeys(auto, "auto"))
+    assert reused == [False, True, True, True, True]
     assert distance(fast, slow) < TOLERANCE
 
 
@@ -129,7 +150,7 @@ def test_an_objective_that_reads_the_step_is_refused():
                 yield Update(update.trains, update.loss * (1 + at.step))
 
     objective = Counting(VAEConfig(), Spaces(SHAPES["mlp"], (Z,)))
-    compiled = CompiledPhases(nets, eager(objective, nets), as_it_is)
+    compiled = CompiledPhases(nets, eager(objective, nets), {}, as_it_is)
     with pytest.raises(UsageError, match=r"reads at\.step"):
         list(compiled(micro_batches(objective, 0, data(0, "mlp")), at(0)))
 
@@ -145,7 +166,7 @@ def test_there_is_one_trace_per_set_of_answers():
             yield from super().step(nets, batch, at)
 
     objective = Alternating(VAEConfig(), Spaces(SHAPES["mlp"], (Z,)))
-    compiled = CompiledPhases(fast, eager(objective, fast), as_it_is)
+    compiled = CompiledPhases(fast, eager(objective, fast), {}, as_it_is)
     optimizers, numbers = (adams(slow), adams(fast)), []
     for step in range(7):
         batches = micro_batches(objective, step, data(step, "mlp"))

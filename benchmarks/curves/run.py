@@ -17,7 +17,7 @@ seed and point; that of a run's end is marked `last`.
 import argparse
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,19 +105,22 @@ def measure(model: str, name: str, seed: int, path: str, out: Path) -> None:
     take, total = trainer.snapshots.take, trainer.total_nimg
     growth, spent, reached = 50 ** (1 / (POINTS - 1)), 0.0, 0
 
-    def judged(weights: Weights, position: Mapping[str, Any], last: bool) -> None:
+    def judged(
+        weights: Weights, position: Callable[[], Mapping[str, Any]], last: bool, save: Callable[[], None]
+    ) -> bool:
         nonlocal spent, reached
-        take(weights, position, last)
-        point = math.floor(math.log(position["nimg"] / (0.0199 * total), growth)) + 1
-        if point <= reached and not last:
-            return
+        cut, here = take(weights, position, last, save), position()
+        point = math.floor(math.log(here["nimg"] / (0.0199 * total), growth)) + 1
+        if cut or (point <= reached and not last):
+            return cut
         reached, began = point, time.monotonic()
-        row = {"model": model, "data": name, "seed": seed, "nimg": position["nimg"], "last": last}
-        row["seconds"] = round(position["seconds"] - spent, 1)
+        row = {"model": model, "data": name, "seed": seed, "nimg": here["nimg"], "last": last}
+        row["seconds"] = round(here["seconds"] - spent, 1)
         row |= {"distance": judge(folder / "model"), "judge_hash": judge.digest, "versions": versions()}
         RESULTS.append(row)
         print({key: row[key] for key in ("model", "data", "seed", "nimg", "seconds", "distance")}, flush=True)
         spent += time.monotonic() - began
+        return cut
 
     trainer.snapshots.take = judged
     trainer.fit()

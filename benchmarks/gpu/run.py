@@ -43,15 +43,17 @@ def cells() -> Iterator[tuple[str, str, tuple[int, int], tuple[str, ...]]]:
     yield recipe("introvae", 64, ())
     for batch in BATCHES:
         yield recipe("introvae", batch, ("train.precision=bf16",))
+    yield recipe("introvae", 512, COMPILED)
     for model in ("softintrovae", "vae"):
-        yield recipe(model, 512, ("train.precision=bf16",))
+        for form in (("train.precision=bf16",), COMPILED):
+            yield recipe(model, 512, form)
     for model, side in (("softintrovae", 32), ("introvae", 128), ("introvae", 256)):
         for form in FORMS:
             yield f"published {model} {side}", model, (side, side), form
 
 
 def recipe(model: str, batch: int, form: tuple[str, ...]) -> tuple[str, str, tuple[int, int], tuple[str, ...]]:
-    """The recipe of `--budget` for a GPU, which is not compiled: it has settings that are `auto`."""
+    """The recipe of `--budget` for a GPU."""
     lines = recipe_lines(get_spec(model), (3, 32, 32), accelerated=True, budget_s=3600)
     return f"recipe {model} 32", model, (32, 32), (*texts(lines), f"train.batch={batch}", *form)
 

@@ -41,6 +41,7 @@ from genzoo.noise import generator
 from genzoo.provenance import versions
 from genzoo.spec import RunConfig
 from genzoo.training.evaluators import Weights
+from genzoo.training.snapshot import evaluated
 
 RESULTS = JsonLines(Path(__file__).with_name("results.jsonl"))
 N_KEPT, N_JUDGED, N_REAL, N_SCORED = 2000, 1000, 2000, 512
@@ -77,12 +78,13 @@ def keep_samples(trainer: Trainer, folder: Path) -> None:
     """Makes a trainer write NIMG.npz at each snapshot: `samples`, uint8 [N_KEPT, C, H, W], of the shown weights."""
     take = trainer.snapshots.take
 
-    def keep(weights: Weights, position: Mapping[str, Any], last: bool) -> None:
-        take(weights, position, last)
-        rng = torch.Generator().manual_seed(0)
-        parts = [weights.shown.sample(100, generator=rng) for _ in range(N_KEPT // 100)]
+    def keep(weights: Weights, position: Callable[[], Mapping[str, Any]], last: bool, save: Callable[[], None]) -> bool:
+        cut, here, rng = take(weights, position, last, save), position(), torch.Generator().manual_seed(0)
+        with evaluated(weights):
+            parts = [weights.shown.sample(100, generator=rng) for _ in range(N_KEPT // 100)]
         samples = torch.cat(parts).clamp(0, 1).mul(255).round().byte().cpu().numpy()
-        np.savez(folder / f"{position['nimg']:08d}.npz", samples=samples, seconds=position["seconds"])
+        np.savez(folder / f"{here['nimg']:08d}.npz", samples=samples, seconds=here["seconds"])
+        return cut
 
     trainer.snapshots.take = keep
 

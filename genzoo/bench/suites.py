@@ -1,6 +1,7 @@
 """Suites: models, data, seeds and protocols in a TOML file; the built-in ones are in `suites/`."""
 
 import re
+import reprlib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
@@ -11,11 +12,12 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from genzoo.bench.lines import Column, Header, Published
-from genzoo.configure import resolve
-from genzoo.duration import TimeSpan, is_time
+from genzoo.configure import data_shape, resolve
+from genzoo.duration import TimeSpan, divided, in_seconds, is_time
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.evaluation.protocols import get_protocol
-from genzoo.registry import list_models
+from genzoo.recipes import recipe_lines, texts, without
+from genzoo.registry import get_spec, list_models
 from genzoo.spec import RunConfig, config
 
 BUILT_IN = Path(__file__).with_name("suites")
@@ -29,6 +31,8 @@ class Row:
     model: str  # without preset
     settings: tuple[str, ...] = ()  # as in `genzoo train --set`
     budget: TimeSpan | None = None  # of every run of this row, instead of its data's
+    # Seconds per image over the first row's: the row sees so many times fewer, see `DataSet.images`.
+    per_image: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
 
 @config
@@ -40,6 +44,7 @@ class DataSet:
     source: str | None = None  # as for `genzoo train --data`; None = the preset's own
     settings: tuple[str, ...] = ()
     budget: TimeSpan | None = None  # of every run on it: as in `genzoo train --budget`, planned where it runs
+    images: Annotated[int, Field(gt=0)] | None = None  # of the first row; others see as many as take as long
     of: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by row label: settings for this row on this data
     metrics: tuple[str, ...] = ()  # protocols; empty = the suite's
     rows: tuple[str, ...] = ()  # labels that run on it; empty = all
@@ -72,6 +77,7 @@ class Cell:
     cost: str = ""
     path: str | None = None  # of the data; None = found by its name
     budget: TimeSpan | None = None  # of time; `genzoo.bench.cell` plans it
+    recipe: TimeSpan | None = None  # takes the settings of `--budget` for this time, but for what is planned
 
     @property
     def name(self) -> str:
@@ -80,8 +86,12 @@ class Cell:
 
     def config(self, settings: Sequence[str] | None = None) -> RunConfig:
         """Returns its configuration, but for what a plan decides; `settings` are taken instead of its own."""
-        chosen = self.settings if settings is None else settings
-        run = resolve(self.model, data=self.source, settings=[*chosen, f"train.seed={self.seed}"])
+        chosen = [*(self.settings if settings is None else settings), f"train.seed={self.seed}"]
+        run = resolve(self.model, data=self.source, settings=chosen)
+        if self.recipe is not None:  # the same on every machine, so without asking for a GPU
+            spec, seconds = get_spec(self.model.partition(".")[0]), in_seconds(self.recipe)
+            lines = without(recipe_lines(spec, data_shape(run), accelerated=False, budget_s=seconds), chosen)
+            run = resolve(self.model, data=self.source, settings=[*texts(lines), *chosen])
         return replace(run, data=replace(run.data, name=self.path)) if self.path else run
 
 
@@ -92,6 +102,7 @@ class SuiteSpec:
     title: str
     about: str = ""
     budget: TimeSpan | None = None  # of every run whose row and data give none
+    recipe: TimeSpan | None = None  # settings of `--budget` for this time in every run, without its plan
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     settings: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
@@ -133,11 +144,12 @@ class SuiteSpec:
         Args:
             suite: its name.
             seeds: instead of the file's.
-            budget: of every run, instead of the file's: a time (3min), or a duration in images (20k).
+            budget: of every run, instead of the file's: a time (3min), or a duration in images (20k) of the first row,
+                which others divide by their `per_image`.
             paths: where datasets are, by the suite's names for them.
 
         Raises:
-            UsageError: `paths` names a dataset that the suite does not have.
+            UsageError: `paths` names a dataset that the suite does not have, or the budget is neither.
         """
         for name in paths or {}:
             if name not in (names := [data.name for data in self.data]):
@@ -145,7 +157,16 @@ class SuiteSpec:
                     f"{suite} has no dataset {name!r}.{did_you_mean(name, names)} It has {', '.join(names)}."
                 )
         timed = budget is not None and is_time(budget)
-        length = (f"train.duration={budget}",) if budget and not timed else ()
+
+        def length(row: Row, data: DataSet) -> tuple[str, ...]:
+            images = None if timed else budget or (data.images and str(data.images))
+            try:
+                return (f"train.duration={divided(images, row.per_image)}",) if images else ()
+            except UsageError:
+                raise UsageError(
+                    f"--budget {budget}: write a time (3min), images (20k) or steps (500it) of every run."
+                ) from None
+
         return [
             Cell(
                 suite=suite,
@@ -154,12 +175,19 @@ class SuiteSpec:
                 seed=seed,
                 model=f"{row.model}.{data.preset}",
                 source=data.source,
-                settings=(*self.settings, *data.settings, *row.settings, *data.of.get(row.label, ()), *length),
+                settings=(
+                    *self.settings,
+                    *data.settings,
+                    *row.settings,
+                    *data.of.get(row.label, ()),
+                    *length(row, data),
+                ),
                 metrics=data.metrics or self.metrics,
                 needs_gpu=data.needs_gpu,
                 cost=data.cost,
                 path=(paths or {}).get(data.name),
                 budget=(row.budget or data.budget or self.budget) if budget is None else budget if timed else None,
+                recipe=self.recipe,
             )
             for seed, data, row in product(seeds or self.seeds, self.data, self.rows)
             if not data.rows or row.label in data.rows
@@ -226,7 +254,7 @@ def _read(path: Path) -> SuiteSpec:
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
-            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r})."
+            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']} (got {reprlib.repr(first['input'])})."
         ) from error
 
 
@@ -237,6 +265,12 @@ def _check_names(path: Path, spec: SuiteSpec) -> None:
         for label in (*data.rows, *data.of):
             if label not in labels:
                 raise UsageError(f"{path}: {data.name} names a row {label!r}.{did_you_mean(label, labels)}")
+        for row in spec.rows if data.images else ():
+            settings = (*spec.settings, *data.settings, *row.settings, *data.of.get(row.label, ()))
+            if row.budget or data.budget or spec.budget or any(text.startswith("train.duration=") for text in settings):
+                raise UsageError(
+                    f"{path}: {data.name} has images, and {row.label} a budget or a train.duration: leave one out."
+                )
     for column in spec.columns:
         values = get_protocol(column.protocol).values
         if column.value not in values:

@@ -214,7 +214,10 @@ def data_config(
     folder = Path(model_path).expanduser()
     run = next((found for at in (folder, folder.parent) if (found := read_config(at)) is not None), None)
     if run is None and not (data or images):
-        raise UsageError(f"{model_path} is not a run folder, so there is no default data: give image files or --data.")
+        raise UsageError(
+            f"{model_path} is not a run folder, so there is no default data: give --data, or image files where the "
+            "command takes them."
+        )
     config = (
         run.data if run is not None and data in (None, run.data.name) else DataConfig(name=data or DataConfig().name)
     )

@@ -61,6 +61,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     args.n = args.n if args.n is not None else rows * columns or 64
     if args.n < 1:
         raise UsageError(f"--n {args.n}: ask for at least one.")
+    if args.grid and args.neighbors is not None:
+        raise UsageError("--neighbors shows each sample in a row of its own: leave out --grid.")
     if args.grid and args.n > rows * columns:
         raise UsageError(
             f"--grid {args.grid} has room for {rows * columns:,} samples, not for --n {args.n}: leave one out."

@@ -83,8 +83,8 @@ def load_fitted(path: Path, dim: int) -> FittedPrior:
         fitted = make(tensors, about)
     except (OSError, ValueError, KeyError, IndexError, TypeError, SafetensorError) as error:
         raise UsageError(
-            f"{path} cannot be read as a fitted prior ({error}): remove it, and fit it again with "
-            "`genzoo sample RUN --prior gmm`."
+            f"{path} cannot be read as a fitted prior ({error}): remove it. `genzoo sample RUN --prior gmm` then fits "
+            "one to sample from."
         ) from error
     if fitted.dim != dim:
         raise UsageError(f"{path} is a prior of {fitted.dim} latent dimensions, and the model has {dim}: remove it.")

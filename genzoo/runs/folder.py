@@ -42,10 +42,14 @@ class RunFolder:
         size = f"-{'x'.join(map(str, dict.fromkeys(config.data.size)))}" if config.data.size else ""
         return Path("runs") / f"{config.model}-{data}{size}-s{config.train.seed}"
 
-    def rewind(self, step: int) -> None:
-        """Removes from the log and the events what came after a step."""
-        self.log.rewind(step)
-        self.events.rewind(step)
+    def lengths(self) -> tuple[int, int]:
+        """Numbers of lines in the log and in the events."""
+        return len(self.log.read()), len(self.events.read())
+
+    def rewind(self, step: int, lengths: tuple[int, int] | None = None) -> None:
+        """Removes from the log and the events what came after a step, or after so many lines."""
+        for file, length in zip((self.log, self.events), lengths or (None, None), strict=True):
+            file.rewind(step, length)
 
     def create(self) -> None:
         """Writes the configuration; called once nothing refuses it, so that a corrected command finds the folder free.

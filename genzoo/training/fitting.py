@@ -33,7 +33,7 @@ class PriorFit:
     """Fits the prior that `train.prior` asks for: a mixture at every snapshot, a function of weights, data and seed,
     and at the end the flow that refines it, a function of precision and device as well.
 
-    `interrupted` says whether to stop training a flow; the run then ends with the mixture.
+    `interrupted` says whether to stop training a flow.
 
     Args:
         config: of the run.
@@ -110,6 +110,9 @@ class PriorFit:
         Args:
             model: that was fitted.
             steps: of training, instead of the run's.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted; the mixture stays.
         """
         base, wanted = model.fitted_prior, flow_steps(self._asked, self._steps) if steps is None else steps
         encodings, self._encodings = self._encodings, None if steps is None else self._encodings
@@ -124,8 +127,8 @@ class PriorFit:
             self._report(f"warning: samples are drawn from {base.name}. {error}")
             return False
         except KeyboardInterrupt:
-            self._report(f"The flow was interrupted: samples are drawn from {base.name}; see `genzoo sample --prior`.")
-            return False
+            self._report(f"The flow is not trained yet: until then, samples are drawn from {base.name}.")
+            raise
         return True
 
     def _of(self, n: int) -> int:

@@ -7,7 +7,8 @@ anything, and the trace is cut at every optimizer step; each segment becomes one
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.utils import _pytree as pytree
 
+from genzoo.controller import Controller
 from genzoo.duration import Duration
 from genzoo.errors import UsageError
 from genzoo.objective import Phase, Progress
@@ -91,11 +93,13 @@ class _Trace:
 class CompiledPhases:
     """Yields the phases of a step, computed by compiled graphs.
 
-    A step is traced again when the objective takes a branch that no trace has, e.g. after the warm-up.
+    A step is traced again when the objective takes a branch that no trace has, e.g. after the warm-up. Settings that
+    move are inputs of the trace, so that their values may change.
 
     Args:
         model: holds the networks by name; parameters and buffers are read and written in place.
         eager: (drawn batches, progress) -> the phases, one by one, each with its gradients in `.grad`.
+        controllers: the settings of the objective that move, by name.
         compiler: makes a graph fast.
 
     Raises:
@@ -106,6 +110,7 @@ class CompiledPhases:
         self,
         model: nn.Module,
         eager: Phases,
+        controllers: Mapping[str, Controller],
         compiler: Callable[[fx.GraphModule], Callable[..., Sequence[Tensor]]] = COMPILER,
     ):
         if next(model.parameters()).device.type == "cpu" and shutil.which("g++") is None:
@@ -113,7 +118,8 @@ class CompiledPhases:
                 "train.compile=true needs a C++ compiler on a CPU: install g++, or leave train.compile=false."
             )
         self._params, self._buffers = dict(model.named_parameters()), dict(model.named_buffers())
-        self._eager, self._compiler = eager, compiler
+        self._eager, self._compiler, self._controllers = eager, compiler, controllers
+        self._settings = dict[str, tuple[float, Tensor]]()  # values of controllers, and the same on the device
         self.traces: list[_Trace] = []
 
     def __call__(self, batches: Sequence[Sequence[Any]], at: Progress) -> Iterator[Phase]:
@@ -138,24 +144,45 @@ class CompiledPhases:
 
     def _inputs(self, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
         """The values that a trace starts from, by the names that make_fx gives them."""
-        values = [*leaves, *self._params.values(), *self._buffers.values()]
+        values = [*leaves, *self._params.values(), *self._buffers.values(), *self._moving()]
         return {f"arg{i}_1": value for i, value in enumerate(values)}
+
+    def _moving(self) -> Iterator[Tensor]:
+        """The values of the controllers, 0-d, made anew only where they have changed."""
+        weight = next(iter(self._params.values()))
+        for name, controller in self._controllers.items():
+            if name not in self._settings or self._settings[name][0] != controller.value:
+                self._settings[name] = controller.value, weight.new_tensor(controller.value)
+            yield self._settings[name][1]
+
+    @contextmanager
+    def _standing_in(self, values: Sequence[Tensor]) -> Iterator[None]:
+        """Lets the objective read tensors of a trace for the values of its controllers."""
+        kept = {name: controller.value for name, controller in self._controllers.items()}
+        try:
+            for controller, value in zip(self._controllers.values(), values, strict=True):
+                controller.value = value  # pyright: ignore[reportAttributeAccessIssue]
+            yield
+        finally:
+            for name, value in kept.items():
+                self._controllers[name].value = value
 
     def _trace(self, leaves: Sequence[Tensor], tree: pytree.TreeSpec, at: Progress) -> _Trace:
         """Traces one step; weights, running averages and the random state stay as they were."""
         watched, cuts = _Watched(at), list[_Cut]()
 
         def step(*inputs: Tensor) -> list[Tensor]:
-            results = []
-            for phase in self._eager(pytree.tree_unflatten(list(inputs[: len(leaves)]), tree), watched):
-                grads = {name: p.grad for name, p in self._params.items() if p.grad is not None}
-                results += [*grads.values(), *phase.logs.values(), *([] if phase.when is None else [phase.when])]
-                mode = get_proxy_mode()
-                assert mode is not None
-                names = frozenset(node.name for node in mode.tracer.graph.nodes)
-                cuts.append(_Cut(names, phase, tuple(grads)))
-                for name in grads:
-                    self._params[name].grad = None
+            results, batches = [], pytree.tree_unflatten(list(inputs[: len(leaves)]), tree)
+            with self._standing_in(inputs[len(inputs) - len(self._controllers) :]):
+                for phase in self._eager(batches, watched):
+                    grads = {name: p.grad for name, p in self._params.items() if p.grad is not None}
+                    results += [*grads.values(), *phase.logs.values(), *([] if phase.when is None else [phase.when])]
+                    mode = get_proxy_mode()
+                    assert mode is not None
+                    names = frozenset(node.name for node in mode.tracer.graph.nodes)
+                    cuts.append(_Cut(names, phase, tuple(grads)))
+                    for name in grads:
+                        self._params[name].grad = None
             return results
 
         inputs, kept = self._inputs(leaves), [buffer.clone() for buffer in self._buffers.values()]

@@ -47,7 +47,7 @@ class Iteration:
         self._c, self._ladder, self._acc = c, ladder, acc
         # Walking the modules for their parameters in every phase would take a tenth of a small step.
         self._parameters = {name: list(net.parameters()) for name, net in model.named_children()}
-        self._phases = CompiledPhases(model, self._eager) if c.compile else self._eager
+        self._phases = CompiledPhases(model, self._eager, objective.controllers) if c.compile else self._eager
 
     def __call__(self, parts: Sequence[Items], at: Progress) -> list[tuple[tuple[str, ...], Scalars]]:
         """Runs one step; returns, per phase, the optimizers that stepped and its scalars, on the device.

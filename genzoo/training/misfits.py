@@ -27,8 +27,8 @@ def refuse_misfits(c: TrainConfig, objective: Objective, world: int, total_steps
         )
     if c.compile and not can_compile(c, objective, world):
         raise UsageError(
-            "train.compile=true takes one process, and neither train.checkpointing, a setting that is auto, nor an "
-            "objective with networks of its own: leave it out, or them."
+            "train.compile=true takes one process, and neither train.checkpointing nor an objective with networks of "
+            "its own: leave it out, or them."
         )
     if not total_steps:
         raise UsageError(f"train.duration={c.duration} is not even one image: use a longer one, e.g. --images 100k.")
@@ -53,8 +53,7 @@ def refuse_constant(objective: Objective, dataset: Dataset) -> None:
 
 def can_compile(c: TrainConfig, objective: Objective, world: int) -> bool:
     """Whether a step of this run can be compiled."""
-    state = objective.controllers or isinstance(objective, nn.Module)
-    return world == 1 and not c.checkpointing and not state
+    return world == 1 and not c.checkpointing and not isinstance(objective, nn.Module)
 
 
 def may_pay_to_compile(run: RunConfig, device: torch.device) -> bool:

@@ -60,30 +60,51 @@ class Snapshots:
         self._preview = folder.path / "preview.png"
         self._score = score_name(dataset.shape)
         self.best = math.inf  # lowest score so far
+        self.due: tuple[int, int] | None = None  # while the last snapshot is taken: `RunFolder.lengths` before it
         self._fixed: Fixed | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "score": self._score}
+        return {"best": self.best, "score": self._score, "due": self.due}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """A best value of another score, of a run that an earlier version began, cannot be compared and is dropped."""
         self.best = state_dict["best"] if state_dict.get("score", FIRST_SCORE) == self._score else math.inf
+        due = state_dict.get("due")
+        self.due = (due[0], due[1]) if due else None
 
     def prepare(self, model: Generative) -> None:
         """Decodes what is shown and scored, which the first snapshot would do."""
         if self._fixed is None:
             self._fixed = fixed_items(self._config, self._dataset, self._heldout, model)
 
-    def take(self, weights: Weights, position: Callable[[], Mapping[str, Any]], last: bool) -> None:
-        """Measures, shows and exports the run as it stands.
+    def take(
+        self, weights: Weights, position: Callable[[], Mapping[str, Any]], last: bool, save: Callable[[], None]
+    ) -> bool:
+        """Measures, shows and exports the run as it stands; saves it afterwards, and before the last snapshot, which
+        may take minutes.
 
         Args:
-            weights: of the run; both in eval mode.
+            weights: of the run.
             position: returns step, images seen and seconds, for the log.
             last: whether the run ends here.
+            save: writes a checkpoint.
+
+        Returns:
+            whether Ctrl-C cut the last snapshot short. It is taken again when the run is resumed.
         """
-        with self._recalibrated(weights):
-            self._take(weights, position, last)
+        if last:
+            self.due = self._folder.lengths()
+            save()
+        try:
+            with evaluated(weights), self._recalibrated(weights):
+                self._take(weights, position, last)
+        except KeyboardInterrupt:
+            if not last:
+                raise
+            return True
+        self.due = None
+        save()  # what is cut short is repeated on resume
+        return False
 
     @contextmanager
     def _recalibrated(self, weights: Weights) -> Iterator[None]:
@@ -105,10 +126,16 @@ class Snapshots:
         self._folder.log.append(line)
         self._watch.observe(line)
         improved, self.best = score < self.best, min(score, self.best)  # of mixtures: only the last one is refined
-        if last and self._prior.refine(weights.shown):
-            score = self._choose(weights.shown, score, position)
+        stopped = None
+        try:
+            if last and self._prior.refine(weights.shown):
+                score = self._choose(weights.shown, score, position)
+        except KeyboardInterrupt as pressed:  # what is exported has the mixture, until the run is resumed
+            stopped = pressed
         self._show(weights.shown, self._fixed, here["nimg"])
         self._export(weights.shown, here["nimg"], score, improved)
+        if stopped is not None:
+            raise stopped
 
     def _choose(self, model: Generative, before: float, position: Callable[[], Mapping[str, Any]]) -> float:
         """Keeps a refined prior if its samples have a better score than those of its mixture, `before`; returns the
@@ -146,6 +173,19 @@ class Snapshots:
                 model.save_pretrained(temporary, card=card)
                 if pictured:
                     shutil.copyfile(self._preview, temporary / "preview.png")
+
+
+@contextmanager
+def evaluated(weights: Weights) -> Iterator[None]:
+    """Both sets of weights in eval mode: pictures come from the model as people will load it."""
+    modes = [(net, net.training) for net in (weights.shown, weights.raw)]
+    try:
+        for net, _ in modes:
+            net.eval()
+        yield
+    finally:
+        for net, training in modes:
+            net.train(training)
 
 
 @torch.no_grad()

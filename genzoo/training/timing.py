@@ -229,10 +229,11 @@ def try_ways(run: RunConfig, rehearse: Callable[[RunConfig], Rehearsed], clock: 
             break
         try:
             other = Steps(rehearse(in_section(best.trainer.config, "train", {name: value})), clock)
-        except UsageError:
+        except (UsageError, RuntimeError) as error:  # of compilers too
             if name != "compile":
                 raise
-            continue  # what an objective does that cannot be compiled is known with its first step only
+            left_out = f"; not compiled: {str(error).splitlines()[0]}"  # known with the first step only
+            continue
         tried.append(other)
         if _faster(best, other, allotted):
             best = other

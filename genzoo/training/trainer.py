@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,8 @@ class Trainer:
         if self.acc.is_main_process:
             with self.reporter.writing():
                 self.watch.begin(self.data(whole=True)[0][0].x if self.step == 0 else None)
+        if self.snapshots.due and self.step == self.total_steps:  # the last snapshot was cut short
+            return self.snapshot()
         window = Window(self.folder.log.read())
         for parts in self._batches(resident):
             window.add(self.step, self.train_step(parts, self.progress))
@@ -215,9 +218,8 @@ class Trainer:
                 stopping = agree(stop.is_set, self.acc) and self.step < self.total_steps
                 due = agree(self.schedule.due(self.step), self.acc) or self.step == self.total_steps
                 self.reporter.log(window, self.progress, self._position(), bar)
-                if due or stopping:
-                    self.snapshot()
-                if stopping:
+                cut = (due or stopping) and self.snapshot()
+                if cut or stopping:
                     return True
         return False
 
@@ -227,24 +229,21 @@ class Trainer:
         planned = planned or self.schedule.planned(self.step)
         return planned or (self.world == 1 and (stop.is_set or self.schedule.due(self.step)))
 
-    def snapshot(self) -> None:
-        """Measures, shows, exports and saves. All processes call it; the first one writes."""
+    def snapshot(self) -> bool:
+        """Measures, shows, exports and saves; returns whether Ctrl-C cut the last snapshot short.
+
+        All processes call it; the first one writes.
+        """
+        cut = False
         if self.acc.is_main_process:
-            shown = self.shown
-            modes = [(net, net.training) for net in (shown, self.model)]
-            for net, _ in modes:
-                net.eval()  # pictures come from the model as people will load it
-            try:
-                with self.reporter.writing():
-                    if text := self.pace.late(self.step, self.total_steps):
-                        self.watch.report({**self._position(), "kind": "budget", "text": text})
-                    self.snapshots.take(Weights(shown, self.model), self._position, self.step == self.total_steps)
-                    self.state.save(self.step)  # last: what is cut short is repeated on resume
-            finally:
-                for net, training in modes:
-                    net.train(training)
-        self.acc.wait_for_everyone()
+            with self.reporter.writing():
+                if text := self.pace.late(self.step, self.total_steps):
+                    self.watch.report({**self._position(), "kind": "budget", "text": text})
+                last, save = self.step == self.total_steps, partial(self.state.save, self.step)
+                cut = self.snapshots.take(Weights(self.shown, self.model), self._position, last, save)
+        cut = agree(cut, self.acc)  # the other processes wait for the first one
         self.schedule.taken()
+        return cut
 
     @property
     def shown(self) -> Generative:
@@ -294,6 +293,6 @@ class Trainer:
             done, total = f"{self.progress.nimg:,}", f"{self.total_nimg:,}"
             self.acc.print(f"Resuming {self.folder.path} at {done} of {total} images.")
         if self.acc.is_main_process:
-            self.folder.rewind(self.step)
+            self.folder.rewind(self.step, self.snapshots.due)
             self.state.checkpoints.rewind(self.step)
         self.acc.wait_for_everyone()  # the others read what is left
