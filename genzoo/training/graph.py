@@ -148,7 +148,7 @@ class CompiledPhases:
         return {f"arg{i}_1": value for i, value in enumerate(values)}
 
     def _moving(self) -> Iterator[Tensor]:
-        """The values of the controllers, 0-d, made anew only where they have changed."""
+        """The values of the controllers as 0-d tensors, copied to the device only where they have changed."""
         weight = next(iter(self._params.values()))
         for name, controller in self._controllers.items():
             if name not in self._settings or self._settings[name][0] != controller.value:
