@@ -25,13 +25,8 @@ from genzoo.bench.tables import (
     stat_text,
 )
 
-PICTURES = (
-    "points",
-    "samples",
-    "samples-fitted",
-    "reconstructions",
-    "interpolation",
-)  # before all others, in this order
+# Before all others, in this order.
+PICTURES = ("points", "samples", "samples-fitted", "reconstructions", "interpolation")
 Styles = dict[str, int]  # label -> number of its color in the whole page
 
 

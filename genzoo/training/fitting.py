@@ -127,7 +127,8 @@ class PriorFit:
             self._report(f"warning: samples are drawn from {base.name}. {error}")
             return False
         except KeyboardInterrupt:
-            self._report(f"The flow is not trained yet: until then, samples are drawn from {base.name}.")
+            if steps is None:  # not while it is timed
+                self._report(f"The flow is not trained yet: until then, samples are drawn from {base.name}.")
             raise
         return True
 

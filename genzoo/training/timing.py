@@ -232,7 +232,7 @@ def try_ways(run: RunConfig, rehearse: Callable[[RunConfig], Rehearsed], clock: 
         except (UsageError, RuntimeError) as error:  # of compilers too
             if name != "compile":
                 raise
-            left_out = f"; not compiled: {str(error).splitlines()[0]}"  # known with the first step only
+            left_out = "; not compiled: " + str(error).partition("\n")[0]  # known with the first step only
             continue
         tried.append(other)
         if _faster(best, other, allotted):
