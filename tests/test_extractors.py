@@ -11,16 +11,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import CLASSIFIER_IMAGES, ROOT
+from helpers import CLASSIFIER_IMAGES, REAL_DATA, ROOT
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
+from genzoo.data.batches import to_float
 from genzoo.data.embedded import toyfactors as toyfaces
+from genzoo.data.labels import ONLY
+from genzoo.data.opening import open_dataset
 from genzoo.errors import UsageError
 from genzoo.evaluation import extractors
-from genzoo.evaluation.classifier import ABOUT, WEIGHTS, load_classifier
+from genzoo.evaluation.classifier import ABOUT, WEIGHTS, included_classifier, load_classifier
 from genzoo.evaluation.classifier_training import halved, train_classifier
 from genzoo.evaluation.extractors import Extractor, get_extractor, resized
 from genzoo.evaluation.features import VALUES, dataset_features, extract
@@ -93,6 +96,38 @@ def test_factors_are_heads_of_their_own(empty_cache, monkeypatch):
     ).about
     assert about["test"].keys() == toyfaces.FACTORS.keys()
     assert "accuracy" in about["test"]["glasses"] and "r2" in about["test"]["yaw"]
+
+
+@pytest.mark.parametrize("size", [64, 32])
+def test_the_classifier_of_toyfaces_comes_with_genzoo(empty_cache, size):
+    """It is neither trained nor cached, and names what 200 faces show that it was not trained on."""
+    held_out = open_dataset(DataConfig(name="toyfaces", size=(size, size)), "test[:200]", progress=False)
+    extractor = get_extractor("classifier:toyfaces")
+    kept = extractor.classifier
+    assert kept is not None and not (empty_cache / "classifiers").exists()
+    found = kept.probabilities(extractor(to_float(held_out.batch(range(200)), torch.device("cpu"))))
+    for name, least in {"hair_style": 0.95, "glasses": 0.93, "background": 0.99}.items():
+        assert (found[name].argmax(1).numpy() == held_out.labels()[name]).mean() > least
+
+
+@pytest.mark.parametrize(("name", "least"), [("mnist", 0.98), ("cifar10", 0.7)])
+def test_classifiers_of_real_images_come_with_genzoo(empty_cache, name, least):
+    if not (folder := REAL_DATA / name).is_dir():
+        pytest.skip(f"no {name} beside the checkout")
+    extractor = get_extractor(f"classifier:{name}")
+    kept = extractor.classifier
+    assert kept is not None
+    data = DataConfig(name=str(folder), size=kept.shape[1:], channels=kept.shape[0])
+    held_out = open_dataset(data, "test[:500]", progress=False)
+    found = kept.probabilities(extractor(to_float(held_out.batch(range(500)), torch.device("cpu"))))
+    assert (found["class"].argmax(1).numpy() == held_out.labels()[ONLY]).mean() > least
+
+
+def test_included_classifiers_are_intact_and_only_they_are_found():
+    for name in ("toyfaces", "mnist", "cifar10"):
+        folder = included_classifier(name)
+        assert folder is not None and load_classifier(folder).about["data"] == name
+    assert included_classifier("toy") is None and included_classifier("digits") is None
 
 
 def test_halving_keeps_means_of_blocks_only():

@@ -1,11 +1,15 @@
 """Optimizers, rates and averages: against hand computation, and what a kept graph and several processes must not do."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
+import timm.optim.muon as timm_muon
 import torch
 from helpers import tiny_run
+from timm.optim import create_optimizer_v2
+from timm.optim.muon import zeropower_via_newtonschulz as timm_zeropower
 from torch import Tensor, nn
 
 from genzoo import Trainer
@@ -13,6 +17,7 @@ from genzoo.errors import UsageError
 from genzoo.objective import Progress, Update
 from genzoo.spec import TrainConfig
 from genzoo.training.launch import average_gradients
+from genzoo.training.muon import COEFFICIENTS, Muon, orthogonalized
 from genzoo.training.optim import WeightAverage, learning_rate, make_optimizer, make_optimizers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -184,6 +189,61 @@ def test_a_parameter_outside_of_every_graph_is_left_alone():
         assert len(found) == 2 - (expected[1] is None)
 
 
+def test_muon_takes_the_steps_of_timms(monkeypatch):
+    """In float64, in which timm is made to orthogonalize too: matrices of three sizes, and what is not a matrix."""
+    monkeypatch.setattr(timm_muon, "zeropower_via_newtonschulz", partial(timm_zeropower, dtype=torch.float64))
+    finals = []
+    for kind in ("ours", "timm"):
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, bias=False),
+            nn.Conv2d(8, 8, 3, groups=8, bias=False),  # depthwise: by AdamW
+            nn.BatchNorm2d(8),
+            nn.Conv2d(8, 3, 1),  # too narrow: by AdamW
+            nn.Conv2d(3, 8, 3),
+            nn.Flatten(),
+            nn.Linear(32, 48),
+            nn.Linear(48, 5, bias=False),
+        ).to(torch.float64, memory_format=torch.channels_last)
+        if kind == "ours":
+            optimizer = Muon(net.parameters(), 1e-2, momentum=0.9, weight_decay=0.1, vector_lr=0.3, iterations=4)
+        else:
+            optimizer = create_optimizer_v2(
+                net,
+                "muon",
+                lr=1e-2,
+                momentum=0.9,
+                weight_decay=0.1,
+                filter_bias_and_bn=False,
+                fallback_lr_scale=0.3,
+                ns_steps=4,
+            )
+        data = torch.Generator().manual_seed(1)
+        for _ in range(10):
+            optimizer.zero_grad()
+            net(torch.rand(4, 3, 8, 8, generator=data, dtype=torch.float64)).square().sum().backward()
+            optimizer.step()
+        finals.append([p.detach() for p in net.parameters()])
+    for a, b in zip(*finals, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 5])
+def test_orthogonalized_moves_singular_values_only(iterations):
+    """Against a singular value decomposition and the scalar polynomial, for values over six decades; and zeros."""
+    torch.manual_seed(0)
+    shapes = [(6, 40), (40, 6), (6, 6), (9, 20)]
+    matrices = [torch.randn(n, m, dtype=torch.float64) @ torch.logspace(0, -6, m).double().diag() for n, m in shapes]
+    found = orthogonalized([*matrices, torch.zeros(4, 8)], COEFFICIENTS[:iterations])
+    for x, y in zip(matrices, found, strict=False):
+        u, s, vh = torch.linalg.svd(x, full_matrices=False)
+        s = s / s.norm()
+        for a, b, c in COEFFICIENTS[:iterations]:
+            s = a * s + b * s**3 + c * s**5
+        torch.testing.assert_close(y, u @ s.diag() @ vh, rtol=0, atol=1e-11)
+    assert found[-1].shape == (4, 8) and not found[-1].any()
+
+
 @pytest.mark.parametrize("name", ["muon", "adamuon"])
 def test_muon_moves_vectors_as_far_as_matrices(name):
     """The first update: root mean square 0.2 x the rate, of weights by muon and of biases by AdamW."""
@@ -198,7 +258,7 @@ def test_muon_moves_vectors_as_far_as_matrices(name):
 
 
 def test_muon_trains_resumes_and_has_no_rule_on_growing_weights():
-    """timm's: a run in two halves ends with the bits of one without a stop, and its log has no growth to judge."""
+    """A run in two halves ends with the bits of one without a stop, and its log has no growth to judge."""
     states = []
     for out, durations in (("straight", (48,)), ("halves", (24, 48))):
         for duration in durations:

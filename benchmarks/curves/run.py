@@ -5,13 +5,13 @@
     python benchmarks/curves/run.py --sets toyfaces --models introvae.toyfaces32 --seeds 0  # a preset as it is
     python benchmarks/curves/run.py --figure                           # draws curves.png from results.jsonl
 
-Protocol: the recipe of `--budget 30min` (genzoo/recipes.py) for a fixed number of images, on one thread in bf16, with a
-warm-up of 20 % instead of 80 %, so that the game has time. About twelve times a run, at distances that grow by a
-constant factor, 5,000 samples of the averaged weights from N(0, I) and as many from the fitted prior (of 10,000
-encodings) are compared with 5,000 held-out images: Fréchet distance on `classifier:<dataset>`. Seconds are those of
-training, without judging, in a run that was not interrupted. A model with a preset's name keeps the preset's networks,
-optimizer, weights and warm-up; only its length is that of the others. results.jsonl has one line per model, dataset,
-seed and point; that of a run's end is marked `last`.
+Protocol: the recipe of `--budget 30min` (genzoo/recipes.py) for a fixed number of images, on one thread, in fp32 or
+bf16 by timing, with a warm-up of 20 % instead of 80 %, so that the game has time. About twelve times a run, at
+distances that grow by a constant factor, 5,000 samples of the averaged weights from N(0, I) and as many from the fitted
+prior (of 10,000 encodings) are compared with 5,000 held-out images: Fréchet distance on `classifier:<dataset>`. Seconds
+are those of training, without judging, in a run that was not interrupted. A model with a preset's name keeps the
+preset's networks, optimizer, weights and warm-up; only its length is that of the others. results.jsonl has one line per
+model, dataset, seed and point; that of a run's end is marked `last`.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def configured(model: str, name: str, seed: int, path: str) -> RunConfig:
         settings = [text for text in settings if not text.startswith("arch.")]
     warmup = [f"objective.warmup={share}"] if (share := WARMUP.get(model)) else []
     common = [
-        f"train.duration={duration}", f"train.seed={seed}", "train.threads=1", "train.precision=bf16",
+        f"train.duration={duration}", f"train.seed={seed}", "train.threads=1", "train.precision=auto",
         "train.snapshot_every=2%", "train.snapshot_minutes=1000", "train.keep=1", "data.size=32x32",
     ]  # fmt: skip
     if "." in model:
@@ -116,7 +116,8 @@ def measure(model: str, name: str, seed: int, path: str, out: Path) -> None:
         reached, began = point, time.monotonic()
         row = {"model": model, "data": name, "seed": seed, "nimg": here["nimg"], "last": last}
         row["seconds"] = round(here["seconds"] - spent, 1)
-        row |= {"distance": judge(folder / "model"), "judge_hash": judge.digest, "versions": versions()}
+        row |= {"precision": trainer.config.train.precision, "distance": judge(folder / "model")}
+        row |= {"judge_hash": judge.digest, "versions": versions()}
         RESULTS.append(row)
         print({key: row[key] for key in ("model", "data", "seed", "nimg", "seconds", "distance")}, flush=True)
         spent += time.monotonic() - began

@@ -1,7 +1,8 @@
 """A small residual classifier of a labeled dataset: features without a pretrained network, and names of what is seen.
 
 It is kept in `<cache>/classifiers/<dataset>-<C>x<H>x<W>/`: weights as safetensors, and about.json with its test scores,
-temperatures, data and hash.
+temperatures, data and hash. Those of toyfaces, mnist and cifar10 come with genzoo, in `classifiers/` beside this file:
+training is deterministic on one machine only, and distances on features of two classifiers cannot be compared.
 """
 
 import json
@@ -24,6 +25,7 @@ from genzoo.nn.conv import SLOPE, ResidualBlock
 from genzoo.spec import DataConfig
 
 WEIGHTS, ABOUT = "classifier.safetensors", "about.json"
+INCLUDED = Path(__file__).parent / "classifiers"
 WIDTHS = (32, 64, 128)  # of the three blocks; the last is the number of features
 
 
@@ -114,6 +116,11 @@ def short_name(data: DataConfig) -> str:
     if path.exists():
         return path.resolve().name if path.is_dir() else path.stem
     return data.name.rpartition("/")[2].partition(":")[0]
+
+
+def included_classifier(name: str) -> Path | None:
+    """Returns the folder of a classifier that comes with genzoo: `toyfaces`, `mnist` or `cifar10`."""
+    return next((folder for folder in INCLUDED.iterdir() if folder.name.rpartition("-")[0] == name), None)
 
 
 def classifier_folder(data: DataConfig, *, seed: int = 0, progress: bool = True) -> Path:

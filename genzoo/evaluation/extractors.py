@@ -22,6 +22,7 @@ from genzoo.evaluation.classifier import (
     Classifier,
     ResidualClassifier,
     classifier_folder,
+    included_classifier,
     load_classifier,
     short_name,
 )
@@ -147,9 +148,10 @@ def get_extractor(
         name: `inception`, `inception-pytorch`, `timm:<name>` for any timm trunk, or `classifier:<dataset>` (see
             `genzoo.evaluation.classifier_training`).
         weights: inception: the file or its folder; timm: a .safetensors file or its folder; classifier: its folder.
-            Without it they are looked for where they are usually kept, then downloaded or trained.
+            Without it they are looked for where they are usually kept, then downloaded or trained. The classifiers of
+            toyfaces, mnist and cifar10 come with genzoo.
         data: what `classifier:<name>` is trained on if it is not in the cache; used only if `name` is its name, as of a
-            folder `cifar10`. Cataloged datasets need none.
+            folder `svhn`. Cataloged datasets need none.
         device: of the network.
         progress: whether to show a progress bar.
 
@@ -197,6 +199,8 @@ def _timm(request: _Request) -> Extractor:
 def _classifier(request: _Request) -> Extractor:
     if request.weights is not None:
         folder = Path(request.weights)
+    elif included := included_classifier(request.name):
+        folder = included
     elif config := _training_data(request.name, request.data):
         folder = classifier_folder(config, progress=request.progress)
         if not folder.exists():

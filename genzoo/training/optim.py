@@ -12,8 +12,10 @@ from genzoo.duration import in_images
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.objective import Progress
 from genzoo.spec import TrainConfig
+from genzoo.training.muon import Muon
 
-MUON_ADAMW = 0.2  # AdamW's rate over muon's, whose updates timm scales to an rms of 0.2 x the rate
+MUON_MOMENTUM = 0.9
+MUON_ADAMW = 0.2  # rate of biases and norms over muon's: at the full rate, runs began with explosions
 NEWTON_SCHULZ = 3  # iterations of muon, 5 in timm: they take much of a small step, and the last ones change little
 PLAIN = ("sgd", "rmsprop")  # have momentum 0.9 (and sgd Nesterov's) in timm, none in the papers
 
@@ -50,7 +52,7 @@ def make_optimizers(
 
 
 def make_optimizer(params: Sequence[nn.Parameter], lr: float, c: TrainConfig) -> torch.optim.Optimizer:
-    """Makes one optimizer: torch's Adam (both papers'), or any of timm's by name.
+    """Makes one optimizer: torch's Adam (both papers'), `Muon`, or any of timm's by name.
 
     Raises:
         UsageError: an unknown optimizer (with suggestions), or train.betas or train.momentum for one without them.
@@ -94,9 +96,11 @@ def _timm_optimizer(params: Sequence[nn.Parameter], lr: float, c: TrainConfig) -
         options["momentum"] = c.momentum or 0.0
     if c.optimizer == "sgd":
         options["nesterov"] = False  # timm's name for it is `nesterov`
+    if c.optimizer == "muon":
+        options = {"momentum": MUON_MOMENTUM, "vector_lr": MUON_ADAMW, "iterations": NEWTON_SCHULZ} | options
+        return Muon(params, lr, weight_decay=c.weight_decay, **options)
     if "muon" in c.optimizer:
-        options["fallback_lr_scale"] = MUON_ADAMW  # biases and norms: at the full rate, runs began with explosions
-        options["ns_steps"] = NEWTON_SCHULZ
+        options |= {"fallback_lr_scale": MUON_ADAMW, "ns_steps": NEWTON_SCHULZ}
     return create_optimizer_v2(list(params), opt=c.optimizer, lr=lr, weight_decay=c.weight_decay, **options)
 
 
