@@ -14,7 +14,7 @@ from genzoo.objective import Progress
 from genzoo.spec import TrainConfig
 from genzoo.training.muon import Muon
 
-MUON_MOMENTUM = 0.9
+MUON_MOMENTUM = 0.9  # that of timm's factory, with which the recipe was measured; Jordan et al. have 0.95
 MUON_ADAMW = 0.2  # rate of biases and norms over muon's: at the full rate, runs began with explosions
 NEWTON_SCHULZ = 3  # iterations of muon, 5 in timm: they take much of a small step, and the last ones change little
 PLAIN = ("sgd", "rmsprop")  # have momentum 0.9 (and sgd Nesterov's) in timm, none in the papers
