@@ -15,7 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 from helpers import CLASSIFIER_IMAGES, MISSING, ROOT
-from warm import Command, Warm
+from warm import Command, Warm, blank_picture
 
 FAST = {"test_architecture", "test_density2d", "test_nn", "test_objectives", "test_protocols"}  # modules
 
@@ -91,6 +91,13 @@ def digits_classifier(own_cache: None) -> Path:
     return train_classifier(
         DataConfig(name="digits", size=(8, 8), channels=1), images=CLASSIFIER_IMAGES, progress=False
     )
+
+
+@pytest.fixture(autouse=True)
+def unrendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are composed but not rendered, which took a third of the time of trainings here, without `rendered`."""
+    if request.node.get_closest_marker("rendered") is None:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank_picture)
 
 
 @pytest.fixture(autouse=True)

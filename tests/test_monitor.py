@@ -274,6 +274,7 @@ def test_the_doctor_refuses_what_is_not_a_run(capsys):
     assert "contains no log.jsonl" in capsys.readouterr().err
 
 
+@pytest.mark.rendered
 def test_findings_are_marked_in_the_curves():
     trained("introvae", "objective.margin=0.1", out="sick")
     pixels = np.asarray(Image.open("sick/curves.png").convert("RGB")).astype(int)

@@ -123,7 +123,7 @@ def test_all_real_batches_of_a_step_are_counted():
 @pytest.mark.process
 @pytest.mark.parametrize("model", MODELS)
 def test_kill_minus_nine_changes_nothing(model, site, tmp_path, genzoo_process: Callable):
-    options = as_options(*SHORT, "train.duration=300it", "train.snapshot_every=20it")
+    options = as_options(*SHORT, "train.duration=240it", "train.snapshot_every=40it")
     env = everywhere(site)
     killed = genzoo_process(["train", model, *options, "--out", "killed"], cwd=tmp_path, env=env)
     saved, deadline = Checkpoints(tmp_path / "killed" / "checkpoints", keep=2), time.monotonic() + 120

@@ -302,6 +302,7 @@ def test_a_finished_run_says_whether_more_training_would_help(capsys):
     assert "Train longer" not in capsys.readouterr().out  # it has not finished
 
 
+@pytest.mark.rendered
 def test_the_curve_of_quality_marks_the_best_snapshot(tmp_path):
     lines = [{"nimg": 1000 * i, "seconds": 30.0 * i, "score/x": score} for i, score in enumerate((3, 1, 2))]
     save_quality(lines, tmp_path / "quality.png")

@@ -42,8 +42,8 @@ HERE = Path(__file__).parent
 RESULTS = JsonLines(HERE / "results.jsonl")
 SHAPE, BUDGET_S = (3, 32, 32), 1800
 SETS = {  # images in a run, settings
-    "toyfaces": ("600k", ["arch.z_dim=32"]),
-    "cifar10": ("600k", ["arch.z_dim=128", "data.mirror=true"]),
+    "toyfaces": ("300k", ["arch.z_dim=32"]),
+    "cifar10": ("300k", ["arch.z_dim=128", "data.mirror=true"]),
 }
 WARMUP = {"introvae": "20%", "softintrovae": "20%", "vae": None}
 POINTS, N, CHUNK = 12, 5000, 100
