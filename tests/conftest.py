@@ -95,7 +95,7 @@ def digits_classifier(own_cache: None) -> Path:
 
 @pytest.fixture(autouse=True)
 def unrendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are composed but not rendered, which took a third of the time of trainings here, without `rendered`."""
+    """Figures are composed, but rendered only for tests marked `rendered`: it took most of the time of short runs."""
     if request.node.get_closest_marker("rendered") is None:
         monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank_picture)
 
