@@ -16,7 +16,7 @@ import torch
 
 from genzoo.configure import data_shape, resolve
 from genzoo.data.catalog import find_entry
-from genzoo.duration import as_time, in_images, in_seconds
+from genzoo.duration import in_images, in_seconds
 from genzoo.errors import UsageError
 from genzoo.recipes import Line, recipe_lines, texts, without
 from genzoo.registry import get_spec, split_name
@@ -31,8 +31,6 @@ from genzoo.training.launch import alike
 from genzoo.training.timing import Trials, checked, open_settings, try_ways
 from genzoo.training.trainer import Trainer
 
-# Seconds of a budget from which compiling may pay; for images it does on a GPU only, and takes 80 s (benchmarks/gpu).
-LONG_S = {"points": 600.0, "images": 3600.0}
 LENGTH = ("train.duration", "train.snapshot_every")  # what a plan decides besides `auto` settings
 
 
@@ -148,15 +146,10 @@ def standing_lines(wanted: Ask) -> list[Line]:
     else:
         shape = (2,) if is_points(base) else data_shape(base)
         lines = recipe_lines(spec, shape, accelerated, wanted.seconds, base.data.limit)
-    long = LONG_S["points" if base.arch.perceptrons else "images"]
     ways = [
         Line("train.precision", "auto", "the fastest, by timing"),
         Line("train.threads", "auto", "the fastest, by timing"),
-        Line(
-            "train.compile",
-            "auto" if wanted.seconds >= long else "false",
-            f"slow to start: for budgets from {as_time(long)}",
-        ),
+        Line("train.compile", "auto", "the fastest, by timing"),
         Line("train.budget", wanted.budget, "as asked"),
     ]
     return without([*lines, *ways], wanted.chosen)

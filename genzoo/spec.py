@@ -199,10 +199,10 @@ class TrainConfig:
         Field(description="CPU threads of one process; none = PyTorch's default; auto: the fastest here, by timing"),
     ] = None
     compile: Annotated[
-        bool | Literal["auto"],
+        bool | Literal["cudagraphs", "auto"],
         Field(
-            description="trace the whole step and compile it: for multi-layer perceptrons, and for GPUs; one process; "
-            "auto: where it can and is faster, by timing"
+            description="trace the whole step and compile it: for multi-layer perceptrons, and for GPUs; cudagraphs: "
+            "record its kernels instead and launch them together, on GPUs; one process; auto: the fastest, by timing"
         ),
     ] = False
     device: Annotated[Literal["auto", "cpu"], Field(description="auto takes the GPU when there is one")] = "auto"

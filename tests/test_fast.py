@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +18,8 @@ from genzoo.cli import main
 from genzoo.configure import in_section
 from genzoo.errors import UsageError
 from genzoo.runs.folder import read_config
-from genzoo.training.launch import torch_threads
 from genzoo.training.misfits import can_compile, may_pay_to_compile
+from genzoo.training.threads import torch_threads, useful_threads
 from genzoo.training.timing import (
     LIMIT_S,
     StepTimes,
@@ -27,7 +28,6 @@ from genzoo.training.timing import (
     settled,
     time_steps,
     try_ways,
-    useful_threads,
     way,
 )
 
@@ -119,6 +119,40 @@ def test_a_step_that_cannot_be_compiled_is_left_out_and_says_why(error, monkeypa
     trials, _ = tried(cost)
     assert trials.settings["compile"] is False
     assert str(trials).endswith("; not compiled: the compiler failed")
+
+
+@pytest.mark.parametrize(
+    ("budget", "graphs", "compiled", "chosen"),
+    [
+        (None, 0.5, 0.4, True),
+        (None, 0.5, 0.49, "cudagraphs"),  # too little to be worth a minute of compiling
+        ("3min", 0.5, 0.4, "cudagraphs"),  # too short for it
+        ("2h", 0.5, 0.4, True),
+        ("3min", 1.0, 0.4, False),
+    ],
+)
+def test_on_a_gpu_cuda_graphs_are_tried_before_the_compiler(budget, graphs, compiled, chosen, monkeypatch):
+    """Once the first rounds, in which they are recorded, have passed. Nothing here runs on a GPU but the choice."""
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: None)
+    rounds = {"cudagraphs": 0}
+
+    def cost(c, late):
+        rounds["cudagraphs"] += c.compile == "cudagraphs"
+        return {False: 1.0, "cudagraphs": graphs if rounds["cudagraphs"] > 8 else 9.0, True: compiled}[c.compile] / 100
+
+    machine = Machine(cost)
+
+    def rehearse(run):
+        trainer = machine.rehearse(replace(run, train=replace(run.train, compile=False)))
+        trainer.config = run
+        trainer.iteration = lambda parts, at: setattr(machine, "now", machine.now + cost(run.train, at.step > 0))
+        trainer.acc = SimpleNamespace(device=torch.device("cuda"), num_processes=1)
+        return trainer
+
+    settings = [*AUTO, "train.precision=bf16", "train.threads=1", *([f"train.budget={budget}"] if budget else [])]
+    trials = try_ways(tiny_run("introvae", *settings), rehearse, machine.clock)
+    assert trials.settings["compile"] == chosen
+    assert "bf16, 1 thread, CUDA graphs: " in str(trials)
 
 
 @pytest.mark.usefixtures("two_threads")

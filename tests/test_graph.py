@@ -25,6 +25,7 @@ from steps import (
     move,
     networks,
     objective_of,
+    recorded,
 )
 from torch import fx, nn
 
@@ -33,15 +34,10 @@ from genzoo.errors import UsageError
 from genzoo.models.vae.objective import VAEObjective
 from genzoo.models.vae.presets import VAEConfig
 from genzoo.objective import Objective, Phase, Progress, Spaces, Step, Update, phases
-from genzoo.training.graph import CompiledPhases
+from genzoo.training.capture import Captured, Record
+from genzoo.training.graph import CompiledPhases, Compiler
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-Compiler = Callable[[fx.GraphModule], Callable[..., Any]]
-
-
-def as_it_is(graph: fx.GraphModule) -> fx.GraphModule:
-    """The trace without the compiler, which would take seconds."""
-    return graph
 
 
 def eager(objective: Objective, nets: nn.ModuleDict) -> Callable[..., Iterator[Phase]]:
@@ -49,7 +45,7 @@ def eager(objective: Objective, nets: nn.ModuleDict) -> Callable[..., Iterator[P
 
 
 def both(
-    form: str, kind: str, compiler: Compiler = as_it_is, micro: int = 1, **more: Any
+    form: str, kind: str, compiler: Compiler | None = None, micro: int = 1, record: Record | None = None, **more: Any
 ) -> tuple[nn.ModuleDict, nn.ModuleDict, list[bool]]:
     """Trains two copies, eager and compiled; returns them, and per step whether an older trace was used.
 
@@ -57,7 +53,7 @@ def both(
     """
     objective = objective_of(form, kind, **more)
     slow, fast = networks(form, kind), networks(form, kind)
-    compiled = CompiledPhases(fast, eager(objective, fast), objective.controllers, compiler)
+    compiled = CompiledPhases(fast, eager(objective, fast), objective.controllers, compiler, record)
     optimizers, reused = (adams(slow), adams(fast)), []
     for step in range(STEPS):
         for i, controller in enumerate(objective.controllers.values()):
@@ -141,6 +137,46 @@ def test_a_compiler_may_lay_images_out_differently():
     assert distance(fast, slow) < TOLERANCE
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_recorded_step_is_the_step(form):
+    """Recorded from the second call of its first segment on, one segment more per step; scalars of each step stay."""
+    slow, fast, reused = both(form, "conv", record=recorded)
+    assert reused == [False, True, True, True, True]
+    assert distance(fast, slow) < TOLERANCE
+
+
+def test_recorded_settings_move():
+    slow, fast, _ = both("softintrovae-official", "conv", record=recorded, beta_rec="auto", beta_neg="auto")
+    assert distance(fast, slow) < TOLERANCE
+
+
+def test_a_recording_reads_new_inputs():
+    """An input that stays the same object is read and written in place; every other one is copied."""
+
+    def function(x: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
+        weight += 1
+        return [x * weight]
+
+    run, weight, given = Captured(function, 1, recorded), torch.ones(2), []
+    for i in range(5):
+        x = torch.full((2,), float(i))
+        given += run(x, weight)
+        assert torch.equal(weight, torch.full((2,), 2.0 + i)) and torch.equal(x, torch.full((2,), float(i)))
+        assert torch.equal(given[-1], x * weight)
+    assert [one is given[-1] for one in given] == [False, True, True, True, True]  # the recording's memory
+
+
+def test_a_later_step_leaves_the_scalars_of_a_recorded_one():
+    objective, nets = objective_of("vae", "mlp"), networks("vae", "mlp")
+    compiled = CompiledPhases(nets, eager(objective, nets), {}, None, recorded)
+    optimizers, logs = adams(nets), list[dict[str, torch.Tensor]]()
+    for step in range(4):
+        for phase in compiled(micro_batches(objective, step, data(step, "mlp")), at(step)):
+            logs.append(dict(phase.logs))
+            move(phase, optimizers)
+    assert len({log["error/sse"].item() for log in logs}) == 4
+
+
 def test_an_objective_that_reads_the_step_is_refused():
     nets = networks("vae", "mlp")
 
@@ -150,7 +186,7 @@ def test_an_objective_that_reads_the_step_is_refused():
                 yield Update(update.trains, update.loss * (1 + at.step))
 
     objective = Counting(VAEConfig(), Spaces(SHAPES["mlp"], (Z,)))
-    compiled = CompiledPhases(nets, eager(objective, nets), {}, as_it_is)
+    compiled = CompiledPhases(nets, eager(objective, nets), {}, None)
     with pytest.raises(UsageError, match=r"reads at\.step"):
         list(compiled(micro_batches(objective, 0, data(0, "mlp")), at(0)))
 
@@ -166,7 +202,7 @@ def test_there_is_one_trace_per_set_of_answers():
             yield from super().step(nets, batch, at)
 
     objective = Alternating(VAEConfig(), Spaces(SHAPES["mlp"], (Z,)))
-    compiled = CompiledPhases(fast, eager(objective, fast), {}, as_it_is)
+    compiled = CompiledPhases(fast, eager(objective, fast), {}, None)
     optimizers, numbers = (adams(slow), adams(fast)), []
     for step in range(7):
         batches = micro_batches(objective, step, data(step, "mlp"))
@@ -178,6 +214,11 @@ def test_there_is_one_trace_per_set_of_answers():
     assert distance(fast, slow) < TOLERANCE
 
 
+def test_recording_is_refused_without_a_gpu():
+    with pytest.raises(UsageError, match="train.compile=cudagraphs is for GPUs, and this run is on cpu"):
+        Trainer(tiny_run("vae", "train.compile=cudagraphs"), out="run", progress=False)
+
+
 def test_a_compiler_that_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UsageError, match="install g"):
@@ -186,7 +227,7 @@ def test_a_compiler_that_is_missing_is_named(monkeypatch):
 
 def test_a_trainer_takes_it_as_an_option(monkeypatch):
     """Learning rates drop and weights are clipped outside of the graphs; the run is the run without, to rounding."""
-    monkeypatch.setattr(CompiledPhases.__init__, "__defaults__", (as_it_is,))
+    monkeypatch.setattr(CompiledPhases.__init__, "__defaults__", (None, None))
     settings = ("train.duration=48", "train.lr_drops=4it", "train.clip=0.5", "arch.norm=group")
     models = []
     for compile in ("false", "true"):
@@ -198,7 +239,7 @@ def test_a_trainer_takes_it_as_an_option(monkeypatch):
 
 def test_a_compiled_run_resumes_to_the_same_bits(monkeypatch):
     """The first step after a start is traced and then run from the trace, like every other step."""
-    monkeypatch.setattr(CompiledPhases.__init__, "__defaults__", (as_it_is,))
+    monkeypatch.setattr(CompiledPhases.__init__, "__defaults__", (None, None))
     states = []
     for name, durations in (("straight", (96,)), ("halves", (48, 96))):
         for duration in durations:

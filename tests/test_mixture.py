@@ -86,6 +86,23 @@ def test_expectation_maximization_is_that_of_scikit_learn():
     np.testing.assert_allclose((ours[2] @ ours[2].mT).numpy(), theirs.covariances_, rtol=1e-3, atol=1e-2)
 
 
+def test_the_fit_makes_its_tensors_on_the_device_of_the_encodings():
+    """With another device as PyTorch's default, a tensor made without saying where would not be on the encodings'."""
+    x, expected = points(), fit_mixture(points())
+    with torch.device("meta"):
+        shares = kmeans(x, K, generator(0, "mixture", K))
+        found = em(x, shares, shrinkage=DIM, floor=1e-3)
+    assert all(tensor.device.type == "cpu" for tensor in (shares, *found))
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        again = fit_mixture(points(), device="cpu")
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+    assert all(torch.equal(a, b) for a, b in zip(expected.tensors.values(), again.tensors.values(), strict=True))
+
+
 def test_held_out_encodings_choose_the_number_of_components():
     rng = torch.Generator().manual_seed(1)
     centers = torch.cartesian_prod(*[torch.tensor([-6.0, 6.0])] * 4)[:10]  # ten far corners of a cube

@@ -1,5 +1,6 @@
 """Optimizers, rates and averages: against hand computation, and what a kept graph and several processes must not do."""
 
+import copy
 import math
 from functools import partial
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import timm.optim.muon as timm_muon
 import torch
 from helpers import tiny_run
+from steps import recorded
 from timm.optim import create_optimizer_v2
 from timm.optim.muon import zeropower_via_newtonschulz as timm_zeropower
 from torch import Tensor, nn
@@ -226,6 +228,33 @@ def test_muon_takes_the_steps_of_timms(monkeypatch):
         finals.append([p.detach() for p in net.parameters()])
     for a, b in zip(*finals, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_muon_from_a_recording_takes_the_same_steps():
+    """Also after its state was loaded: momenta are other tensors then."""
+    nets = [nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 16)) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    optimizers = Muon(nets[0].parameters(), 1e-2), Muon(nets[1].parameters(), 1e-2, record=recorded)
+    for step in range(6):
+        for net, optimizer in zip(nets, optimizers, strict=True):
+            if step == 3:
+                optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            optimizer.param_groups[0]["lr"] = 1e-2 / (1 + step)
+            optimizer.zero_grad()
+            net(torch.full((4, 8), 1.0 + step)).square().sum().backward()
+            optimizer.step()
+        assert all(torch.equal(a, b) for a, b in zip(*(net.parameters() for net in nets), strict=True))
+
+
+def test_a_loaded_state_of_muon_is_on_the_device_of_its_weights():
+    """`step` too, which torch leaves where it was saved unless the optimizer says `fused`: here, on the CPU."""
+    nets = nn.Linear(8, 8), nn.Linear(8, 8, device="meta")
+    optimizers = [Muon(net.parameters(), 1e-2) for net in nets]
+    for p in nets[0].parameters():
+        p.grad = torch.ones_like(p)
+    optimizers[0].step()
+    optimizers[1].load_state_dict(optimizers[0].state_dict())
+    assert {value.device.type for state in optimizers[1].state.values() for value in state.values()} == {"meta"}
 
 
 @pytest.mark.parametrize("iterations", [1, 3, 5])

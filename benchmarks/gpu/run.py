@@ -3,8 +3,9 @@
     python benchmarks/gpu/run.py                 # results.jsonl gains one line per cell
     python benchmarks/gpu/run.py --cells recipe  # only cells whose name contains this
 
-Protocol: two cells train a configuration once without a stop, and once stopped by Ctrl-C half-way and resumed, and
-compare the weights: introvae.toyfaces32 in fp32, and the recipe of `--budget` in bf16. Each other cell is a
+Protocol: three cells train a configuration once without a stop, and once stopped by Ctrl-C half-way and resumed, and
+compare the weights: introvae.toyfaces32 in fp32, and the recipe of `--budget` in bf16, run as it is and from CUDA
+graphs. Each other cell is a
 configuration, timed as `--budget` times steps (genzoo/training/timing.py) on toyfaces, resident in the GPU's memory:
 the median of up to 25 steps, each waited for, before the warm-up ends and after it. `first_s` is what the first two
 steps took, compilation included. Peak memory is that of PyTorch's allocator. A configuration that fails is recorded
@@ -31,9 +32,10 @@ from genzoo.recipes import recipe_lines, texts
 from genzoo.registry import get_spec
 from genzoo.training.timing import time_steps, way
 
-COMPILED = "train.precision=bf16", "train.compile=true"
-FORMS = ((), ("train.precision=tf32",), ("train.precision=bf16",), COMPILED)
-BATCHES = 64, 128, 256, 512
+BF16 = "train.precision=bf16"
+GRAPHS, COMPILED = (BF16, "train.compile=cudagraphs"), (BF16, "train.compile=true")
+FORMS = ((), ("train.precision=tf32",), (BF16,), GRAPHS, COMPILED)
+BATCHES = 64, 512, 2048
 SECONDS = 1.0  # per configuration, without its first steps
 RESULTS = JsonLines(Path(__file__).with_name("results.jsonl"))
 
@@ -42,11 +44,13 @@ def cells() -> Iterator[tuple[str, str, tuple[int, int], tuple[str, ...]]]:
     """Name, model, size and settings of each configuration."""
     yield recipe("introvae", 64, ())
     for batch in BATCHES:
-        yield recipe("introvae", batch, ("train.precision=bf16",))
-    yield recipe("introvae", 512, COMPILED)
+        for form in ((BF16,), GRAPHS):
+            yield recipe("introvae", batch, form)
     for model in ("softintrovae", "vae"):
-        for form in (("train.precision=bf16",), COMPILED):
+        for form in ((BF16,), GRAPHS):
             yield recipe(model, 512, form)
+    for model in ("introvae", "vae"):
+        yield recipe(model, 512, COMPILED)
     for model, side in (("softintrovae", 32), ("introvae", 128), ("introvae", 256)):
         for form in FORMS:
             yield f"published {model} {side}", model, (side, side), form
@@ -114,8 +118,9 @@ def main() -> None:
         parser.error("PyTorch sees no CUDA device on this machine")
     common = {"device": torch.cuda.get_device_name(), "versions": versions()}
     if args.cells in "resume":
-        by_recipe = recipe("introvae", 64, ("objective.warmup=25%", "train.precision=bf16"))[-1]
-        for name, settings in (("preset", ("objective.warmup=1k",)), ("recipe", by_recipe)):
+        by_recipe = recipe("introvae", 64, ("objective.warmup=25%", BF16))[-1]
+        graphs = (*by_recipe, GRAPHS[1])
+        for name, settings in (("preset", ("objective.warmup=1k",)), ("recipe", by_recipe), ("graphs", graphs)):
             record({"cell": f"resume {name}", "bit_identical": resumes_bit_identical(settings), **common})
     for name, model, size, settings in cells():
         if args.cells not in name:

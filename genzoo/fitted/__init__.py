@@ -62,8 +62,8 @@ def fit(
     if asked is None:
         raise UsageError(f"There is no fitted prior {name!r}: take gmm, gmm:K, flow or flow:N.")
     if asked.kind == "gmm":
-        return fit_mixture(encodings, asked.number, seed)
-    base, steps = fit_mixture(encodings, seed=seed), asked.number or _flow.STEPS
+        return fit_mixture(encodings, asked.number, seed, device)
+    base, steps = fit_mixture(encodings, seed=seed, device=device), asked.number or _flow.STEPS
     return fit_flow(encodings, base, steps, seed, device=device, progress=progress)
 
 

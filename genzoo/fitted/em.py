@@ -57,7 +57,7 @@ def _maximized(x: Tensor, shares: Tensor, shrinkage: float, floor: float) -> tup
 def log_joint(x: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -> Tensor:
     """Log of w_k N(x; mean_k, covariance_k): [N, P] -> [N, K]."""
     rank = x.shape[1]
-    whiten = torch.linalg.solve_triangular(factors, torch.eye(rank).expand_as(factors), upper=False)
+    whiten = torch.linalg.solve_triangular(factors, torch.eye(rank, device=x.device).expand_as(factors), upper=False)
     constants = weights.log() - factors.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * rank * math.log(2 * math.pi)
     squares = [torch.addmm(-(w @ mean), x, w.T).square_().sum(1) for w, mean in zip(whiten, means, strict=True)]
     return constants - 0.5 * torch.stack(squares, 1)
@@ -65,14 +65,14 @@ def log_joint(x: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -> Ten
 
 def kmeans(x: Tensor, k: int, rng: torch.Generator) -> Tensor:
     """Clusters [N, P] by k-means++ (Arthur & Vassilvitskii 2007) and a few of Lloyd's rounds; returns shares [N, k],
-    each row 1 at its cluster.
+    each row 1 at its cluster. The generator lives on the CPU.
     """
-    centers = x[torch.randint(len(x), (1,), generator=rng)]
-    nearest = torch.full((len(x),), math.inf)
+    centers = x[torch.randint(len(x), (1,), generator=rng, device="cpu")]
+    nearest = x.new_full((len(x),), math.inf)
     for _ in range(k - 1):
         nearest = torch.minimum(nearest, (x - centers[-1]).square().sum(1))
         # The smallest normal number where all items left are copies of centers.
-        chosen = torch.multinomial(nearest.clamp(min=torch.finfo().tiny), 1, generator=rng)
+        chosen = torch.multinomial(nearest.clamp(min=torch.finfo().tiny).cpu(), 1, generator=rng)
         centers = torch.cat([centers, x[chosen]])
     for _ in range(ROUNDS):
         shares = one_hot(torch.cdist(x, centers).argmin(1), k).to(x.dtype)

@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -143,12 +145,20 @@ class Mixture:
                 raise ValueError(f"{name} holds NaN or infinite values")
 
 
-def fit_mixture(encodings: Tensor, components: int | None = None, seed: int = 0) -> Mixture:
+def fit_mixture(
+    encodings: Tensor, components: int | None = None, seed: int = 0, device: torch.device | str = "cpu"
+) -> Mixture:
     """Fits a mixture to encodings [N, *latent] by expectation-maximization, started by k-means.
 
     A tenth of the encodings is held out. Their likelihood decides the rank of the subspace and, unless it is given, the
     number of components. Covariances are maximum a posteriori: each is shrunk towards the average over components with
     the weight of P encodings (Fraley & Raftery 2007), so that small components do not overfit.
+
+    Args:
+        encodings: finite; not all the same.
+        components: K, or None to choose it.
+        seed: of the choices that are random.
+        device: where most of the work is done.
 
     Raises:
         UsageError: more components than encodings, fewer than two encodings, or encodings that are not finite or do not
@@ -163,7 +173,7 @@ def fit_mixture(encodings: Tensor, components: int | None = None, seed: int = 0)
 
     def likelihood(k: int, rank: int) -> float:
         if (k, rank) not in found:
-            mixture = space.mixture(x, k, rank, generator(seed, "mixture", k))
+            mixture = space.mixture(x, k, rank, generator(seed, "mixture", k), device)
             score = mixture.log_prob(heldout).mean().item() if len(heldout) else math.nan
             found[k, rank] = replace(mixture, record=Record(n, score, {}))
         return found[k, rank].record.heldout
@@ -235,7 +245,7 @@ class _Space:
             basis = basis @ torch.linalg.svd(x @ basis, full_matrices=False).Vh.T
         return cls(center, basis, x.square().sum().item() / n)
 
-    def mixture(self, x: Tensor, k: int, rank: int, rng: torch.Generator) -> Mixture:
+    def mixture(self, x: Tensor, k: int, rank: int, rng: torch.Generator, device: torch.device | str) -> Mixture:
         """Fits k components in the first `rank` directions, and one Gaussian to the rest."""
         dim, size = self.basis.shape
         rank = min(rank, size)
@@ -245,6 +255,20 @@ class _Space:
         n_beyond = dim - size
         beyond = max(0.0, self.total - variances.sum().item()) / n_beyond if n_beyond else 1.0
         shared = torch.cat([variances[rank:], torch.tensor([beyond])]) + floor
-        head = inside[:, :rank].contiguous()
-        weights, means, factors = em(head, kmeans(head, k, rng), shrinkage=rank, floor=floor)
+        head = inside[:, :rank].contiguous().to(device)
+        with _exact_products():
+            found = em(head, kmeans(head, k, rng), shrinkage=rank, floor=floor)
+        weights, means, factors = (tensor.cpu() for tensor in found)
         return Mixture(weights, means, factors, self.center, self.basis, shared.sqrt(), Record(len(x), 0.0, {}))
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Lets no GPU round what it multiplies to TF32: the floor under covariances is as small as that rounding."""
+    cuda = torch.backends.cuda.matmul
+    before = cuda.allow_tf32
+    cuda.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cuda.allow_tf32 = before

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from genzoo.training.launch import alike, torch_threads
+from genzoo.training.launch import alike
+from genzoo.training.threads import torch_threads
 from genzoo.training.trainer import Trainer
 
 REPEATED = 0.05  # of the budget, up to which a snapshot is timed twice

@@ -99,7 +99,7 @@ class PriorFit:
             return
         try:
             encodings = encodings_of(model, self._dataset, self._n[last], self._seed)
-            model.fitted_prior = fit_mixture(encodings, self._components, self._seed)
+            model.fitted_prior = fit_mixture(encodings, self._components, self._seed, model.device)
             self._encodings = encodings if flow_steps(self._asked, LONG) else None
         except UsageError as error:
             self._report(f"warning: samples of this snapshot are drawn from {model.prior.kind}. {error}")

@@ -1,5 +1,7 @@
 """`train.compile`: all passes of a step as compiled graphs, cut where the optimizers move the weights.
 
+With `train.compile=cudagraphs` the same graphs run as they are, from recordings (`genzoo.training.capture`).
+
 `CompiledPhases` takes the place of the eager phases behind the same call; without this file, only `train.compile` is
 lost. The objective stays as it is: a step is traced through its generator and through autograd, without moving
 anything, and the trace is cut at every optimizer step; each segment becomes one compiled graph. By then
@@ -22,11 +24,13 @@ from genzoo.controller import Controller
 from genzoo.duration import Duration
 from genzoo.errors import UsageError
 from genzoo.objective import Phase, Progress
+from genzoo.training.capture import Captured, Record
 
 aten = torch.ops.aten
 # The form of BatchNorm that declares that it writes its running averages; the other one's writes are lost in a graph.
 DECOMPOSITIONS = {aten.native_batch_norm.default: aten._native_batch_norm_legit.default}
 
+Compiler = Callable[[fx.GraphModule], Callable[..., Sequence[Tensor]]]
 COMPILER = partial(torch.compile, fullgraph=True, dynamic=False)
 Phases = Callable[[Sequence[Sequence[Any]], Any], Iterator[Phase]]
 Question = tuple[str, Any]  # a method of Progress and its argument
@@ -100,7 +104,8 @@ class CompiledPhases:
         model: holds the networks by name; parameters and buffers are read and written in place.
         eager: (drawn batches, progress) -> the phases, one by one, each with its gradients in `.grad`.
         controllers: the settings of the objective that move, by name.
-        compiler: makes a graph fast.
+        compiler: makes a graph fast; None = it runs as it is.
+        record: makes CUDA graphs of what the compiler gives; None = none.
 
     Raises:
         UsageError: there is no C++ compiler, or the objective reads what a trace cannot hold.
@@ -111,14 +116,15 @@ class CompiledPhases:
         model: nn.Module,
         eager: Phases,
         controllers: Mapping[str, Controller],
-        compiler: Callable[[fx.GraphModule], Callable[..., Sequence[Tensor]]] = COMPILER,
+        compiler: Compiler | None = COMPILER,
+        record: Record | None = None,
     ):
-        if next(model.parameters()).device.type == "cpu" and shutil.which("g++") is None:
+        if compiler is not None and next(model.parameters()).device.type == "cpu" and shutil.which("g++") is None:
             raise UsageError(
                 "train.compile=true needs a C++ compiler on a CPU: install g++, or leave train.compile=false."
             )
         self._params, self._buffers = dict(model.named_parameters()), dict(model.named_buffers())
-        self._eager, self._compiler, self._controllers = eager, compiler, controllers
+        self._eager, self._compiler, self._record, self._controllers = eager, compiler, record, controllers
         self._settings = dict[str, tuple[float, Tensor]]()  # values of controllers, and the same on the device
         self.traces: list[_Trace] = []
 
@@ -140,7 +146,10 @@ class CompiledPhases:
             for name, grad in segment.grads.items():
                 self._params[name].grad = values[grad]
             when = values[segment.when] if segment.when is not None else None
-            yield Phase(segment.trains, segment.by, when, {name: values[log] for name, log in segment.logs.items()})
+            logs = {name: values[log] for name, log in segment.logs.items()}
+            if self._record is not None:  # the next step overwrites them
+                logs = {name: log.clone() for name, log in logs.items()}
+            yield Phase(segment.trains, segment.by, when, logs)
 
     def _inputs(self, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
         """The values that a trace starts from, by the names that make_fx gives them."""
@@ -187,20 +196,24 @@ class CompiledPhases:
 
         inputs, kept = self._inputs(leaves), [buffer.clone() for buffer in self._buffers.values()]
         # cuDNN's BatchNorm is another operator, which hides what it writes
-        with torch.random.fork_rng(), torch.backends.cudnn.flags(enabled=False):
-            traced = make_fx(step, decomposition_table=DECOMPOSITIONS)(*inputs.values())
+        hidden = self._compiler is None  # to a recording it makes no difference
+        with torch.random.fork_rng(), torch.backends.cudnn.flags(enabled=hidden and torch.backends.cudnn.enabled):
+            traced = make_fx(step, decomposition_table={} if hidden else DECOMPOSITIONS)(*inputs.values())
         for buffer, before in zip(self._buffers.values(), kept, strict=True):
             buffer.copy_(before)
         assert [node.name for node in traced.graph.find_nodes(op="placeholder")] == list(inputs)
         # A view is right for the layout in memory that was traced, and the compiler may choose another.
         for node in traced.graph.find_nodes(op="call_function", target=aten.view.default):
             node.target = aten.reshape.default
-        segments = _segments(traced, cuts, self._compiler)
+        # BatchNorm's counters: what counts on later must be the buffer, not a result of this segment.
+        for node in traced.graph.find_nodes(op="call_function", target=aten.add_.Tensor):
+            node.replace_all_uses_with(node.args[0])
+        segments = _segments(traced, cuts, self._compiler, self._record)
         return _Trace(watched.answers, [leaf.shape for leaf in leaves], segments)
 
 
 def _segments(
-    traced: fx.GraphModule, cuts: Sequence[_Cut], compiler: Callable[[fx.GraphModule], Any]
+    traced: fx.GraphModule, cuts: Sequence[_Cut], compiler: Compiler | None, record: Record | None
 ) -> list[_Segment]:
     """Compiles the nodes between two cuts into one function each, which returns what later ones and optimizers need."""
     *nodes, output = traced.graph.nodes
@@ -210,9 +223,11 @@ def _segments(
         own = [node for node in nodes if node.name in cut.traced - done]
         takes = list(dict.fromkeys(arg for node in own for arg in node.all_input_nodes if arg not in own))
         gives = [node for node in own if any(user not in own for user in node.users)]
+        run: Callable[..., Sequence[Tensor]] = _function(traced, own, takes, gives)
+        run = run if compiler is None else compiler(run)
         segments.append(
             _Segment(
-                run=compiler(_function(traced, own, takes, gives)),
+                run=run if record is None else Captured(run, 1 + len(segments), record),
                 takes=tuple(node.name for node in takes),
                 gives=tuple(node.name for node in gives),
                 trains=cut.phase.trains,

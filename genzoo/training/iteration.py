@@ -12,7 +12,8 @@ from genzoo.items import Items
 from genzoo.noise import Noise, generator
 from genzoo.objective import Objective, Phase, Progress, phases
 from genzoo.spec import TrainConfig
-from genzoo.training.graph import CompiledPhases
+from genzoo.training.capture import recorder
+from genzoo.training.graph import COMPILER, CompiledPhases
 from genzoo.training.launch import Processes, average_buffers, average_gradients
 from genzoo.training.optim import WeightAverage, learning_rate
 from genzoo.training.recovery import Ladder
@@ -47,7 +48,10 @@ class Iteration:
         self._c, self._ladder, self._acc = c, ladder, acc
         # Walking the modules for their parameters in every phase would take a tenth of a small step.
         self._parameters = {name: list(net.parameters()) for name, net in model.named_children()}
-        self._phases = CompiledPhases(model, self._eager, objective.controllers) if c.compile else self._eager
+        self._phases = self._eager
+        if c.compile:
+            way = (None, recorder(acc.device)) if c.compile == "cudagraphs" else (COMPILER, None)
+            self._phases = CompiledPhases(model, self._eager, objective.controllers, *way)
 
     def __call__(self, parts: Sequence[Items], at: Progress) -> list[tuple[tuple[str, ...], Scalars]]:
         """Runs one step; returns, per phase, the optimizers that stepped and its scalars, on the device.

@@ -86,8 +86,7 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
     if cpu:
         keep_freed_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, by cuBLAS; see `deterministic`
-    # PyTorch's own default rounds convolutions and not matrix products
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
+    round_products(precision)
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers"))
     AcceleratorState._reset_state()  # or a second run of this process could have no other precision than the first
     try:
@@ -115,16 +114,12 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
     return acc
 
 
-@contextmanager
-def torch_threads(n: int | str | None) -> Iterator[None]:
-    """Lets PyTorch use so many threads; None changes nothing."""
-    before = torch.get_num_threads()
-    if isinstance(n, int):
-        torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def round_products(precision: str) -> None:
+    """Lets GPUs round what convolutions and matrix products multiply to TF32, or not, in this process from now on.
+
+    PyTorch's own default rounds convolutions and not matrix products.
+    """
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
 
 
 @contextmanager

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from genzoo.training.capture import Captured, Record
+
 # Of the five iterations of timm's `muon`. Singular values above a hundredth of the matrix's norm end between .38 and
 # 1.25 after three of them, and between .97 and 1.04 after all.
 COEFFICIENTS = (
@@ -43,6 +45,7 @@ class Muon(torch.optim.Optimizer):
         vector_lr: AdamW's rate over `lr`.
         iterations: of Newton-Schulz, 1 to 5.
         eps: added to AdamW's denominator, and the smallest norm of a momentum.
+        record: makes CUDA graphs of the orthogonalization; None = none.
     """
 
     def __init__(
@@ -56,9 +59,13 @@ class Muon(torch.optim.Optimizer):
         vector_lr: float = 1.0,
         iterations: int = 5,
         eps: float = 1e-7,
+        record: Record | None = None,
     ):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "betas": betas})
+        # `fused` as in torch's optimizers: a loaded state's `step` then goes to the device of its weight
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "betas": betas, "fused": True}
+        super().__init__(params, defaults)
         self._vector_lr, self._coefficients, self._eps = vector_lr, COEFFICIENTS[:iterations], eps
+        self._record, self._captured = record, dict[tuple[int, ...], Captured]()
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -76,11 +83,24 @@ class Muon(torch.optim.Optimizer):
             return
         momenta = [self._moment(p, "momentum_buffer") for p in params]
         _each("lerp_", momenta, [_grad(p) for p in params], 1 - group["momentum"])
-        updates = orthogonalized([m.flatten(1) for m in momenta], self._coefficients, self._eps)
+        updates = self._orthogonalized(momenta)
         _each("mul_", updates, [-group["lr"] * RMS * max(update.shape) ** 0.5 for update in updates])
         if group["weight_decay"]:
             _each("mul_", params, 1 - group["lr"] * group["weight_decay"])
         _each("add_", params, [update.reshape(p.shape) for p, update in zip(params, updates, strict=True)])
+
+    def _orthogonalized(self, momenta: Sequence[Tensor]) -> Sequence[Tensor]:
+        """A matrix for each momentum, from a CUDA graph where there is one for these."""
+
+        def function(*momenta: Tensor) -> list[Tensor]:
+            return orthogonalized([m.flatten(1) for m in momenta], self._coefficients, self._eps)
+
+        if self._record is None:
+            return function(*momenta)
+        key = tuple(map(id, momenta))
+        if key not in self._captured:
+            self._captured[key] = Captured(function, 1, self._record)
+        return self._captured[key](*momenta)
 
     def _step_vectors(self, params: list[Tensor], group: dict[str, Any]) -> None:
         if not params:

@@ -12,6 +12,7 @@ from genzoo.duration import in_images
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.objective import Progress
 from genzoo.spec import TrainConfig
+from genzoo.training.capture import recorder
 from genzoo.training.muon import Muon
 
 MUON_MOMENTUM = 0.9  # that of timm's factory, with which the recipe was measured; Jordan et al. have 0.95
@@ -98,7 +99,8 @@ def _timm_optimizer(params: Sequence[nn.Parameter], lr: float, c: TrainConfig) -
         options["nesterov"] = False  # timm's name for it is `nesterov`
     if c.optimizer == "muon":
         options = {"momentum": MUON_MOMENTUM, "vector_lr": MUON_ADAMW, "iterations": NEWTON_SCHULZ} | options
-        return Muon(params, lr, weight_decay=c.weight_decay, **options)
+        record = recorder(params[0].device) if c.compile == "cudagraphs" else None
+        return Muon(params, lr, weight_decay=c.weight_decay, record=record, **options)
     if "muon" in c.optimizer:
         options |= {"fallback_lr_scale": MUON_ADAMW, "ns_steps": NEWTON_SCHULZ}
     return create_optimizer_v2(list(params), opt=c.optimizer, lr=lr, weight_decay=c.weight_decay, **options)

@@ -26,17 +26,18 @@ from genzoo.registry import get_spec
 from genzoo.runs.folder import read_config
 from genzoo.spec import RunConfig, TrainConfig
 from genzoo.training.iteration import Iteration
-from genzoo.training.launch import Processes, alike, deterministic, torch_threads
+from genzoo.training.launch import Processes, alike, deterministic, round_products
 from genzoo.training.misfits import can_compile, may_pay_to_compile
 from genzoo.training.plan import LATE
+from genzoo.training.threads import torch_threads, useful_threads
 
 LIMIT_S = 5.0  # for all ways together, without compilation
-CONVOLUTIONS = 12  # their median: the first ones may meet threads of other libraries that have not gone to sleep yet
-HOPELESS = 2.0  # times as long as with another number of threads
 ROUNDS = 25  # at most, of two ways that are compared
 CHECK_S, CHECK_SHARE = 15.0, 0.01  # at most, and of a budget, for timing the chosen way once more
 FEW = 5  # rounds that must fit into that
 PAYS = 1.05  # times as fast as the simpler way, or it is not taken
+RECORDED = 5  # rounds after which CUDA graphs of all parts of a step have been recorded
+COMPILED = {True: "compiled", "cudagraphs": "CUDA graphs"}
 Clock = Callable[[], float]
 
 
@@ -93,6 +94,8 @@ class Steps:
         self._loads = trainer.acc.device.type == "cpu" and not workers  # else batches are there when a step begins
         self._rounds = list[list[float]]()
         self._first = self._round()
+        for _ in range(RECORDED if c.compile == "cudagraphs" else 0):
+            self._first = [sum(pair) for pair in zip(self._first, self._round(), strict=True)]
         if c.compile or self.spent < LIMIT_S:
             self.round()
 
@@ -120,6 +123,7 @@ class Steps:
 
     def _round(self) -> list[float]:
         acc, seconds = self.trainer.acc, list[float]()
+        round_products(self.trainer.config.train.precision)  # the trainer that was made last has decided it
         with torch_threads(self.trainer.config.train.threads), deterministic(acc.device):
             for at in self._at:
                 number = next(self._numbers)
@@ -167,7 +171,7 @@ class Trials:
 def way(c: TrainConfig) -> str:
     """Names how steps run: `bf16, 2 threads, compiled`."""
     threads = [f"{c.threads} thread{'s' if c.threads != 1 else ''}"] if c.threads else []
-    return ", ".join([c.precision, *threads, *(["compiled"] if c.compile else [])])
+    return ", ".join([c.precision, *threads, *([COMPILED[c.compile]] if c.compile else [])])
 
 
 def open_settings(c: TrainConfig) -> list[str]:
@@ -201,8 +205,9 @@ def settled(run: RunConfig, folder: Path, rehearse: Rehearse, clock: Clock = tim
 def try_ways(run: RunConfig, rehearse: Callable[[RunConfig], Rehearsed], clock: Clock) -> Trials:
     """Times a run's steps each way that its `auto` settings leave open, for about LIMIT_S.
 
-    One setting after the other: fp32 and bf16 with as many threads as may help, then fewer threads, halved while that
-    is faster, then the compiled step.
+    One setting after the other. On a CPU: fp32 and bf16 with as many threads as may help, then fewer threads, halved
+    while that is faster, then the compiled step. On a GPU: CUDA graphs, then bf16, which shows only where the GPU does
+    not wait for the host, then the compiled step.
     """
     names = open_settings(run.train)
     most = torch.get_num_threads()
@@ -251,33 +256,15 @@ def _faster(best: Steps, other: Steps, seconds: float) -> bool:
     return other.times().both * PAYS < best.times(last=len(other)).both
 
 
-def useful_threads(most: int, clock: Clock) -> int:
-    """The largest number of threads, halved down from `most`, that is worth timing by whole steps.
-
-    On a machine whose cores are busy, threads that wait for each other make a step up to 100 times as slow, which one
-    convolution shows at once. It decides no more than that: what it takes in one moment says little.
-    """
-    x, weight = torch.ones(16, 32, 32, 32), torch.ones(32, 32, 3, 3)
-    seconds = dict[int, float]()
-    for n in (most // 2**i for i in range(most.bit_length())):
-        with torch_threads(n), torch.no_grad():
-            times = []
-            for _ in range(CONVOLUTIONS):
-                began = clock()
-                torch.nn.functional.conv2d(x, weight)
-                times.append(clock() - began)
-        seconds[n] = median(times)
-    return max(n for n in seconds if seconds[n] <= HOPELESS * min(seconds.values()))
-
-
 def _changes(names: Sequence[str], most: int, trainer: Rehearsed) -> list[tuple[str, Any]]:
     """What to try, one after the other."""
-    changes: list[tuple[str, Any]] = [("precision", "bf16")] if "precision" in names else []
+    run, acc = trainer.config, trainer.acc
+    able = "compile" in names and can_compile(run.train, trainer.objective, acc.num_processes)
+    changes: list[tuple[str, Any]] = [("compile", "cudagraphs")] if able and acc.device.type == "cuda" else []
+    changes += [("precision", "bf16")] if "precision" in names else []
     if "threads" in names:
         changes += [("threads", most // 2**i) for i in range(1, most.bit_length())]
-    run, acc = trainer.config, trainer.acc
-    able = can_compile(run.train, trainer.objective, acc.num_processes) and may_pay_to_compile(run, acc.device)
-    return [*changes, ("compile", True)] if "compile" in names and able else changes
+    return [*changes, ("compile", True)] if able and may_pay_to_compile(run, acc.device) else changes
 
 
 def checked(best: Trial, budget_s: float, clock: Clock) -> Trial:

@@ -27,7 +27,7 @@ from genzoo.training.distances import distances
 from genzoo.training.evaluators import Growth, Weights, scores, shown_vitals
 from genzoo.training.fitting import PriorFit
 from genzoo.training.iteration import Iteration, Scalars
-from genzoo.training.launch import StopFlag, agree, deterministic, make_accelerator, resume_command, torch_threads
+from genzoo.training.launch import StopFlag, agree, deterministic, make_accelerator, resume_command
 from genzoo.training.log import Broken, Window, progress_bar
 from genzoo.training.misfits import refuse_constant, refuse_misfits
 from genzoo.training.monitor import Watch
@@ -37,6 +37,7 @@ from genzoo.training.reporting import Reporter
 from genzoo.training.schedule import Schedule
 from genzoo.training.snapshot import Snapshots
 from genzoo.training.state import DataIdentity, TrainingState
+from genzoo.training.threads import torch_threads
 from genzoo.training.timing import settled, way
 
 
