@@ -306,6 +306,7 @@ def test_a_fingerprint_is_of_everything_that_decides():
     ]
     assert len({fingerprint(one) for one in (cell, *others)}) == 5
     assert fingerprint(replace(cell, label="other", cost="much")) == fingerprint(cell)
+    assert fingerprint(replace(cell, settings=(*cell.settings, "train.compile=auto"))) == fingerprint(cell)
 
 
 @pytest.mark.parametrize(

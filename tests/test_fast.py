@@ -116,22 +116,24 @@ def test_a_step_that_cannot_be_compiled_is_left_out_and_says_why(error, monkeypa
             raise error("the compiler failed\nwith a long trace")
         return 0.1
 
-    trials, _ = tried(cost)
+    trials, _ = tried(cost, "train.duration=1M")
     assert trials.settings["compile"] is False
     assert str(trials).endswith("; not compiled: the compiler failed")
+    assert str(tried(cost, "train.duration=100k")[0]).endswith("; compiling is for runs of 60min and more")
 
 
 @pytest.mark.parametrize(
-    ("budget", "graphs", "compiled", "chosen"),
+    ("budget", "duration", "graphs", "compiled", "chosen"),
     [
-        (None, 0.5, 0.4, True),
-        (None, 0.5, 0.49, "cudagraphs"),  # too little to be worth a minute of compiling
-        ("3min", 0.5, 0.4, "cudagraphs"),  # too short for it
-        ("2h", 0.5, 0.4, True),
-        ("3min", 1.0, 0.4, False),
+        (None, "10M", 0.5, 0.4, True),
+        (None, "1M", 0.5, 0.4, "cudagraphs"),  # 10 minutes: too short for it
+        (None, "10M", 0.5, 0.49, "cudagraphs"),  # too little to be worth a minute of compiling
+        ("3min", "10M", 0.5, 0.4, "cudagraphs"),
+        ("2h", "1M", 0.5, 0.4, True),
+        ("3min", "1M", 1.0, 0.4, False),
     ],
 )
-def test_on_a_gpu_cuda_graphs_are_tried_before_the_compiler(budget, graphs, compiled, chosen, monkeypatch):
+def test_on_a_gpu_cuda_graphs_are_tried_before_the_compiler(budget, duration, graphs, compiled, chosen, monkeypatch):
     """Once the first rounds, in which they are recorded, have passed. Nothing here runs on a GPU but the choice."""
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda: None)
     rounds = {"cudagraphs": 0}
@@ -149,7 +151,13 @@ def test_on_a_gpu_cuda_graphs_are_tried_before_the_compiler(budget, graphs, comp
         trainer.acc = SimpleNamespace(device=torch.device("cuda"), num_processes=1)
         return trainer
 
-    settings = [*AUTO, "train.precision=bf16", "train.threads=1", *([f"train.budget={budget}"] if budget else [])]
+    settings = [
+        *AUTO,
+        "train.precision=bf16",
+        "train.threads=1",
+        f"train.duration={duration}",
+        *([f"train.budget={budget}"] if budget else []),
+    ]
     trials = try_ways(tiny_run("introvae", *settings), rehearse, machine.clock)
     assert trials.settings["compile"] == chosen
     assert "bf16, 1 thread, CUDA graphs: " in str(trials)

@@ -110,7 +110,7 @@ def test_settings_that_move_are_inputs_of_one_trace(form, auto):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_code_computes_the_same():
     """Inductor's code, in float64, on the networks that it is for."""
-    slow, fast, reused = both("softintrovae-official", "mlp", torch.compile)
+    slow, fast, reused = both("introvae-paper", "mlp", torch.compile)
     assert reused == [False, True, True, True, True]
     assert distance(fast, slow) < TOLERANCE
 

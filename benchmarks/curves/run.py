@@ -31,7 +31,7 @@ from genzoo.evaluation.features import dataset_features
 from genzoo.files import JsonLines
 from genzoo.metrics.frechet import frechet_distance, statistics
 from genzoo.noise import generator
-from genzoo.provenance import versions
+from genzoo.provenance import device_name, versions
 from genzoo.recipes import recipe_lines, texts
 from genzoo.registry import get_spec
 from genzoo.runs.prior import fit_from
@@ -65,6 +65,7 @@ def configured(model: str, name: str, seed: int, path: str) -> RunConfig:
     warmup = [f"objective.warmup={share}"] if (share := WARMUP.get(model)) else []
     common = [
         f"train.duration={duration}", f"train.seed={seed}", "train.threads=1", "train.precision=auto",
+        "train.compile=auto",
         "train.snapshot_every=2%", "train.snapshot_minutes=1000", "train.keep=1", "data.size=32x32",
     ]  # fmt: skip
     if "." in model:
@@ -117,7 +118,7 @@ def measure(model: str, name: str, seed: int, path: str, out: Path) -> None:
         row = {"model": model, "data": name, "seed": seed, "nimg": here["nimg"], "last": last}
         row["seconds"] = round(here["seconds"] - spent, 1)
         row |= {"precision": trainer.config.train.precision, "distance": judge(folder / "model")}
-        row |= {"judge_hash": judge.digest, "versions": versions()}
+        row |= {"judge_hash": judge.digest, "device": device_name(trainer.acc.device), "versions": versions()}
         RESULTS.append(row)
         print({key: row[key] for key in ("model", "data", "seed", "nimg", "seconds", "distance")}, flush=True)
         spent += time.monotonic() - began

@@ -130,7 +130,8 @@ def _identity(cell: Cell) -> dict[str, Any]:
 def fingerprint(cell: Cell) -> str:
     """Hashes everything that decides the cell's numbers: model, dataset, protocols, and all settings but defaults.
 
-    The place of the data does not count, nor do settings that a resumed run may change. Because defaults are left out,
+    The place of the data does not count, nor do settings that a resumed run may change, nor how a step is run, so that
+    a suite may be finished on a GPU. Because defaults are left out,
     a setting that is added to genzoo later leaves the fingerprints of old results as they are.
     """
     config = standing_config(cell)
@@ -140,7 +141,7 @@ def fingerprint(cell: Cell) -> str:
         for name, _, default, _ in fields(cls):
             default = shared.get(name, default) if section == "arch" else default
             key, value = f"{section}.{name}", getattr(getattr(config, section), name)
-            if value != default and key not in FREE | {"data.name"}:
+            if value != default and key not in FREE | {"data.name", "train.compile"}:
                 decides[key] = value
     return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=8).hexdigest()
 

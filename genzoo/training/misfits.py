@@ -7,13 +7,10 @@ import torch
 from torch import nn
 
 from genzoo.data import Dataset
-from genzoo.duration import in_seconds
 from genzoo.errors import UsageError
 from genzoo.objective import Objective
 from genzoo.spec import RunConfig, TrainConfig
 
-# Seconds of a budget from which compiling may pay; for images it does on a GPU only, and takes 80 s (benchmarks/gpu).
-LONG_S = {"points": 600.0, "images": 3600.0}
 LOOKED_AT = 64  # items, about, not all of which may be the same if a setting is to be chosen by their errors
 
 
@@ -61,11 +58,8 @@ def can_compile(c: TrainConfig, objective: Objective, world: int) -> bool:
 
 def may_pay_to_compile(run: RunConfig, device: torch.device) -> bool:
     """Whether compiling may make a step faster: on a GPU; on a CPU, which needs a C++ compiler, for multi-layer
-    perceptrons only, since convolutions gain nothing there (benchmarks/speed). Not within a short budget.
+    perceptrons only, since convolutions gain nothing there (benchmarks/speed).
     """
-    long = LONG_S["points" if run.arch.perceptrons else "images"]
-    if run.train.budget is not None and in_seconds(run.train.budget) < long:
-        return False
     if device.type != "cpu":
         return True
     return run.arch.perceptrons and shutil.which(os.environ.get("CXX", "c++")) is not None

@@ -20,6 +20,7 @@ import torch
 from genzoo.configure import in_section
 from genzoo.data import Dataset
 from genzoo.data.batches import Batches, useful_workers
+from genzoo.duration import as_time, in_seconds
 from genzoo.errors import UsageError
 from genzoo.objective import Objective, Progress
 from genzoo.registry import get_spec
@@ -36,6 +37,8 @@ ROUNDS = 25  # at most, of two ways that are compared
 CHECK_S, CHECK_SHARE = 15.0, 0.01  # at most, and of a budget, for timing the chosen way once more
 FEW = 5  # rounds that must fit into that
 PAYS = 1.05  # times as fast as the simpler way, or it is not taken
+# Seconds of a run from which compiling may pay; for images it does on a GPU only, and takes 80 s (benchmarks/gpu).
+LONG_S = {"points": 600.0, "images": 3600.0}
 RECORDED = 5  # rounds after which CUDA graphs of all parts of a step have been recorded
 COMPILED = {True: "compiled", "cudagraphs": "CUDA graphs"}
 Clock = Callable[[], float]
@@ -47,6 +50,7 @@ class Rehearsed(Protocol):
     config: RunConfig
     acc: Processes
     dataset: Dataset
+    total_steps: int
     objective: Objective
     iteration: Iteration
 
@@ -228,6 +232,9 @@ def try_ways(run: RunConfig, rehearse: Callable[[RunConfig], Rehearsed], clock: 
     for name, value in changes:
         if name in worse:
             continue
+        if value is True and seconds_of_run(best) < (long := LONG_S["points" if run.arch.perceptrons else "images"]):
+            left_out = f"; compiling is for runs of {as_time(long)} and more"
+            continue
         spent, one = sum(steps.spent for steps in tried), best.times().both
         if one > allotted and spent + one > LIMIT_S:
             left_out = f"; other ways would take more than {LIMIT_S:.0f} s to time"
@@ -246,6 +253,12 @@ def try_ways(run: RunConfig, rehearse: Callable[[RunConfig], Rehearsed], clock: 
             worse.add(name)
     trials = [Trial(steps.trainer, steps.times()) for steps in tried]
     return Trials(tuple(trials), trials[tried.index(best)], left_out)
+
+
+def seconds_of_run(steps: Steps) -> float:
+    """How long a run takes: its budget, or else all its steps, as the late ones were timed."""
+    c = steps.trainer.config.train
+    return in_seconds(c.budget) if c.budget is not None else steps.times().late * steps.trainer.total_steps
 
 
 def _faster(best: Steps, other: Steps, seconds: float) -> bool:
