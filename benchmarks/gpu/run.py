@@ -5,11 +5,11 @@
 
 Protocol: three cells train a configuration once without a stop, and once stopped by Ctrl-C half-way and resumed, and
 compare the weights: introvae.toyfaces32 in fp32, and the recipe of `--budget` in bf16, run as it is and from CUDA
-graphs. Each other cell is a
-configuration, timed as `--budget` times steps (genzoo/training/timing.py) on toyfaces, resident in the GPU's memory:
-the median of up to 25 steps, each waited for, before the warm-up ends and after it. `first_s` is what the first two
-steps took, compilation included. Peak memory is that of PyTorch's allocator. A configuration that fails is recorded
-with its error.
+graphs. The cell "mixture" fits the prior to 50,000 made-up encodings of 128 dimensions, as a long run does at its end,
+once on the CPU and once on the GPU. Each other cell is a configuration, timed as `--budget` times steps
+(genzoo/training/timing.py) on toyfaces, resident in the GPU's memory: the median of up to 25 steps, each waited for,
+before the warm-up ends and after it. `first_s` is what the first steps took, in which code is loaded or compiled, or
+graphs are recorded. Peak memory is that of PyTorch's allocator. A configuration that fails is recorded with its error.
 """
 
 import argparse
@@ -26,6 +26,8 @@ from safetensors.torch import load_file
 
 from genzoo import Trainer, resolve
 from genzoo.files import JsonLines
+from genzoo.fitted import fit_mixture
+from genzoo.noise import generator
 from genzoo.objective import Progress
 from genzoo.provenance import versions
 from genzoo.recipes import recipe_lines, texts
@@ -96,6 +98,16 @@ def resumes_bit_identical(settings: tuple[str, ...]) -> bool:
     return all(torch.equal(first[key], second[key]) for key in first)
 
 
+def mixture(device: str) -> dict[str, Any]:
+    """Fits a mixture to encodings that lie around a hundred centers."""
+    rng = generator(0, "made-up encodings")
+    centers, which = torch.randn(100, 128, generator=rng), torch.randint(100, (50_000,), generator=rng)
+    encodings = centers[which] + 0.5 * torch.randn(50_000, 128, generator=rng)
+    began = time.perf_counter()
+    found = fit_mixture(encodings, device=device)
+    return {"seconds": round(time.perf_counter() - began, 1), "prior": found.name, "heldout": found.record.heldout}
+
+
 def stop_half_way(trainer: Trainer) -> None:
     """Trains, and stops as Ctrl-C does."""
     step, half = trainer.train_step, trainer.total_steps // 2
@@ -122,6 +134,9 @@ def main() -> None:
         graphs = (*by_recipe, GRAPHS[1])
         for name, settings in (("preset", ("objective.warmup=1k",)), ("recipe", by_recipe), ("graphs", graphs)):
             record({"cell": f"resume {name}", "bit_identical": resumes_bit_identical(settings), **common})
+    if args.cells in "mixture":
+        for device in ("cpu", "cuda"):
+            record({"cell": f"mixture, {device}", **mixture(device), **common})
     for name, model, size, settings in cells():
         if args.cells not in name:
             continue
