@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from genzoo.duration import Duration
+from genzoo.errors import UsageError
 from genzoo.objective import Progress
 
 EVERY = 10  # steps between decisions: all scalars up to a multiple of it arrive before the next step begins
@@ -103,6 +104,19 @@ class Calibration:
     def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
         self.value = state_dict["value"]
         self._averages.load_state_dict(state_dict)
+
+
+def refuse_fixed(name: str, value: float | str, calibration: float) -> None:
+    """Refuses a factor on a weight that is not calibrated.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if value != "auto" and calibration != 1:
+        raise UsageError(
+            f"objective.calibration={calibration:g} is a factor on objective.{name}=auto, and that is {value}: "
+            "leave it out."
+        )
 
 
 @dataclass(frozen=True)

@@ -84,9 +84,12 @@ def _until(table: Sequence[tuple[float, int]], budget_s: float) -> int:
 
 
 def without(lines: Sequence[Line], chosen: Sequence[str]) -> list[Line]:
-    """Leaves out what the user has chosen, `section.field=value` texts; with an optimizer, the rate of another one."""
+    """Leaves out what the user has chosen, `section.field=value` texts; with an optimizer, the rate of another one, and
+    with a weight, the factor on a calibrated one.
+    """
     keys = {text.partition("=")[0] for text in chosen}
     keys |= {"train.lr"} if "train.optimizer" in keys else set()
+    keys |= {"objective.calibration"} if keys & {"objective.beta", "objective.beta_rec"} else set()
     return [line for line in lines if line.setting not in keys]
 
 

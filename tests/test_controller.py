@@ -347,12 +347,17 @@ def test_a_calibrated_weight_is_restored():
 
 
 @pytest.mark.parametrize(
-    ("model", "field", "scale"), [("introvae", "beta", 2), ("softintrovae", "beta_rec", 0.5), ("vae", "beta_rec", 1)]
+    ("model", "field", "scale"), [("introvae", "beta", 1), ("softintrovae", "beta_rec", 0.25), ("vae", "beta_rec", 1)]
 )
 def test_objectives_follow_their_calibrated_weight(model, field, scale, monkeypatch):
     """In a real run: the logged weight is that of the logged errors, and the loss is made with it."""
     monkeypatch.setattr(Calibration, "MOST", math.inf)
-    weak = {"softintrovae": ["objective.beta_kl=0.5"], "vae": ["objective.beta=1"]}.get(model, [])
+    half = "objective.calibration=0.5"
+    weak = {
+        "introvae": [half],  # of the 2 that half the error has
+        "softintrovae": ["objective.beta_kl=0.5", half],
+        "vae": ["objective.beta=1"],
+    }[model]
     long = [] if model == "vae" else ["objective.warmup=100%"]
     settings = [f"objective.{field}=auto", "train.duration=320", "train.log_every=1", *long, *weak]
     run = Trainer(tiny_run(model, *settings), out="run").fit()
@@ -366,6 +371,13 @@ def test_objectives_follow_their_calibrated_weight(model, field, scale, monkeypa
     beta = {"introvae": value / 2}.get(model, value)
     kl = {"softintrovae": 0.5}.get(model, 1.0)
     assert steps[31]["loss/elbo"] == pytest.approx(beta * steps[31]["error/sse"] + kl * steps[31]["kl/real"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("model", "field"), [("introvae", "beta"), ("softintrovae", "beta_rec")])
+def test_a_factor_on_a_weight_that_is_a_number_is_refused(model, field):
+    settings = [f"objective.{field}=20", "objective.calibration=0.5"]
+    with pytest.raises(UsageError, match=rf"factor on objective\.{field}=auto, and that is 20.0: leave it out"):
+        Trainer(tiny_run(model, *settings), out="run", progress=False)
 
 
 @pytest.fixture

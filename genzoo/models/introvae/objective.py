@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genzoo.controller import Calibration, Controller, Fixed
+from genzoo.controller import Calibration, Controller, Fixed, refuse_fixed
 from genzoo.items import Items
 from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.models._elbo import elbo_step, kl_logs
@@ -48,7 +48,8 @@ class IntroVAEObjective(Objective):
             hinge_margin(spaces.z_dim, config.warmup) if config.margin == "auto" else Fixed(config.margin)
         )
         self.half = 0.5 if config.form == "paper" else 1.0  # of the SSE, Eq. 10
-        calibrated = Calibration(math.prod(spaces.shape), config.warmup, scale=1 / self.half)
+        calibrated = Calibration(math.prod(spaces.shape), config.warmup, scale=config.calibration / self.half)
+        refuse_fixed("beta", config.beta, config.calibration)
         self.beta: Controller = calibrated if config.beta == "auto" else Fixed(config.beta)
         self.per_image = (config.hinge or {"paper": "image", "official": "batch"}[config.form]) == "image"
         self.alpha_decoder = config.alpha if config.alpha_decoder is None else config.alpha_decoder

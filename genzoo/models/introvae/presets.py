@@ -40,6 +40,14 @@ class IntroVAEConfig:
         Annotated[float, Field(ge=0)] | Literal["auto"],
         Field(description="weight of the reconstruction error; auto: calibrated in the warm-up (sigma-VAE), then held"),
     ] = 0.5
+    calibration: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="factor on beta=auto: 1 = sigma-VAE; below it, latents are closer to the prior and "
+            "reconstructions less sharp",
+        ),
+    ] = 1.0
     warmup: Annotated[
         Duration, Field(description="plain VAE before adversarial training starts (paper: 1-2 epochs)")
     ] = "1ep"
@@ -191,6 +199,7 @@ def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
     """Settings of a run with a budget of time on images of `shape`."""
     return {
         "beta": ("auto", "calibrated in the warm-up, then held"),
+        "calibration": ("0.5", "half of that weight: latents closer to the prior"),
         "margin": ("auto", "chosen above the KL that real images have in the warm-up, then held"),
         "warmup": ("80%", "a late, calm game"),
     }

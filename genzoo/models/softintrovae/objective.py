@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from genzoo.controller import Calibration, Controller, Fixed
+from genzoo.controller import Calibration, Controller, Fixed, refuse_fixed
 from genzoo.errors import UsageError
 from genzoo.items import Items
 from genzoo.losses import kl_to_prior, reparameterize, sse
@@ -56,7 +56,9 @@ class SoftIntroVAEObjective(Objective):
             if config.beta_neg == "auto"
             else Fixed(config.beta_neg)
         )
-        calibrated = Calibration(math.prod(spaces.shape), config.warmup, scale=config.beta_kl)
+        refuse_fixed("beta_rec", config.beta_rec, config.calibration)
+        scale = config.beta_kl * config.calibration
+        calibrated = Calibration(math.prod(spaces.shape), config.warmup, scale)
         self.beta_rec: Controller = calibrated if config.beta_rec == "auto" else Fixed(config.beta_rec)
 
     @property

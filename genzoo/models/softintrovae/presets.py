@@ -31,6 +31,14 @@ class SoftIntroVAEConfig:
             "the warm-up (sigma-VAE), then held"
         ),
     ] = 1.0
+    calibration: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="factor on beta_rec=auto: 1 = sigma-VAE; below it, latents are closer to the prior and "
+            "reconstructions less sharp",
+        ),
+    ] = 1.0
     beta_neg: Annotated[
         Annotated[float, Field(ge=0)] | Literal["auto"],
         Field(
@@ -164,6 +172,7 @@ def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
         "form": ("paper", "samples alone count as generated: a third less work"),
         "beta_kl": ("0.02", "the scale of all weights"),
         "beta_rec": ("auto", "calibrated to beta_kl in the warm-up, then held"),
+        "calibration": ("0.5", "half of that weight: latents closer to the prior"),
         "beta_neg": ("auto", "balanced at the KL that real images have in the warm-up, then held"),
         "warmup": ("80%", "a late, calm game"),
     }

@@ -56,6 +56,6 @@ def suggested(detail: float, shape: tuple[int, ...]) -> dict[str, tuple[str, str
 def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
     """Settings of a run with a budget of time on images of `shape`."""
     return {
-        "beta": ("1", "the evidence lower bound itself"),
+        "beta": ("2", "twice the evidence lower bound's: latents closer to the prior"),
         "beta_rec": ("auto", "calibrated: the variance that the data have around their reconstructions"),
     }
