@@ -17,6 +17,11 @@ import torch
 from helpers import CLASSIFIER_IMAGES, MISSING, ROOT
 from warm import Command, Warm, blank_picture
 
+# Long modules whose tests share nothing that takes time: workers take these tests one by one, after whole modules.
+SHARED_OUT = {
+    "test_budget", "test_controller", "test_graph", "test_monitor", "test_objectives", "test_optim", "test_plan",
+    "test_trainer",
+}  # fmt: skip
 FAST = {"test_architecture", "test_density2d", "test_nn", "test_objectives", "test_protocols"}  # modules
 
 
@@ -26,6 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     A test that names a built-in model which is not installed is skipped.
     """
     for item in items:
+        if item.path.stem not in SHARED_OUT:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if item.path.stem in FAST:
             item.add_marker("fast")
         if "warm" in getattr(item, "fixturenames", ()):

@@ -227,7 +227,7 @@ def test_a_compiler_that_is_missing_is_named(monkeypatch):
 
 def test_a_trainer_takes_it_as_an_option(monkeypatch):
     """Learning rates drop and weights are clipped outside of the graphs; the run is the run without, to rounding."""
-    monkeypatch.setattr(CompiledPhases.__init__, "__defaults__", (None, None))
+    monkeypatch.setattr("genzoo.training.iteration.COMPILER", None)
     settings = ("train.duration=48", "train.lr_drops=4it", "train.clip=0.5", "arch.norm=group")
     models = []
     for compile in ("false", "true"):
@@ -239,7 +239,7 @@ def test_a_trainer_takes_it_as_an_option(monkeypatch):
 
 def test_a_compiled_run_resumes_to_the_same_bits(monkeypatch):
     """The first step after a start is traced and then run from the trace, like every other step."""
-    monkeypatch.setattr(CompiledPhases.__init__, "__defaults__", (None, None))
+    monkeypatch.setattr("genzoo.training.iteration.COMPILER", None)
     states = []
     for name, durations in (("straight", (96,)), ("halves", (48, 96))):
         for duration in durations:

@@ -21,7 +21,6 @@ import genzoo
 from genzoo import Trainer, plugins, resolve
 from genzoo.cli import main
 from genzoo.runs.checkpoint import Checkpoints
-from genzoo.training.graph import CompiledPhases
 from genzoo.training.plan import estimate, plan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -175,7 +174,7 @@ def test_two_processes_are_one(site, tmp_path):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_points_train_compiled_as_uncompiled(model, monkeypatch):
-    monkeypatch.setattr(CompiledPhases.__init__, "__defaults__", (lambda graph: graph,))
+    monkeypatch.setattr("genzoo.training.iteration.COMPILER", None)
     found = []
     for compiled in ("false", "true"):
         settings = [*POINTS, f"train.compile={compiled}"]
