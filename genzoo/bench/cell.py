@@ -131,8 +131,8 @@ def fingerprint(cell: Cell) -> str:
     """Hashes everything that decides the cell's numbers: model, dataset, protocols, and all settings but defaults.
 
     The place of the data does not count, nor do settings that a resumed run may change, nor how a step is run, so that
-    a suite may be finished on a GPU. Because defaults are left out,
-    a setting that is added to genzoo later leaves the fingerprints of old results as they are.
+    a suite may be finished on a GPU. Because defaults are left out, a setting that is added to genzoo later leaves the
+    fingerprints of old results as they are.
     """
     config = standing_config(cell)
     decides: dict[str, Any] = {"model": config.model, "data": cell.data, "metrics": cell.metrics}

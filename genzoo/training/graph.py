@@ -196,9 +196,9 @@ class CompiledPhases:
 
         inputs, kept = self._inputs(leaves), [buffer.clone() for buffer in self._buffers.values()]
         # cuDNN's BatchNorm is another operator, which hides what it writes
-        hidden = self._compiler is None  # to a recording it makes no difference
-        with torch.random.fork_rng(), torch.backends.cudnn.flags(enabled=hidden and torch.backends.cudnn.enabled):
-            traced = make_fx(step, decomposition_table={} if hidden else DECOMPOSITIONS)(*inputs.values())
+        as_it_is = self._compiler is None  # writes that are hidden stay, as nothing rearranges the operations
+        with torch.random.fork_rng(), torch.backends.cudnn.flags(enabled=as_it_is and torch.backends.cudnn.enabled):
+            traced = make_fx(step, decomposition_table={} if as_it_is else DECOMPOSITIONS)(*inputs.values())
         for buffer, before in zip(self._buffers.values(), kept, strict=True):
             buffer.copy_(before)
         assert [node.name for node in traced.graph.find_nodes(op="placeholder")] == list(inputs)
