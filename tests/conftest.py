@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 from helpers import CLASSIFIER_IMAGES, MISSING, ROOT
-from warm import Command, Warm, blank_picture
+from warm import Command, Warm, blank_subplots
 
 # Long modules whose tests share nothing that takes time: workers take these tests one by one, after whole modules.
 SHARED_OUT = {
@@ -75,6 +76,28 @@ def genzoo_process(warm: Warm) -> Iterator[Callable[..., Command]]:
 
 
 @pytest.fixture
+def genzoo_on_two(genzoo_process: Callable[..., Command]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`genzoo_on_two(args, cwd=, env=)` runs `genzoo ARGS` in two processes with the environment that torchrun gives
+    them, and waits for their ends; returns the first.
+    """
+
+    def run(
+        args: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        ranks = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+        started = [genzoo_process(args, cwd, (os.environ if env is None else env) | rank) for rank in ranks]
+        first, second = (command.completed(timeout=240) for command in started)
+        assert second.returncode == 0, second.stderr
+        return first
+
+    return run
+
+
+@pytest.fixture
 def genzoo_command(genzoo_process: Callable[..., Command]) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`genzoo_command(args, cwd=, env=)` runs `genzoo ARGS` in a process of its own and waits for its end."""
     return lambda *args, **options: genzoo_process(*args, **options).completed()
@@ -102,9 +125,9 @@ def digits_classifier(own_cache: None) -> Path:
 
 @pytest.fixture(autouse=True)
 def unrendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are composed, but rendered only for tests marked `rendered`: it took most of the time of short runs."""
+    """Figures are drawn only for tests marked `rendered`: it took most of the time of short runs."""
     if request.node.get_closest_marker("rendered") is None:
-        monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank_picture)
+        monkeypatch.setattr("genzoo.pictures._subplots", blank_subplots)
 
 
 @pytest.fixture(autouse=True)

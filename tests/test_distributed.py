@@ -269,7 +269,7 @@ def test_launch_mistakes(env, gpus, mistake):
     assert (found is None) if mistake is None else (mistake in found and "\n" not in found)
 
 
-def test_two_processes_score_as_one(tmp_path, digits_classifier, monkeypatch):
+def test_two_processes_score_as_one(tmp_path, digits_classifier, monkeypatch, genzoo_on_two):
     """The features of 250 samples and of the split, extracted in turns; one line is written."""
     settings = (*TINY, "data.size=8,8", "arch.channels=8", "data.channels=1", "train.duration=40")
     Trainer(resolve("vae", data="digits", settings=settings), out=tmp_path / "run", progress=False).fit()
@@ -279,7 +279,7 @@ def test_two_processes_score_as_one(tmp_path, digits_classifier, monkeypatch):
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache-one"))
     assert main([*args, "one"]) == 0
     env = environment() | {"GENZOO_CACHE": str(tmp_path / "cache-two")}
-    done = subprocess.run([*TWO, "-m", "genzoo", *args, "two"], env=env, cwd=tmp_path, capture_output=True, text=True)
+    done = genzoo_on_two([*args, "two"], cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     found = {
         out: [json.loads(line)["values"] for line in (tmp_path / out).read_text().splitlines()]
@@ -290,7 +290,7 @@ def test_two_processes_score_as_one(tmp_path, digits_classifier, monkeypatch):
         assert both == pytest.approx(one, rel=1e-5)
 
 
-def test_two_processes_measure_as_one(tmp_path, digits_classifier, monkeypatch):
+def test_two_processes_measure_as_one(tmp_path, digits_classifier, monkeypatch, genzoo_on_two):
     """`train.measure`: all processes extract the features of real images, the first one those of samples."""
     settings = (*TINY, "data.size=8,8", "arch.channels=8", "arch.norm=group", "data.channels=1", "train.duration=40")
     options = as_options(*settings, "train.measure=classifier:digits")
@@ -300,9 +300,7 @@ def test_two_processes_measure_as_one(tmp_path, digits_classifier, monkeypatch):
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache-one"))
     assert main([*args, str(tmp_path / "one")]) == 0
     env = environment() | {"GENZOO_CACHE": str(tmp_path / "cache-two")}
-    done = subprocess.run(
-        [*TWO, "-m", "genzoo", *args, "two"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    done = genzoo_on_two([*args, "two"], cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     name = "distance/classifier:digits"
     one, two = ([line[name] for line in read_log(tmp_path / out) if name in line] for out in ("one", "two"))

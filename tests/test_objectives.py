@@ -126,6 +126,22 @@ def test_no_gamma_r_saves_decodings_and_nothing_else(form: str):
     assert {theirs - ours for ours, theirs in zip(*counts, strict=True)} == {saved}
 
 
+@pytest.mark.parametrize("form", [form for form in TWO_PLAYERS if form.startswith("softintrovae")])
+def test_losses_per_image_are_the_published_ones_in_other_units(form: str):
+    """The game's gradients are C H W times as large, and so as large as those of the warm-up before it."""
+
+    def gradients(units: str, step: int) -> dict[str, Tensor]:
+        objective, nets = objective_of(form, units=units, warmup="1it"), networks(form)
+        for phase in phases(objective, nets, micro_batches(objective, step, data(step)), at(step)):
+            assert phase.keys  # each network's gradients are complete when its phase is
+        return {name: nn.utils.parameters_to_vector([p.grad for p in nets[name].parameters()]) for name in nets}
+
+    warmup, published, ours = gradients("image", 0), gradients("value", 1), gradients("image", 1)
+    for name, found in ours.items():
+        assert (found - published[name] / SCALE["conv"]).norm() < TOLERANCE * found.norm()
+        assert 0.1 < found.norm() / warmup[name].norm() < 10 < warmup[name].norm() / published[name].norm()
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["kept-graph", "recompute"])
 @pytest.mark.parametrize("form", TWO_PLAYERS)
 def test_each_phase_reaches_its_own_network_only(form: str, again: bool):

@@ -134,9 +134,9 @@ def main() -> None:
         graphs = (*by_recipe, GRAPHS[1])
         for name, settings in (("preset", ("objective.warmup=1k",)), ("recipe", by_recipe), ("graphs", graphs)):
             record({"cell": f"resume {name}", "bit_identical": resumes_bit_identical(settings), **common})
-    if args.cells in "mixture":
-        for device in ("cpu", "cuda"):
-            record({"cell": f"mixture, {device}", **mixture(device), **common})
+    for device in ("cpu", "cuda"):
+        if args.cells in (name := f"mixture, {device}"):
+            record({"cell": name, **mixture(device), **common})
     for name, model, size, settings in cells():
         if args.cells not in name:
             continue

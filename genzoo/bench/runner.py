@@ -34,6 +34,7 @@ POLL_S = 2.0  # between two reads of the running cells' logs
 LOCK_S = 120.0  # that a killed bench's process may need to save the same run
 LINES = "bench.json"  # in which a cell's process returns its lines
 INTERRUPTED = 130
+PRELOADED = ("genzoo.training.trainer", "genzoo.bench.cell")  # by the process that cells are forked from, once
 BAR = "{l_bar}{bar}| {n:.1f}/{total} cells [{elapsed}<{remaining}]{postfix}"
 
 
@@ -184,7 +185,7 @@ def run_cells(cells: Sequence[Cell], results: Results, out: Path, jobs: int, wei
     waiting, failed = list(cells), 0
     running: dict[Any, tuple[Cell, BaseProcess]] = {}  # by sentinel
     threads = max(1, cores() // jobs)
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     interval = 0.2 if sys.stderr.isatty() else 60  # seconds between updates of the bar, fewer in a file
     with tqdm(total=len(cells), mininterval=interval, bar_format=BAR) as bar:
         try:
@@ -212,6 +213,15 @@ def run_cells(cells: Sequence[Cell], results: Results, out: Path, jobs: int, wei
                 process.join()
             raise
     return failed
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Where the platform can, cells are forked from a server that has imported torch once and uses no GPU."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
 
 
 def cores() -> int:

@@ -115,9 +115,10 @@ def _list(name: str, spec: "SuiteSpec", cells: "Sequence[Cell]", weights: Path |
         _, it = get_suite(other)
         print(f"{other:14}{len(it.cells(other)):>4} cells  {it.title}")
     print(f"\n{name}: {spec.title}\n{spec.about.strip()}\n")
+    width = max(len(cell.name) for cell in cells)
     for cell in cells:
         reason = obstacle(cell, weights)
-        print(f"  {cell.name:40}{cell.model:32}{cell.cost}{f'  cannot run here: {reason}' if reason else ''}")
+        print(f"  {cell.name:{width}}  {cell.model:30}{cell.cost}{f'  cannot run here: {reason}' if reason else ''}")
     return 0
 
 

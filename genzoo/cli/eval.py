@@ -80,7 +80,8 @@ def _list() -> None:
     from genzoo.metrics.registry import broken_plugins
 
     print(protocols.__doc__)
-    print("\n".join(f"{name:34}{protocols.get_protocol(name).definition}" for name in protocols.examples()))
+    for name in protocols.examples():
+        print(f"{name}\n    {protocols.get_protocol(name).definition}")
     print("".join(f"\nwarning: {line}" for line in broken_plugins()))
 
 

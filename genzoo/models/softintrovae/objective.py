@@ -46,6 +46,7 @@ class SoftIntroVAEObjective(Objective):
     def __init__(self, config: SoftIntroVAEConfig, spaces: Spaces):
         super().__init__(config, spaces)
         self.scale = 1 / math.prod(spaces.shape) if spaces.is_image else 0.5  # s: per pixel for images, 1/2 for points
+        self.unit = 1 / self.scale if config.units == "image" else 1.0  # of the game's losses
         for name in ("beta_neg", "beta_rec"):
             if getattr(config, name) == "auto" and not config.beta_kl:
                 raise UsageError(
@@ -83,7 +84,7 @@ class SoftIntroVAEObjective(Objective):
 
     def step(self, nets: SoftIntroVAE, batch: Batch, at: Progress) -> Step:
         c, s, enc, dec, x = self.config, self.scale, nets.encoder, nets.decoder, batch.x
-        if at.before(c.warmup):  # not scaled by s (published code)
+        if at.before(c.warmup):  # not scaled by s (published code), see `units`
             yield from elbo_step(nets, x, batch.eps, beta_rec=self.beta_rec.value, beta_kl=c.beta_kl)
             return
 
@@ -97,11 +98,12 @@ class SoftIntroVAEObjective(Objective):
         loss_x = s * (self.beta_rec.value * error + c.beta_kl * kl_x.mean())
         if c.form == "official":
             loss_x = loss_x + share * self._exp_elbo(nets, x_r, batch.eps_e[0]).mean()
+        loss_x = self.unit * loss_x
         logs = detached({**kl_logs("real", kl_x), "error/sse": error})
         yield Update(("encoder",), loss_x, logs, keep_graph=not c.recompute, waits=True)
         loss_x = loss_x.detach()  # samples come later, when the graphs that only the loss above needed are freed
         exp_elbo = self._exp_elbo(nets, x_p, batch.eps_e[1]).mean()
-        loss_p = share * exp_elbo
+        loss_p = self.unit * share * exp_elbo
         yield Update(("encoder",), loss_p, detached({"loss/encoder": loss_x + loss_p, "expelbo/sample": exp_elbo}))
 
         del loss_p, exp_elbo
@@ -120,6 +122,7 @@ class SoftIntroVAEObjective(Objective):
             ]
             errors = [sse(image.detach(), dec(z)).mean() for (image, _), z in zip(generated, zs, strict=True)]
             loss_d = loss_d + s * c.gamma_r * self.beta_rec.value * _average(errors)
+        loss_d = self.unit * loss_d
         # These KLs are the updated encoder's, as the published code prints them; IntroVAE's are from before its update.
         logs = {"loss/decoder": loss_d} | dict(zip(("kl/reconstruction", "kl/sample")[-len(kls) :], kls, strict=True))
         yield Update(("decoder",), loss_d, detached(logs))

@@ -54,6 +54,13 @@ class SoftIntroVAEConfig:
         ),
     ] = 1e-8
     warmup: Annotated[Duration, Field(description="plain VAE before adversarial training starts")] = "0"
+    units: Annotated[
+        Literal["value", "image"],
+        Field(
+            description="the game's losses per value of an image (published: scaled by s), or per image, as the "
+            "warm-up's are: an optimizer's averages then go on at the same scale"
+        ),
+    ] = "value"
     recompute: Annotated[
         bool,
         Field(
@@ -175,4 +182,5 @@ def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
         "calibration": ("0.5", "half of that weight: latents closer to the prior"),
         "beta_neg": ("auto", "balanced at the KL that real images have in the warm-up, then held"),
         "warmup": ("80%", "a late, calm game"),
+        "units": ("image", "the game's gradients are as large as the warm-up's, whose averages the optimizer has"),
     }
