@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every child process would compile torch and diffusers: 10 s each
@@ -17,6 +18,7 @@ import pytest
 import torch
 from helpers import CLASSIFIER_IMAGES, MISSING, ROOT
 from warm import Command, Warm, blank_subplots
+from xdist.scheduler import LoadFileScheduling
 
 # Long modules whose tests share nothing that takes time: workers take these tests one by one, after whole modules.
 SHARED_OUT = {
@@ -26,14 +28,24 @@ SHARED_OUT = {
 FAST = {"test_architecture", "test_density2d", "test_nn", "test_objectives", "test_protocols"}  # modules
 
 
+class Scheduling(LoadFileScheduling):
+    """Sends modules to workers as a whole, for the fixtures that their tests share, and those SHARED_OUT in parts."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = super()._split_scope(nodeid)
+        return nodeid if Path(module).stem in SHARED_OUT else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks tests that are `fast` by their module, and those that start a `process` through a fixture.
 
     A test that names a built-in model which is not installed is skipped.
     """
     for item in items:
-        if item.path.stem not in SHARED_OUT:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if item.path.stem in FAST:
             item.add_marker("fast")
         if "warm" in getattr(item, "fixturenames", ()):

@@ -16,15 +16,16 @@ FITTED = "_fitted"  # ends the protocols of samples from the prior that a run wa
 PICTURES = {"samples-fitted": "Samples", "reconstructions": "Real images and their reconstructions"}
 INTRO = """# Gallery
 
-What `genzoo train MODEL --budget 3min`, `30min` and `3h` give on one CPU core: first seed, averaged weights, fixed
-latents, nothing selected. Samples are drawn from the run's fitted prior: a mixture of Gaussians, or the flow that
-refines it, if that scored better. Samples from N(0, I), interpolations and all scores are in
+What `genzoo train MODEL --budget 3min`, `30min` and `3h` give: first seed, averaged weights, fixed latents, nothing
+selected. Three minutes are those of two cores without bf16 instructions, one cell at a time. The cells of thirty
+minutes so far are of an earlier sitting, each on one core with bf16 instructions, and have twice the present weight of
+the reconstruction error (`calibration=1`). Samples are drawn from the run's fitted prior: a mixture of Gaussians, or
+the flow that refines it, if that scored better. Samples from N(0, I), interpolations and all scores are in
 [report.html](../report.html) and [RESULTS.md](../RESULTS.md). FD is the Fréchet distance on features of a classifier
-that genzoo trains; it compares within a dataset only. A run is planned when it begins, so that it ends early or late
-where the other cores become free or busy later. Seconds leave out planning and, in the cells so far, the flow. Cells
-that are not in a table have not run yet.
+that comes with genzoo; it compares within a dataset only. Seconds leave out planning. Cells that are not in a table
+have not run yet.
 
-    genzoo bench gallery-3min --out benchmarks --jobs 2 --data mnist=FOLDER --data emoji-64=FOLDER --data cifar10=FOLDER
+    genzoo bench gallery-3min --out benchmarks --data mnist=FOLDER --data emoji-64=FOLDER --data cifar10=FOLDER
     genzoo bench gallery-30min ...
     python benchmarks/gallery/page.py     # writes this page
 """
