@@ -22,8 +22,8 @@ minutes so far are of an earlier sitting, each on one core with bf16 instruction
 the reconstruction error (`calibration=1`). Samples are drawn from the run's fitted prior: a mixture of Gaussians, or
 the flow that refines it, if that scored better. Samples from N(0, I), interpolations and all scores are in
 [report.html](../report.html) and [RESULTS.md](../RESULTS.md). FD is the Fréchet distance on features of a classifier
-that comes with genzoo; it compares within a dataset only. Seconds leave out planning. Cells that are not in a table
-have not run yet.
+that comes with genzoo; it compares within a dataset only. Seconds leave out planning; those
+of softintrovae on toyfaces-32 are of a busy machine. Cells that are not in a table have not run yet.
 
     genzoo bench gallery-3min --out benchmarks --data mnist=FOLDER --data emoji-64=FOLDER --data cifar10=FOLDER
     genzoo bench gallery-30min ...
