@@ -17,8 +17,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 from helpers import CLASSIFIER_IMAGES, MISSING, ROOT
-from warm import Command, Warm, blank_subplots
+from shortcuts import blank_subplots, leave_out_fsync
+from warm import Command, Warm
 from xdist.scheduler import LoadFileScheduling
+
+leave_out_fsync()
 
 # Long modules whose tests share nothing that takes time: workers take these tests one by one, after whole modules.
 SHARED_OUT = {

@@ -41,9 +41,11 @@ def as_options(*settings: str) -> list[str]:
     return [part for setting in settings for part in ("--set", setting)]
 
 
-def environment(**changes: str) -> dict[str, str]:
-    """Returns this process's environment, in which a child process imports genzoo from this checkout."""
-    return os.environ | {"PYTHONPATH": str(ROOT)} | changes
+def environment(*paths: Path, **changes: str) -> dict[str, str]:
+    """Returns this process's environment, in which a child process imports genzoo from this checkout, the modules of
+    these tests, and what lies in `paths`.
+    """
+    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*paths, ROOT, ROOT / "tests")))} | changes
 
 
 def weights(run: Path, folder: str = "model") -> dict[str, torch.Tensor]:

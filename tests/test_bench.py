@@ -20,7 +20,7 @@ from genzoo.bench.cell import fingerprint, run_cell, standing_config
 from genzoo.bench.lines import Failure, FinishedCell
 from genzoo.bench.report import check_report
 from genzoo.bench.results import read_results
-from genzoo.bench.runner import Results, folder_of, missing, obstacle, outcome, share_done, train_classifiers
+from genzoo.bench.runner import PRELOADED, Results, folder_of, missing, obstacle, outcome, share_done, train_classifiers
 from genzoo.bench.suites import get_suite, list_suites
 from genzoo.cli import main
 from genzoo.data import find_entry
@@ -84,9 +84,11 @@ preset = "8gaussians"
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """For the cells' processes: other tests may run beside them."""
+    """For the cells' processes, which draw no figures: other tests may run beside them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
+        for name, value in environment(OMP_NUM_THREADS="1").items():
+            patch.setenv(name, value)
+        patch.setattr("genzoo.bench.runner.PRELOADED", (*PRELOADED, "shortened"))
         yield
 
 
@@ -642,8 +644,11 @@ def test_the_gallery_page_matches_its_results():
 
 
 def test_quick_runs_completely(capsys):
-    """The built-in suite that shows that the harness works, one seed of it: its table has a number in every row."""
-    assert main(["bench", "quick", "--seeds", "0", "--jobs", "2", "--out", "bench"]) == 0, capsys.readouterr()
+    """The built-in suite that shows that the harness works, one seed of it, a little beyond its warm-ups: its table has
+    a number in every row.
+    """
+    command = ["bench", "quick", "--seeds", "0", "--jobs", "2", "--out", "bench", "--budget", "160it"]
+    assert main(command) == 0, capsys.readouterr()
     found = read_results(Path("bench/results/quick.jsonl"))
     assert len(found.cells) == 6 and not found.failures
     assert found.missing and not any(

@@ -1,12 +1,11 @@
 """Short names: datasets that other distributions and scripts add."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 from distributions import installed
-from helpers import ROOT, environment
+from helpers import environment
 from sample_data import refusal
 
 from genzoo.cli import main
@@ -81,7 +80,7 @@ small = ["arch.channels=4", "arch.z_dim=2", "train.batch=4", "train.duration=2it
 run = resolve("vae", data="stripes", settings=["data.size=8x8", *small])
 Trainer(run, out="run", progress=False).fit()
 """
-    env = environment(PYTHONPATH=f"{site}{os.pathsep}{ROOT}")
+    env = environment(site)
     done = subprocess.run([sys.executable, "-c", code + SCRIPT], capture_output=True, text=True, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model" / "config.json").exists()

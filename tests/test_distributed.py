@@ -4,7 +4,6 @@ One launch trains every equality case, one after the other; the tests compare wh
 """
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from typing import get_args, get_type_hints
 import psutil
 import pytest
 import torch
-from helpers import MISSING, ROOT, TINY, as_options, read_log, weights
+from helpers import MISSING, ROOT, TINY, as_options, environment, read_log, weights
 from safetensors.torch import load_file
 
 from genzoo import Trainer, list_models, resolve
@@ -47,6 +46,7 @@ import json
 from pathlib import Path
 
 import torch
+import shortened
 from safetensors.torch import save_file
 
 from genzoo import Trainer, resolve
@@ -82,8 +82,8 @@ def alone(model: str, settings: list[str], out: Path) -> dict[str, torch.Tensor]
     return trainer.model.state_dict()
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def one_thread(**changes: str) -> dict[str, str]:
+    return environment(OMP_NUM_THREADS="1", **changes)
 
 
 def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
@@ -111,7 +111,9 @@ def both(tmp_path_factory, own_cache) -> Path:
     runs["auto"] = ("introvae.8gaussians", AUTO)
     (folder / "runs.json").write_text(json.dumps(runs))
     (folder / "driver.py").write_text(DRIVER)
-    done = subprocess.run([*TWO, "driver.py"], env=environment(), cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [*TWO, "driver.py"], env=environment(OMP_NUM_THREADS="1"), cwd=folder, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -167,18 +169,14 @@ def test_a_checkpoint_resumes_on_another_number_of_processes(both):
 
 
 def launch(launcher: list[str], folder: Path) -> subprocess.Popen:
-    command = [
-        *launcher,
-        "-m",
-        "genzoo",
-        "train",
-        "introvae",
-        *(part for text in LONG for part in ("--set", text)),
-        "--out",
-        "run",
-    ]
+    command = [*launcher, str(ROOT / "tests" / "shortened.py"), "train", "introvae", *as_options(*LONG), "--out", "run"]
     return subprocess.Popen(
-        command, env=environment(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment(OMP_NUM_THREADS="1"),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -278,7 +276,7 @@ def test_two_processes_score_as_one(tmp_path, digits_classifier, monkeypatch, ge
         shutil.copytree(digits_classifier, tmp_path / f"cache-{out}" / "classifiers" / digits_classifier.name)
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache-one"))
     assert main([*args, "one"]) == 0
-    env = environment() | {"GENZOO_CACHE": str(tmp_path / "cache-two")}
+    env = one_thread(GENZOO_CACHE=str(tmp_path / "cache-two"))
     done = genzoo_on_two([*args, "two"], cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     found = {
@@ -299,7 +297,7 @@ def test_two_processes_measure_as_one(tmp_path, digits_classifier, monkeypatch, 
         shutil.copytree(digits_classifier, tmp_path / f"cache-{out}" / "classifiers" / digits_classifier.name)
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache-one"))
     assert main([*args, str(tmp_path / "one")]) == 0
-    env = environment() | {"GENZOO_CACHE": str(tmp_path / "cache-two")}
+    env = one_thread(GENZOO_CACHE=str(tmp_path / "cache-two"))
     done = genzoo_on_two([*args, "two"], cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     name = "distance/classifier:digits"

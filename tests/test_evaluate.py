@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 import tempfile
 from contextlib import nullcontext
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from distributions import installed
-from helpers import ROOT, environment, tiny_run
+from helpers import environment, tiny_run
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -228,7 +227,7 @@ def test_a_2d_set_of_another_distribution_is_measured(points, tmp_path, monkeypa
     (run / "run.json").write_text(json.dumps(content))
     with installed(monkeypatch, site, catalog.GROUP, {"spot": "genzoo_spot:open_spot"}, genzoo_spot=SPOT):
         pass  # which leaves the distribution in its folder, for the other process
-    env = environment(PYTHONPATH=f"{site}{os.pathsep}{ROOT}", OMP_NUM_THREADS="1")
+    env = environment(site, OMP_NUM_THREADS="1")
     done = genzoo_command(["eval", str(run), "--metrics", "density2d"], env=env)
     assert done.returncode == 0, done.stderr
     (line,) = lines_of(run / "eval.jsonl")

@@ -4,7 +4,6 @@ A VAE/GAN of three networks with gated updates, and a WGAN-GP without encoder th
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -46,6 +45,7 @@ DRIVER = """
 import json
 from pathlib import Path
 
+import shortened
 from safetensors.torch import save_file
 
 from genzoo import Trainer, resolve
@@ -76,7 +76,7 @@ def importable(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def everywhere(site: Path) -> dict[str, str]:
     """An environment in which child processes find the plugins and this checkout."""
-    return environment(PYTHONPATH=f"{site}{os.pathsep}{ROOT}", OMP_NUM_THREADS="1")
+    return environment(site, OMP_NUM_THREADS="1")
 
 
 def train(model: str, *settings: str, out: str = "run") -> Path:

@@ -1,6 +1,5 @@
 """Names, plugins, presets and the resolution of a run."""
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -283,7 +282,7 @@ def test_a_third_party_distribution_trains_through_the_cli(tmp_path, genzoo_comm
         str(ROOT / "tests" / "plugin"),
     ]
     subprocess.run(install, check=True)
-    env = environment(PYTHONPATH=f"{site}{os.pathsep}{ROOT}")
+    env = environment(site)
 
     def run(*args: str) -> subprocess.CompletedProcess[str]:
         return genzoo_command(args, env=env)

@@ -51,7 +51,7 @@ def test_training_lowers_the_reconstruction_error(model):
     run = Trainer(
         tiny_run(
             model,
-            "train.duration=1600",
+            "train.duration=1200",
             "objective.warmup=1" if model != "vae" else "objective.beta=0.1",
             "train.lr=2e-3",
         ),

@@ -17,42 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-IMPORTS = ("genzoo.cli.list", "genzoo.factory", "genzoo.training.trainer", "rich.table")
+IMPORTS = ("genzoo.cli.list", "genzoo.factory", "genzoo.training.trainer", "rich.table", "shortened")
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-
-
-class BlankFigure:
-    """In place of a matplotlib figure, which takes most of the time of a short run: a white picture of the same size.
-
-    It is a figure and each of its panels; every method but `savefig` does nothing.
-    """
-
-    def __init__(self, width: float, height: float):
-        self._size = width, height
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *_, **__: None
-
-    def savefig(self, path: Any, dpi: float) -> None:
-        from PIL import Image
-
-        width, height = self._size
-        Image.new("RGB", (round(dpi * width), round(dpi * height)), "white").save(path)
-
-
-def blank_subplots(*shape: int, figsize: tuple[float, float], squeeze: bool = True, **_: Any) -> tuple[Any, Any]:
-    """In place of `genzoo.pictures._subplots`."""
-    import numpy as np
-
-    figure = BlankFigure(*figsize)
-    panels = np.full(shape, figure, dtype=object)
-    return figure, panels.squeeze()[()] if squeeze else panels
 
 
 class Command:
@@ -202,10 +172,9 @@ class Exit:
 if __name__ == "__main__":
     end = Exit()
     atexit.register(end)  # the first to be registered is the last to be called
-    sys.path.remove(str(Path(__file__).parent))
     for name in IMPORTS:
         importlib.import_module(name)
-    importlib.import_module("genzoo.pictures")._subplots = blank_subplots  # as conftest.py does for other tests
+    sys.path.remove(str(Path(__file__).parent))
     for name in pkgutil.iter_modules(importlib.import_module("genzoo.models").__path__):
         if name.ispkg:
             importlib.import_module(f"genzoo.models.{name.name}.objective")

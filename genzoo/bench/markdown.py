@@ -27,7 +27,7 @@ def markdown(suites: Sequence[SuiteResults]) -> str:
     head = [
         "# Results",
         "<!-- Written by `genzoo bench --report` from results/*.jsonl: change those, not this. -->",
-        "The same with curves, bars and pictures: [report.html](report.html).",
+        "`genzoo bench --report` writes the same beside this file as `report.html`, with curves, bars and pictures.",
         table(overview(suites)),
         f"In all tables: {LEGEND}",
     ]

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.utils import _pytree as pytree
 
@@ -197,7 +199,13 @@ class CompiledPhases:
         inputs, kept = self._inputs(leaves), [buffer.clone() for buffer in self._buffers.values()]
         # cuDNN's BatchNorm is another operator, which hides what it writes
         as_it_is = self._compiler is None  # writes that are hidden stay, as nothing rearranges the operations
-        with torch.random.fork_rng(), torch.backends.cudnn.flags(enabled=as_it_is and torch.backends.cudnn.enabled):
+        with (
+            torch.random.fork_rng(),
+            torch.backends.cudnn.flags(enabled=as_it_is and torch.backends.cudnn.enabled),
+            tracing(
+                TracingContext(FakeTensorMode(allow_fallback_kernels=True))
+            ),  # or one for each result: twice as slow
+        ):
             traced = make_fx(step, decomposition_table={} if as_it_is else DECOMPOSITIONS)(*inputs.values())
         for buffer, before in zip(self._buffers.values(), kept, strict=True):
             buffer.copy_(before)
