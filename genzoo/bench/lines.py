@@ -74,7 +74,7 @@ class FinishedCell(CellLine):
     overrides: dict[str, Any] = field(default_factory=dict)  # of the preset
     images_seen: int | None = None
     seconds: float | None = None  # of training
-    seconds_in_all: float | None = None  # with scoring
+    seconds_in_all: float | None = None  # with scoring, of the process that finished the cell
     budget: str | None = None  # of time, that the run was planned for
     precision: str | None = None
     threads: int | None = None
