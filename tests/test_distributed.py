@@ -111,9 +111,7 @@ def both(tmp_path_factory, own_cache) -> Path:
     runs["auto"] = ("introvae.8gaussians", AUTO)
     (folder / "runs.json").write_text(json.dumps(runs))
     (folder / "driver.py").write_text(DRIVER)
-    done = subprocess.run(
-        [*TWO, "driver.py"], env=environment(OMP_NUM_THREADS="1"), cwd=folder, capture_output=True, text=True
-    )
+    done = subprocess.run([*TWO, "driver.py"], env=one_thread(), cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -171,12 +169,7 @@ def test_a_checkpoint_resumes_on_another_number_of_processes(both):
 def launch(launcher: list[str], folder: Path) -> subprocess.Popen:
     command = [*launcher, str(ROOT / "tests" / "shortened.py"), "train", "introvae", *as_options(*LONG), "--out", "run"]
     return subprocess.Popen(
-        command,
-        env=environment(OMP_NUM_THREADS="1"),
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        command, env=one_thread(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

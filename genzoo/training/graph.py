@@ -199,13 +199,9 @@ class CompiledPhases:
         inputs, kept = self._inputs(leaves), [buffer.clone() for buffer in self._buffers.values()]
         # cuDNN's BatchNorm is another operator, which hides what it writes
         as_it_is = self._compiler is None  # writes that are hidden stay, as nothing rearranges the operations
-        with (
-            torch.random.fork_rng(),
-            torch.backends.cudnn.flags(enabled=as_it_is and torch.backends.cudnn.enabled),
-            tracing(
-                TracingContext(FakeTensorMode(allow_fallback_kernels=True))
-            ),  # or one for each result: twice as slow
-        ):
+        cudnn = torch.backends.cudnn.flags(enabled=as_it_is and torch.backends.cudnn.enabled)
+        fake = FakeTensorMode(allow_fallback_kernels=True)  # without one of ours, make_fx makes one for each result
+        with torch.random.fork_rng(), cudnn, tracing(TracingContext(fake)):
             traced = make_fx(step, decomposition_table={} if as_it_is else DECOMPOSITIONS)(*inputs.values())
         for buffer, before in zip(self._buffers.values(), kept, strict=True):
             buffer.copy_(before)
