@@ -3,6 +3,7 @@ suggestion.
 """
 
 import dataclasses
+import functools
 import json
 import re
 import typing
@@ -16,6 +17,17 @@ from genzoo.errors import UsageError, did_you_mean
 T = TypeVar("T")
 
 
+@functools.cache
+def _hints(cls: type) -> Mapping[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+@functools.cache
+def _adapter(cls: type, field: str | None = None) -> TypeAdapter:
+    """Reads values of a field, or of the whole class. Kept, because a suite resolves hundreds of configurations."""
+    return TypeAdapter(cls if field is None else _hints(cls)[field])
+
+
 def parse_setting(text: str, classes: Mapping[str, type]) -> tuple[str, str, Any]:
     """Parses `section.field=value` into the section, the field (or `field.key` of a table) and a typed value."""
     key, equals, value = text.partition("=")
@@ -25,10 +37,10 @@ def parse_setting(text: str, classes: Mapping[str, type]) -> tuple[str, str, Any
     if section not in classes:
         raise UsageError(f"Unknown section {section!r} in --set {key}.{did_you_mean(section, classes)}")
     name, _, entry = field.partition(".")
-    hint = known(section, name, classes[section])
+    known(section, name, cls := classes[section])
     if entry:
-        return section, field, _validate(key, TypeAdapter(dict[str, float]), [{entry: value}], classes[section], name)
-    return section, field, _validate(key, TypeAdapter(hint), _readings(value), classes[section], name)
+        return section, field, _validate(key, TypeAdapter(dict[str, float]), [{entry: value}], cls, name)
+    return section, field, _validate(key, _adapter(cls, name), _readings(value), cls, name)
 
 
 def _readings(value: str) -> list[Any]:
@@ -66,7 +78,7 @@ def validated(section: str, cls: type[T], values: Mapping[str, Any]) -> T:
     for field in values:
         known(section, field, cls)
     try:
-        return TypeAdapter(cls).validate_python(dict(values))
+        return _adapter(cls).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
@@ -89,7 +101,7 @@ def lower(message: str) -> str:
 
 def known(section: str, field: str, cls: type) -> Any:
     """Returns the field's annotation, or refuses an unknown field with a suggestion."""
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     if field not in hints:
         raise UsageError(
             f"Unknown option {section}.{field}.{did_you_mean(field, hints)} See `genzoo train MODEL --help`."
@@ -111,7 +123,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def fields(cls: type) -> Iterator[tuple[str, str, Any, str]]:
     """Yields (name, type, default, description) of a configuration class, for help texts and errors."""
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
         args = typing.get_args(hint)
