@@ -204,7 +204,10 @@ def _plan(
         partial(flow_steps, run.train.prior),
     )
     fits = f"{plan.steps:,} steps of {per_step} fit into {wanted.budget}"
-    every, share = str(plan.steps // plan.snapshots * per_step), f"{plan.snapshots} snapshots of {snapshot:.2g} s"
+    every, share = (
+        str(plan.steps // plan.snapshots * per_step),
+        f"{plan.snapshots} snapshot{'s' * (plan.snapshots > 1)} of {snapshot:.2g} s",
+    )
     lines = [
         *_ways(run, trials),
         *shares,
@@ -213,7 +216,7 @@ def _plan(
     ]
     also = f" and {1000 * costs.flow:.2g} ms a step of the flow" if flow_steps(run.train.prior, plan.steps) else ""
     note = (
-        f"planned for a budget of {wanted.budget}, after {passed:.1f} s: {trials}; planned with {best} and "
+        f"planned for a budget of {wanted.budget}, after {passed:.1f} s: {trials}; timed again: {best.times}, "
         f"{snapshot:.2g} s a snapshot{also}"
     )
     return _Measured(lines, note)

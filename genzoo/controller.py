@@ -16,7 +16,7 @@ from genzoo.objective import Progress
 
 EVERY = 10  # steps between decisions: all scalars up to a multiple of it arrive before the next step begins
 HORIZON = 100  # steps that the running averages look back, exponentially
-FIRST = 200  # least steps to observe before the first choice, where the warm-up is shorter
+FIRST, SHARE = 200, 0.25  # least steps to observe before the first choice, and the most of a run that these may take
 RATE = 0.25  # largest change of a value per decision, in natural logarithm: tenfold in 100 steps
 DRIFT = 0.01  # change of the target per decision under pressure: fourfold in 1,390 steps
 ARRIVED = 1e-9  # |ln(target / value)| that counts as zero: rounding
@@ -139,7 +139,8 @@ class Balance:
     EVERY-th step:
 
     1. Before the first choice nothing moves. It falls on the last decision before adversarial training starts (with a
-       warm-up of fewer than FIRST steps, on the first one after so many): m0 = law.first(a).
+       warm-up of fewer than FIRST steps, on the first one after so many, or after SHARE of the run if that is less):
+       m0 = law.first(a).
     2. Target: ln r <- clip(ln r + DRIFT * law.pressure(a, value), +-ln BOUND); the value aimed at is
        v* = law.setting(r * m0). r moves only once the value has arrived, so it cannot wind up, and HORIZON steps after
        a change of more than RATE, so it is not judged by the transition.
@@ -172,7 +173,8 @@ class Balance:
             return None
         if self._first is None:
             starts = not replace(at, step=at.step + EVERY).before(self.warmup)  # before the next decision
-            return self._choose() if starts and self._averages.steps >= FIRST else None
+            enough = self._averages.steps >= min(FIRST, SHARE * at.steps)
+            return self._choose() if starts and enough else None
         return self._adjust()
 
     def _choose(self) -> str:

@@ -94,6 +94,11 @@ class Progress:
         """Items seen before this step."""
         return self.step * self.batch * self.parts
 
+    @property
+    def steps(self) -> int:
+        """Steps in the whole run."""
+        return -(-self.total_nimg // (self.batch * self.parts))
+
     def before(self, duration: Duration) -> bool:
         """Whether this step starts before so much of the run has passed."""
         per_step = self.batch * self.parts

@@ -198,6 +198,16 @@ def test_without_a_warm_up_the_first_steps_decide():
     assert values[-1] == pytest.approx(10 + math.sqrt(8))
 
 
+def test_a_short_run_chooses_after_a_quarter_of_it():
+    """And not after most of it, or never."""
+    balance, total = hinge_margin(16, "5%"), 146 * 8
+    moved = []
+    for step in range(146):
+        balance.observe(Progress(step, 8, total), {"kl/real": 10.0, "spread/real": 1.0, "hinge/active": 0.5})
+        moved += [step] if not moved and balance.value != 8.0 else []
+    assert moved == [39]  # the first multiple of 10 from 36.5 on
+
+
 def test_decisions_fall_on_multiples_only_and_not_on_a_clock():
     balance = hinge_margin(2, "5it")
     values, _ = drive(balance, lambda *_: {"kl/real": 50.0, "spread/real": 1.0, "hinge/active": 0.0}, 600)

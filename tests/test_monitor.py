@@ -68,6 +68,17 @@ def test_a_healthy_run_stays_silent(model, capsys):
     assert "healthy" in capsys.readouterr().out
 
 
+def test_a_run_that_is_too_short_is_not_called_healthy(capsys, monkeypatch):
+    monkeypatch.setattr(monitor, "SHORTEST", 50)
+    trainer = Trainer(tiny_run("introvae", "train.log_every=2"), out="run")
+    trainer.fit()  # 12 steps, of which 2 are a warm-up; what the game does is looked at from step 4 + 100 + 50 on
+    assert "too short to judge: after the last change of its losses, 142 more steps would be needed" in (
+        trainer.watch.summary()
+    )
+    assert main(["doctor", "run"]) == 0
+    assert "healthy" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
 def test_healthy_points_stay_silent(model, monkeypatch):
     monkeypatch.setattr(monitor, "SHORTEST", 50)  # as in real runs: it takes 100 steps until their samples spread

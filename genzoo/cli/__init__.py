@@ -58,6 +58,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         _, _, unknown = message.partition("unrecognized arguments: ")
         hint = did_you_mean(re.split(r"[\s=]", unknown)[0], self.options()) if unknown else ""
+        if wrong := re.match(r"argument VERB: invalid choice: '(.*?)' ", message):
+            message, hint = f"unknown verb {wrong[1]!r}", did_you_mean(wrong[1], VERBS)
         raise UsageError(f"{message}.{hint} See `{self.prog} --help`.")
 
 

@@ -26,11 +26,11 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     folder = Path(args.run).expanduser()
     if not (folder / LOG).is_file():
         raise UsageError(f"{folder} contains no {LOG}: give the folder of a run, as `genzoo train` names it.")
-    findings, step = diagnose(folder)
+    findings, step, verdict = diagnose(folder)
     if findings:
         _print(findings, step)
     else:
-        print(f"{folder}: healthy at step {step:,}.")
+        print(f"{folder}, at step {step:,}: {verdict}.")
     if text := advice(folder):
         print(text)
     return 1 if findings else 0

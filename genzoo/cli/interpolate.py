@@ -41,13 +41,13 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         raise UsageError(f"{args.model} is trained on labels: use model.interpolate(..., labels=...) in Python.")
     out = picture(args, "interpolation.png", ANIMATED)
     images = torch.cat([batch.x for batch in select_items(args, model).batches])
-    if len(images) < 2:
-        raise UsageError("Interpolation takes two images: give another file, or --n 2.")
+    if len(images) < 2 or len(images) % 2:
+        raise UsageError(f"A walk leads from one image to another, and there are {len(images)}: give two, or four, ...")
     walks = [
-        model.interpolate(a[None], b[None], args.steps)[0] for a, b in zip(images[0::2], images[1::2], strict=False)
+        model.interpolate(a[None], b[None], args.steps)[0] for a, b in zip(images[0::2], images[1::2], strict=True)
     ]
     if out.suffix.lower() in ANIMATED:
         save_animation(torch.stack(walks, 1), out)
     else:
         save_grid(walks, out)
-    print(f"{out}: {len(walks)} walks of {args.steps} steps")
+    print(f"{out}: {len(walks)} walk{'s' * (len(walks) > 1)} of {args.steps} steps")

@@ -49,7 +49,7 @@ def _data() -> None:
     for entry in list_datasets():
         size = _size(entry.size) or {"embedded": "any", "points": "-", "hub": "varies"}[entry.kind]
         count = f"{entry.images:,}" if entry.images else "endless"
-        what = " ".join(filter(None, (entry.what, entry.note)))
+        what = "; ".join(filter(None, (entry.what, entry.note)))
         rows.append((entry.name, entry.where, count, size, entry.terms, what))
     _table(("name", "where", "images", "size", "terms", "what"), rows)
     print("Also: any hub id owner/name, a folder of images, a parquet file or folder, an .npy or .npz file.")

@@ -150,7 +150,9 @@ def _write_neighbors(args: argparse.Namespace, model: "Generative") -> Path:
     if not model.is_image or not isinstance(dataset, FiniteSet):
         raise UsageError(f"--neighbors is for images, and {args.model} is a model of points: leave it out.")
     if not 1 <= args.neighbors <= dataset.size:
-        raise UsageError(f"--neighbors {args.neighbors}: {dataset.name} has {dataset.size:,} images, take 1 to that.")
+        raise UsageError(
+            f"--neighbors {args.neighbors}: {dataset.name} has {dataset.size:,} images, take 1 to {dataset.size:,}."
+        )
     samples = torch.cat(list(_samples(args, model))).to(model.device)
 
     def read(numbers: "Tensor") -> "Tensor":

@@ -161,8 +161,10 @@ class Watch:
     def summary(self) -> str:
         """What was found in the whole run."""
         findings = read_findings(self._folder.events.read())
-        lines = ["Monitor:", *(f"  {finding}" for finding in findings)] if findings else ["Monitor: healthy."]
-        text = _improving(self._folder.path, self._folder.log.read())
+        log = self._folder.log.read()
+        healthy = f"Monitor: {verdict(log, self._total_steps)}."
+        lines = ["Monitor:", *(f"  {finding}" for finding in findings)] if findings else [healthy]
+        text = _improving(self._folder.path, log)
         return "\n".join([*lines, f"  {text}"] if text else lines)
 
     def report(self, event: Event) -> None:
@@ -177,6 +179,18 @@ class Watch:
             fix = f". Fix: {event['fix']}" if "fix" in event else ""
             over = " is over" if event["kind"] == "ends" else ""
             tqdm.write(f"monitor: step {event['step']:,}: {event['problem']}{over}: {event['text']}{fix}.")
+
+
+def verdict(log: Iterable[Mapping[str, Any]], total_steps: int) -> str:
+    """What no finding means: that a run is healthy, or that it ended before anything could be judged."""
+    least, known, last = 0, frozenset[str](), 0
+    for line in log:
+        losses, last = frozenset(name for name in line if name.startswith("loss/")), line["step"]
+        if not losses <= known:  # see `Monitor.observe`
+            known, least = losses, last + (SETTLING + 1) * patience(total_steps)
+    if last < least:
+        return f"too short to judge: after the last change of its losses, {least - last:,} more steps would be needed"
+    return "healthy"
 
 
 def read_findings(events: Sequence[Event]) -> list[Finding]:
@@ -194,8 +208,9 @@ def read_findings(events: Sequence[Event]) -> list[Finding]:
     return findings
 
 
-def diagnose(folder: Path) -> tuple[list[Finding], int]:
-    """Reads a run folder: its findings, by its events or, for a run without a monitor, by its log; and the last step.
+def diagnose(folder: Path) -> tuple[list[Finding], int, str]:
+    """Reads a run folder: its findings, by its events or, for a run without a monitor, by its log; the last step; and
+    what it means that there are no findings, see `verdict`.
 
     Raises:
         UsageError: the folder contains no run.
@@ -203,7 +218,8 @@ def diagnose(folder: Path) -> tuple[list[Finding], int]:
     log, events = JsonLines(folder / LOG).read(), JsonLines(folder / EVENTS).read()
     last = log[-1]["step"] if log else 0
     if any(event["kind"] == "run" for event in events):
-        return read_findings(events), max(last, *(event["step"] for event in events))
+        planned = next(event["total_steps"] for event in events if event["kind"] == "run")
+        return read_findings(events), max(last, *(event["step"] for event in events)), verdict(log, planned)
     config = read_config(folder)
     if config is None:
         raise UsageError(f"{folder} contains no run.json: give the folder of a run, as `genzoo train` prints it.")
@@ -216,7 +232,8 @@ def diagnose(folder: Path) -> tuple[list[Finding], int]:
     with torch.device("meta"):
         model = build(config, shape, classes)
     monitor = Monitor(last, build_objective(config, model.spaces))
-    return read_findings([*events, *(event for line in log for event in monitor.observe(line))]), last
+    found = [*events, *(event for line in log for event in monitor.observe(line))]
+    return read_findings(found), last, verdict(log, last)
 
 
 def advice(folder: Path) -> str | None:

@@ -160,7 +160,8 @@ def _memory(run: RunConfig, needs: Estimate) -> Iterator[str]:
     rest = needs.total - needs.kept - needs.step
     yield (
         f"memory, estimated: weights, moments{average} {_mib(needs.kept)} + a step's tensors {_mib(needs.step)} + heap "
-        f"and libraries {_mib(rest)} = {_mib(needs.total)} in {c.precision}{counted}, saving and scoring not counted"
+        f"and libraries {_mib(rest)} = {_mib(needs.total)} in {c.precision}{counted}; not counted: Python and PyTorch "
+        "themselves, saving, scoring"
     )
     if needs.total <= available:
         return

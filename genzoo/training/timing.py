@@ -68,6 +68,10 @@ class StepTimes:
     late: float  # after the warm-up; the same where there is none
     first: float  # of the first steps, which load or compile their code
 
+    def __str__(self) -> str:
+        before, after = (f"{1000 * t:.3g} ms" if t < 1 else f"{t:.3g} s" for t in (self.warmup, self.late))
+        return f"{after} a step" if before == after else f"{before} a step in the warm-up, {after} later"
+
     @property
     def both(self) -> float:
         return self.warmup + self.late
@@ -148,9 +152,7 @@ class Trial:
     times: StepTimes
 
     def __str__(self) -> str:
-        c, ms = self.trainer.config.train, [f"{1000 * t:.3g}" for t in (self.times.warmup, self.times.late)]
-        figures = f"{ms[1]} ms a step" if ms[0] == ms[1] else f"{ms[0]} ms a step in the warm-up, {ms[1]} ms later"
-        return f"{way(c)}: {figures}"
+        return f"{way(self.trainer.config.train)}: {self.times}"
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,7 @@ class Trials:
     @property
     def settings(self) -> dict[str, Any]:
         """Values of the fields of TrainConfig that may be `auto`."""
-        c = self.best.trainer.config.train
-        return {"precision": c.precision, "threads": c.threads, "compile": c.compile}
+        return {name: getattr(self.best.trainer.config.train, name) for name in ("precision", "threads", "compile")}
 
     def __str__(self) -> str:
         shown = "; ".join(f"{trial}{' (chosen)' if trial is self.best else ''}" for trial in self.tried)
@@ -202,8 +203,7 @@ def settled(run: RunConfig, folder: Path, rehearse: Rehearse, clock: Clock = tim
         trials = try_ways(run, lambda one: rehearse(one, Path(tempfile.mkdtemp(dir=temporary))), clock)
         text = f"timed here: {trials}"
         trials.best.trainer.acc.print(text)
-    chosen = {name: trials.settings[name] for name in names}
-    return replace(in_section(run, "train", chosen), notes=(*run.notes, text))
+    return replace(in_section(run, "train", {name: trials.settings[name] for name in names}), notes=(*run.notes, text))
 
 
 def try_ways(run: RunConfig, rehearse: Callable[[RunConfig], Rehearsed], clock: Clock) -> Trials:

@@ -31,7 +31,7 @@ class IntroVAEConfig:
         Annotated[float, Field(gt=0)] | Literal["auto"],
         Field(
             description="m, in nats: KL of generated images that the encoder is pushed to, above the KL of real ones; "
-            "auto: from the warm-up, then held by slow feedback"
+            "auto: from the warm-up, then adjusted slowly"
         ),
     ] = 110.0
     alpha: Annotated[float, Field(ge=0, description="weight of each adversarial term")] = 0.25
@@ -190,7 +190,7 @@ def suggested(detail: float, shape: tuple[int, ...]) -> dict[str, tuple[str, str
     A Gaussian decoder of that variance has beta = 1 / variance on 1/2 SSE.
     """
     return {
-        "margin": ("auto", "chosen above the KL that real images have in the warm-up, then held"),
+        "margin": ("auto", "chosen above the KL that real images have in the warm-up, then adjusted slowly"),
         "beta": (f"{1 / detail:.2g}", f"1 / {detail:.2g}, the variance (SSE) of the finest detail to learn"),
     }
 
@@ -200,6 +200,6 @@ def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
     return {
         "beta": ("auto", "calibrated in the warm-up, then held"),
         "calibration": ("0.5", "half of that weight: latents closer to the prior"),
-        "margin": ("auto", "chosen above the KL that real images have in the warm-up, then held"),
+        "margin": ("auto", "chosen above the KL that real images have in the warm-up, then adjusted slowly"),
         "warmup": ("80%", "a late, calm game"),
     }

@@ -43,7 +43,7 @@ class SoftIntroVAEConfig:
         Annotated[float, Field(ge=0)] | Literal["auto"],
         Field(
             description="weight of generated images' KL in the encoder; authors: about z_dim or more; auto: from the "
-            "warm-up, then held by slow feedback"
+            "warm-up, then adjusted slowly"
         ),
     ] = 256.0
     gamma_r: Annotated[
@@ -169,7 +169,7 @@ def suggested(detail: float, shape: tuple[int, ...]) -> dict[str, tuple[str, str
     return {
         "beta_kl": (f"{beta_kl:.2g}", f"the smaller of 2 x {detail:.2g} and 0.1 / s = {most:.2g}; {finest}"),
         "beta_rec": (f"{beta_kl / (2 * detail):.2g}", f"beta_kl / (2 x {detail:.2g})"),
-        "beta_neg": ("auto", "balanced at the KL that real images have in the warm-up, then held"),
+        "beta_neg": ("auto", "balanced at the KL that real images have in the warm-up, then adjusted slowly"),
     }
 
 
@@ -180,7 +180,7 @@ def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
         "beta_kl": ("0.02", "the scale of all weights"),
         "beta_rec": ("auto", "calibrated to beta_kl in the warm-up, then held"),
         "calibration": ("0.5", "half of that weight: latents closer to the prior"),
-        "beta_neg": ("auto", "balanced at the KL that real images have in the warm-up, then held"),
+        "beta_neg": ("auto", "balanced at the KL that real images have in the warm-up, then adjusted slowly"),
         "warmup": ("80%", "a late, calm game"),
         "units": ("image", "the game's gradients are as large as the warm-up's, whose averages the optimizer has"),
     }
