@@ -204,10 +204,8 @@ def _plan(
         partial(flow_steps, run.train.prior),
     )
     fits = f"{plan.steps:,} steps of {per_step} fit into {wanted.budget}"
-    every, share = (
-        str(plan.steps // plan.snapshots * per_step),
-        f"{plan.snapshots} snapshot{'s' * (plan.snapshots > 1)} of {snapshot:.2g} s",
-    )
+    every = str(plan.steps // plan.snapshots * per_step)
+    share = f"{plan.snapshots} snapshot{'s' * (plan.snapshots > 1)} of {snapshot:.2g} s"
     lines = [
         *_ways(run, trials),
         *shares,
