@@ -214,7 +214,7 @@ def _plan(
     ]
     also = f" and {1000 * costs.flow:.2g} ms a step of the flow" if flow_steps(run.train.prior, plan.steps) else ""
     note = (
-        f"planned for a budget of {wanted.budget}, after {passed:.1f} s: {trials}; timed again: {best.times}, "
+        f"planned for a budget of {wanted.budget}, after {passed:.1f} s: {trials}; planned with {best.times}, "
         f"{snapshot:.2g} s a snapshot{also}"
     )
     return _Measured(lines, note)

@@ -237,7 +237,7 @@ def test_sample_takes_a_prior_and_a_grid(run, capsys):
         (["--grid", "4"], "rows x columns"),
         (["--grid", "2x2", "--n", "5"], "leave one out"),
         (["--grid", "2x2", "--neighbors", "1"], "leave out --grid"),
-        (["--neighbors", "65"], "take 1 to that"),
+        (["--neighbors", "65"], "take 1 to 64"),
     ):
         assert main(["sample", str(run), *options]) == 2
         error = capsys.readouterr().err
