@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from genzoo.training.monitor import Finding
 
 DESCRIPTION = """Reads the log of a running, finished or interrupted run and lists the problems that were found, with
-step, figures and the option that fixes them. Exit status: 0 healthy, 1 a problem was found, 2 not a run folder.
+step, figures and the option that fixes them. Exit status: 0 no problem was found, 1 one was, 2 not a run folder.
 A run without a monitor is judged by its log alone."""
 
 

@@ -162,8 +162,8 @@ class Watch:
         """What was found in the whole run."""
         findings = read_findings(self._folder.events.read())
         log = self._folder.log.read()
-        healthy = f"Monitor: {verdict(log, self._total_steps)}."
-        lines = ["Monitor:", *(f"  {finding}" for finding in findings)] if findings else [healthy]
+        found = ["Monitor:", *(f"  {finding}" for finding in findings)]
+        lines = found if findings else [f"Monitor: {verdict(log, self._total_steps)}."]
         text = _improving(self._folder.path, log)
         return "\n".join([*lines, f"  {text}"] if text else lines)
 
