@@ -18,14 +18,14 @@ INTRO = """# Gallery
 
 What `genzoo train MODEL --budget 3min`, `30min` and `3h` give: first seed, averaged weights, fixed latents, nothing
 selected. The machine had two cores without bf16 instructions. The cells of three minutes ran one at a time, with both
-cores; those of thirty minutes and of three hours ran two at a time, with one core each (`--jobs 2`). Seconds leave out
-planning; in those of thirty minutes and three hours, and of softintrovae on toyfaces-32, the machine was busy with other
-programs after a run was planned (and while that of MNIST was, which is shorter for it); those of three hours were
-interrupted and resumed. Samples are drawn from the run's fitted prior: a mixture of Gaussians, or the flow that refines
-it, if that scored better. All scores are in [RESULTS.md](../RESULTS.md); samples from N(0, I), interpolations and curves
-in `benchmarks/report.html`, which `genzoo bench --report --out benchmarks` writes. FD is the Fréchet distance on
-features of a classifier that comes with genzoo; it compares within a dataset only. Cells that are not in a table have
-not run yet.
+cores; those of thirty minutes and of three hours ran two at a time, with one core each (`--jobs 2`). Seconds leave
+out planning; in those of thirty minutes and three hours, and of softintrovae on toyfaces-32, the machine was busy
+with other programs after a run was planned (and while that of MNIST was, which is shorter for it); those of three
+hours were interrupted and resumed. Samples are drawn from the run's fitted prior: a mixture of Gaussians, or the flow
+that refines it, if that scored better. All scores are in [RESULTS.md](../RESULTS.md); samples from N(0, I),
+interpolations and curves in `benchmarks/report.html`, which `genzoo bench --report --out benchmarks` writes. FD is
+the Fréchet distance on features of a classifier that comes with genzoo; it compares within a dataset only. Cells that
+are not in a table have not run yet.
 
     DATA="--data mnist=FOLDER --data emoji-64=FOLDER --data cifar10=FOLDER"
     genzoo bench gallery-3min --out benchmarks $DATA
