@@ -6,26 +6,16 @@ No torch here, so that `genzoo list` and every `--help` are fast.
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, field
 from dataclasses import dataclass as plain_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 
+from genzoo.dataspec import DataConfig, config
 from genzoo.duration import Duration, TimeSpan
 
 if TYPE_CHECKING:
     from genzoo.models.generative import Generative
     from genzoo.objective import Objective, Spaces
-
-T = TypeVar("T")
-STRICT = ConfigDict(extra="forbid")  # an unknown key is refused, never ignored
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, Field))
-def config(cls: type[T]) -> type[T]:
-    """Decorates a configuration class: a frozen, keyword-only dataclass whose fields pydantic checks by annotation."""
-    return cast(type[T], dataclass(frozen=True, kw_only=True, config=STRICT)(cls))
-
 
 NormPlace = Annotated[
     Literal["after", "before"],
@@ -110,40 +100,6 @@ def fit_channels(size: tuple[int, int], channels: tuple[int, ...]) -> tuple[int,
     while len(channels) < depth:
         channels = (max(16, channels[0] // 2), *channels)
     return channels[:depth]
-
-
-@config
-class DataConfig:
-    """The images or points, and how they reach the networks."""
-
-    name: Annotated[
-        str,
-        Field(
-            description="short name (`genzoo list data`), hub id owner/name[:config], folder, .parquet, .npy or .npz"
-        ),
-    ] = "toyfaces"
-    size: Annotated[
-        tuple[int, int] | None, Field(description="height, width in pixels; none keeps the dataset's own size")
-    ] = None
-    channels: Annotated[Literal[1, 3], Field(description="1 = gray, 3 = RGB; images are converted")] = 3
-    split: Annotated[str, Field(description="split to train on, or a part of one: train[:29000]")] = "train"
-    column: Annotated[str | None, Field(description="image column; none finds it")] = None
-    fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="how other aspect ratios are fitted")] = "crop"
-    precrop: Annotated[
-        int | None, Field(gt=0, description="center square cut out before resizing, in source pixels (CelebA: 148)")
-    ] = None
-    background: Annotated[str, Field(description="color behind transparency and padding: a name or #rrggbb")] = "white"
-    labels: Annotated[
-        str | None,
-        Field(
-            description="labels that a conditional model is trained on: `label` where the dataset has one kind, else "
-            "the name of one, e.g. hair_style of toyfaces; none = without"
-        ),
-    ] = None
-    mirror: Annotated[bool, Field(description="flip half of the images left to right")] = False
-    limit: Annotated[int | None, Field(gt=0, description="use only the first n images")] = None
-    skip_corrupt: Annotated[bool, Field(description="count unreadable images and go on instead of stopping")] = False
-    cache: Annotated[bool, Field(description="decode once into a uint8 cache where it fits")] = True
 
 
 @config

@@ -16,7 +16,7 @@ MODELS = sorted(path.parent.name for path in (PACKAGE / "models").glob("*/__init
 
 LAYERS = (  # a module imports only from its own layer and from layers above it in this table
     ("errors", "files", "duration", "noise", "items", "losses", "priors", "fitted"),
-    ("spec", "settings", "hub", "plugins", "provenance"),
+    ("dataspec", "spec", "settings", "hub", "plugins", "provenance"),
     ("objective", "controller", "signs"),
     ("nn",),
     ("models",),

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from genzoo.data.found import Found
 from genzoo.data.labels import Labels, select
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """The encoded images of one split: cheap to list, read a few at a time.
 
-    A class that inherits from this one has defaults for `labels` and `cache_pays`.
+    A class that inherits from this one has defaults for `labels`, `cache_pays` and `found`.
     """
 
     name: str
@@ -36,6 +37,10 @@ class Source(Protocol):
     def cache_pays(self, n: int) -> bool:
         """Whether n items should be decoded once, before the first step, rather than by every batch."""
         return True
+
+    def found(self) -> Found:
+        """What the source consists of, and what was left out."""
+        return Found(items=self.size)
 
 
 class Collection(Protocol):
