@@ -80,7 +80,7 @@ def resolve(
         chosen["data"].setdefault("name", asked)
     if res is not None:
         chosen["data"].setdefault("size", tuple(res))
-    shape = _adapt_data(layers["data"], chosen["data"], preset)
+    shape = _adapt_data(layers["data"], chosen["data"], preset, notes)
     if shape is not None:
         _adapt_arch(spec, layers["arch"], chosen["arch"], shape, preset, notes)
 
@@ -210,15 +210,19 @@ def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, note
     return nearest
 
 
-def _adapt_data(layer: dict[str, Any], chosen: Mapping[str, Any], preset: Preset) -> tuple[int, ...] | None:
+def _adapt_data(
+    layer: dict[str, Any], chosen: Mapping[str, Any], preset: Preset, notes: list[str]
+) -> tuple[int, ...] | None:
     """Makes a preset's data section fit other data than its own; returns the shape of one item where it is known."""
     name = chosen.get("name", layer.get("name", DataConfig().name))
     row = find_entry(name)
     if name != preset.data.get("name"):  # how a preset reads its own files says nothing about others
-        for field in OWN_FILES:
-            layer.pop(field, None)
+        own = {field: layer.pop(field) for field in OWN_FILES if field in layer}
+        options = " ".join(f"--set data.{field}={value}" for field, value in own.items() if field not in chosen)
         if row is not None:
             layer["channels"] = row.channels
+        elif options and "name" in preset.data:
+            notes.append(f"if {name} holds {preset.data['name']}, read it as the preset does: {options}")
     if row is not None and row.kind == "points":
         layer.pop("size", None)
         return (2,)

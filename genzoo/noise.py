@@ -8,7 +8,12 @@ from torch import Tensor
 
 
 def generator(seed: int, stream: str, step: int = 0) -> torch.Generator:
-    """Returns a CPU generator that depends on its three arguments only; streams of different names are independent."""
+    """Returns a CPU generator that depends on its three arguments only.
+
+    Streams of different names or steps are unrelated, but not all different: PyTorch's CPU generator takes the lower 32
+    bits of a seed, so among n draws of whole tensors about n^2 / 2^33 pairs are equal by chance, and so may be draws of
+    two runs.
+    """
     key = hashlib.blake2b(f"{seed}/{stream}/{step}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)  # torch takes seeds below 2**63
 

@@ -51,6 +51,13 @@ class ArchConfig:
     hidden: Annotated[tuple[int, ...], Field(description="mlp: hidden widths")] = (256, 256, 256, 256)
     norm: Annotated[Literal["batch", "group", "none"], Field(description="normalization in the conv stacks")] = "batch"
     norm_place: NormPlace = "before"
+    shortcut: Annotated[
+        Literal["identity", "projection"],
+        Field(
+            description="shortcut of a residual block between two equal entries of channels; projection: a 1x1 "
+            "convolution, as where they differ (networks of IntroVAE's scripts)"
+        ),
+    ] = "identity"
     pretrained: Annotated[bool, Field(description="timm trunks only: start from timm's pretrained weights")] = False
 
     @property
@@ -218,6 +225,10 @@ class PublishedProtocol:
     extractor: str  # see genzoo.evaluation.extractors
     extractor_mode: Literal["eval", "train"] = "eval"
     batchnorm: Literal["ema", "batch", "recalibrate"] = "ema"  # of the model
+    raw: bool = False  # a run's trained weights instead of their average
+    batch: int | None = None  # images at a time: as many as in the run's training, or this many where there is no run
+    truncated: bool = False  # samples are truncated to 8 bits, without rounding
+    shuffled: bool = False  # real images in random order, which counts in train mode
     note: str  # a sentence for reports: what differs, and what the score can be compared with
 
 

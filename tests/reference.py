@@ -127,7 +127,8 @@ def introvae_paper(
     p.opt_d.zero_grad()
     l_g.backward()
     p.opt_d.step()  # 13
-    return curves | floats(loss_decoder=l_g)
+    updated = floats(kl_reconstruction_updated=kl(*z_r).mean(), kl_sample_updated=kl(*z_pp).mean())
+    return curves | floats(loss_decoder=l_g) | updated
 
 
 def introvae_official(
@@ -143,12 +144,12 @@ def introvae_official(
     twice: bool,
 ) -> dict[str, float]:
     """As the authors' code differs from the paper: hinge on the mean of the batch, SSE without 1/2, an alpha for each
-    network.
+    network; and samples are decoded before reconstructions, in both phases.
     """
     mu, logvar = p.enc(x)
     z = sample(mu, logvar, eps)
-    x_r = p.dec(z)
     x_p = p.dec(z_p)
+    x_r = p.dec(z)
     error = squared_error(x_r, x).mean()
     kl_real = kl(mu, logvar).mean()
     kl_r = kl(*p.enc(x_r.detach())).mean()
@@ -162,8 +163,8 @@ def introvae_official(
         hinge_active=torch.stack([kl_r < m, kl_p < m]).double().mean(), spread_real=deviation(kl(mu, logvar))
     )
 
-    x_r = decode_again(p.dec, z.detach(), twice)
     x_p = decode_again(p.dec, z_p, twice)
+    x_r = decode_again(p.dec, z.detach(), twice)
     error = squared_error(x_r, x).mean()
     kl_r = kl(*p.enc(x_r)).mean()
     kl_p = kl(*p.enc(x_p)).mean()
@@ -171,7 +172,7 @@ def introvae_official(
     p.opt_d.zero_grad()
     loss_g.backward()
     p.opt_d.step()
-    return curves | floats(loss_decoder=loss_g)
+    return curves | floats(loss_decoder=loss_g, kl_reconstruction_updated=kl_r, kl_sample_updated=kl_p)
 
 
 def softintrovae_official(
@@ -207,6 +208,7 @@ def softintrovae_official(
         kl_real=kl_real,
         spread_real=deviation(kl(mu, logvar)),
         error_sse=error,
+        expelbo_reconstruction=expelbo_rec,
         expelbo_sample=expelbo_fake,
     )
 

@@ -350,7 +350,7 @@ def test_a_model_without_its_run_is_scored_as_saved(digits, tmp_path):
     assert (line.run, line.model, line.details["weights"]) == ("shared", "shared", "as saved")
     assert line.seed is None and line.images_seen is None and line.overrides == {}
     with pytest.raises(UsageError, match="leave `_raw` out"):
-        job(tmp_path / "shared", "rec50_test_raw", data=DIGITS)
+        values(tmp_path / "shared", "rec50_test_raw", data=DIGITS)
 
 
 def test_the_best_snapshot_is_not_the_newest(digits):
@@ -601,8 +601,8 @@ class InMemory:
     def __init__(self, model: Generative):
         self.model = model.eval()
 
-    def samples(self, n, seed, mine=every):
-        yield from self.model.sample(n, labels=self.labels(n), prior=self.prior).split(BATCH)
+    def samples(self, n, seed, mine=every, batch=BATCH):
+        yield from self.model.sample(n, labels=self.labels(n), prior=self.prior).split(batch)
 
     def labels(self, n):
         return torch.arange(n) % len(self.model.classes) if self.model.conditional else None

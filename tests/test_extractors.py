@@ -15,7 +15,7 @@ from helpers import CLASSIFIER_IMAGES, REAL_DATA, ROOT
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, interpolate
 
 from genzoo.data.batches import to_float
 from genzoo.data.embedded import toyfactors as toyfaces
@@ -264,7 +264,7 @@ def test_inception_is_found_checked_and_run(monkeypatch, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
 def test_inception_in_train_mode_is_pytorch_fids(monkeypatch, tmp_path):
-    """The real network with random weights, against the one that clean-fid builds of them."""
+    """The real network with random weights, against the one that clean-fid builds of them; no resize is antialiased."""
     from cleanfid import inception_pytorch
     from torchvision.models import inception_v3
 
@@ -276,10 +276,12 @@ def test_inception_in_train_mode_is_pytorch_fids(monkeypatch, tmp_path):
     inception = get_extractor("inception-pytorch", weights=tmp_path)
     monkeypatch.setattr(inception_pytorch, "load_state_dict_from_url", lambda url, progress: net.state_dict())
     theirs = inception_pytorch.InceptionV3(resize_input=False).to(memory_format=torch.channels_last)
-    images = torch.rand(4, 3, 32, 32)
-    enlarged = resized(images, (299, 299), "bilinear").contiguous(memory_format=torch.channels_last)
+    images = torch.rand(4, 3, 400, 310)
+    shrunk = interpolate(images, (299, 299), mode="bilinear", align_corners=False)
     with torch.no_grad():
-        expected, expected_in_training = theirs.eval()(enlarged), theirs.train()(enlarged)
+        expected = theirs.eval()(shrunk.contiguous(memory_format=torch.channels_last))
+        theirs.to(memory_format=torch.contiguous_format)
+        expected_in_training = theirs.train()(shrunk)
     features, trained = inception(images), inception(images, mode="train")
     assert torch.equal(features, expected[0].flatten(1)) and torch.equal(trained, expected_in_training[0].flatten(1))
     assert features.shape == trained.shape == (4, 2048)

@@ -19,6 +19,7 @@ from genzoo.nn import (
     build_encoder,
     latent_shape,
 )
+from genzoo.nn.batchnorm import BatchNorm2d
 from genzoo.nn.checkpointing import cut_where_small
 from genzoo.objective import frozen
 from genzoo.spec import ArchConfig, fit_channels
@@ -44,7 +45,7 @@ def test_any_channels_and_rectangles(shape, norm):
     mu, _ = encoder(torch.rand(2, *shape))
     assert decoder(mu).shape == (2, *shape)
     kinds = {type(module) for module in encoder.modules()}
-    assert (nn.BatchNorm2d in kinds, nn.GroupNorm in kinds) == (norm == "batch", norm == "group")
+    assert (BatchNorm2d in kinds, nn.GroupNorm in kinds) == (norm == "batch", norm == "group")
 
 
 @pytest.mark.parametrize("place", ["after", "before"])

@@ -192,7 +192,7 @@ def test_updates_can_be_logged(form: str):
             assert logged == sum(losses)
             losses.clear()
             for name, value in phase.logs.items():
-                assert re.fullmatch(r"[a-z]+/[a-z]+", name)
+                assert re.fullmatch(r"[a-z]+/[a-z_]+", name)
                 assert value.ndim == 0 and not value.requires_grad and value.isfinite()
             move(phase, optimizers)
     assert number == ([1, 1] if form == "vae" else [1, 2])

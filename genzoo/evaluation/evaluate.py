@@ -14,8 +14,9 @@ from genzoo.data import find_entry, heldout_split, list_datasets, open_dataset
 from genzoo.data.batches import to_float
 from genzoo.data.sets import Dataset, EndlessSet, FiniteSet
 from genzoo.errors import UsageError
+from genzoo.evaluation.drawing import batch_size, described, drawn
 from genzoo.evaluation.extractors import get_extractor
-from genzoo.evaluation.features import dataset_features, extract, is_mine
+from genzoo.evaluation.features import dataset_features, extract
 from genzoo.evaluation.lines import ScoreLine
 from genzoo.evaluation.protocols import Protocol
 from genzoo.evaluation.subject import Subject
@@ -120,6 +121,7 @@ def result_line(job: Job) -> ScoreLine:
             "weights": subject.weights,
             "batchnorm": _batchnorm(job.protocol, subject),
             "eval_seed": job.seed,
+            **described(job.protocol, subject),
             **found.details,
         },
         commit=commit(),
@@ -193,10 +195,11 @@ def _extracted(job: Job, asked: type[Extracted]) -> Extracted:
     )
     n_real = min(p.n, job.images().size)
     how: dict[str, Any] = {"mode": p.extractor_mode, "progress": job.progress}
-    real = dataset_features(extractor, job.data, job.split, n_real, seed=job.seed, batch=BATCH, **how)
-    key = (extractor.identity(p.extractor_mode), p.n, p.weights, p.batchnorm, job.subject.prior, job.seed)
-    if key not in job.memo:
-        job.memo[key] = extract(extractor, job.subject.samples(p.n, job.seed, is_mine), total=p.n, **how)
+    order: dict[str, Any] = {"seed": job.seed, "batch": batch_size(p, job.subject), "shuffled": p.shuffled}
+    real = dataset_features(extractor, job.data, job.split, n_real, **order, **how)
+    key = (extractor.identity(p.extractor_mode), p.n, p.weights, p.batchnorm, job.subject.prior, p.truncated)
+    if (key := (*key, *order.values())) not in job.memo:
+        job.memo[key] = extract(extractor, drawn(p, job.subject, job.seed), total=p.n, **how)
     fake = job.memo[key]
     assert real.extractor == fake.extractor
     details = {

@@ -1,8 +1,11 @@
 """Feature extractors by name: `inception`, `timm:<name>`, `classifier:<dataset>`; images in [0, 1] -> pooled features.
 
 FID and KID always mean `inception`: clean-fid's TorchScript Inception behind clean-fid's resize. `inception-pytorch`
-has the same weights in layers with a train mode, behind pytorch-fid's resize (bilinear; when enlarging, the filter is
-the same with and without antialiasing), which some published scores were computed with.
+has the same weights in layers with a train mode, behind pytorch-fid's resize (bilinear, without antialiasing), which
+some published scores were computed with.
+
+Images are clamped to [0, 1] before they are resized, by whoever makes them. clean-fid, given floats outside that range,
+would clip after resizing, which is another image.
 """
 
 from collections.abc import Iterator
@@ -47,7 +50,7 @@ class Extractor:
     digest: str  # sha256 of the file with the weights, hexadecimal
     size: tuple[int, int] | None  # H, W of the network's input; None = any
     channels: int  # C of the network's input; gray images are repeated to 3, a gray extractor refuses RGB images
-    resize: str  # begins with torch's name of the filter, always antialiased; or "none"
+    resize: str  # begins with torch's name of the filter, "antialias" may follow; or "none"
     dim: int  # D
     net: nn.Module  # [N, channels, *size] in [0, 1] -> [N, D]; in eval mode
     classifier: Classifier | None = None  # whose features these are
@@ -89,6 +92,8 @@ class Extractor:
             UsageError: not images in [0, 1], a wrong number of channels, or train mode of a network without BatchNorm.
         """
         x = self._prepared(images)
+        if mode == "train":  # in channels_last, sums over a batch lose digits on a CPU, see genzoo.nn.batchnorm
+            x = x.contiguous()
         with (
             _train_mode(self) if mode == "train" else nullcontext(),
             torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"),
@@ -115,13 +120,14 @@ class Extractor:
 
 
 def resized(images: Tensor, size: tuple[int, int] | None, how: str) -> Tensor:
-    """Resizes images [N, C, H, W] in [0, 1] with an antialiased filter, clamped; `how` begins with the filter's name.
+    """Resizes images [N, C, H, W] in [0, 1], clamped; `how` begins with the filter's name and may say `antialias`.
 
-    Bicubic is clean-fid's resize (Pillow's, on floats) up to 0.005 of 255.
+    `bicubic antialias` is clean-fid's resize (Pillow's, on floats) up to 0.005 of 255.
     """
     if size is None or images.shape[2:] == size:
         return images
-    return interpolate(images, size, mode=how.partition(" ")[0], antialias=True, align_corners=False).clamp(0, 1)
+    mode, antialias = how.partition(" ")[0], "antialias" in how
+    return interpolate(images, size, mode=mode, antialias=antialias, align_corners=False).clamp(0, 1)
 
 
 def refuse_unknown(name: str) -> None:
@@ -185,8 +191,7 @@ def _inception(request: _Request) -> Extractor:
 
 def _inception_pytorch(request: _Request) -> Extractor:
     path = PYTORCH.find(request.weights)
-    net, resize = PyTorchInception(path), "bilinear antialias"
-    return Extractor("inception-pytorch", digest(path), (299, 299), 3, resize, 2048, net)
+    return Extractor("inception-pytorch", digest(path), (299, 299), 3, "bilinear", 2048, PyTorchInception(path))
 
 
 def _timm(request: _Request) -> Extractor:
@@ -255,15 +260,15 @@ _FAMILIES = {
 
 @contextmanager
 def _train_mode(extractor: Extractor) -> Iterator[None]:
-    """Train mode inside the context; the running averages are restored."""
+    """Train mode and the contiguous layout inside the context; the running averages are restored."""
     net = extractor.net
     kept = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    net.train()
+    net.train().to(memory_format=torch.contiguous_format)
     try:
         yield
         if all(torch.equal(buffer, kept[name]) for name, buffer in net.named_buffers()):
             raise UsageError(f"{extractor.name} is the same in train mode, as it has no BatchNorm: leave the mode out.")
     finally:
-        net.eval()
+        net.eval().to(memory_format=torch.channels_last)
         for name, buffer in net.named_buffers():
             buffer.copy_(kept[name])

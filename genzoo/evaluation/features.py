@@ -104,6 +104,7 @@ def dataset_features(
     *,
     seed: int = 0,
     batch: int = 100,
+    shuffled: bool = False,
     mode: Mode = "eval",
     precision: Precision | None = None,
     progress: bool = True,
@@ -117,6 +118,7 @@ def dataset_features(
         n: number of images: a random subset that depends on `seed` only, in the dataset's order; None = all.
         seed: of the subset.
         batch: images at a time; changes the numbers in train mode only.
+        shuffled: in a random order that depends on `seed`, of which train mode makes other batches.
         mode: see `Extractor`.
         precision: see `Extractor`; None = the best for this machine.
         progress: whether to show a progress bar.
@@ -132,8 +134,8 @@ def dataset_features(
             f"{dataset.name} has {dataset.size:,} images, not {n:,}: "
             f"ask for 1 to {dataset.size:,}, or for None to take all."
         )
-    indices = _subset(dataset.size, n, seed)
-    subset = seed if len(indices) < dataset.size else None
+    indices = _shuffled(dataset.size, n, seed) if shuffled else _subset(dataset.size, n, seed)
+    subset = seed if len(indices) < dataset.size or shuffled else None
     precision = precision or extractor.best_precision(mode)
     key = fingerprint(
         dataset.fingerprint,
@@ -143,6 +145,7 @@ def dataset_features(
         extractor.digest,
         extractor.identity(mode, precision),
         batch if mode == "train" else None,
+        *(["shuffled"] if shuffled else []),
     )
     folder = cache.root().parent / "features" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +171,12 @@ def _subset(size: int, n: int | None, seed: int) -> np.ndarray:
     """Returns all indices, or n random ones in ascending order, int64."""
     if n is None or n == size:
         return np.arange(size)
-    return torch.randperm(size, generator=generator(seed, "subset"))[:n].sort().values.numpy()
+    return np.sort(_shuffled(size, n, seed))
+
+
+def _shuffled(size: int, n: int | None, seed: int) -> np.ndarray:
+    """Returns n random indices, or all, in random order, int64."""
+    return torch.randperm(size, generator=generator(seed, "subset"))[:n].numpy()
 
 
 def _everywhere(here: bool, device: torch.device) -> bool:

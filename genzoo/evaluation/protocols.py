@@ -56,6 +56,9 @@ class Protocol:
     batchnorm: BatchNormPolicy = "ema"  # of the model
     fitted_prior: str = ""  # gmm, flow or fitted, where samples are not drawn from the model's own prior
     extractor_mode: Literal["eval", "train"] = "eval"  # `train` only to reproduce published scores
+    run_batch: int | None = None  # images at a time: as in the run's training, this many without a run; None: BATCH
+    truncated: bool = False  # samples are truncated to 8 bits
+    shuffled: bool = False  # real images in random order
     note: str = ""  # what differs from the metric's definition
 
     @property
@@ -162,6 +165,10 @@ def _as_published(protocol: Protocol, match: re.Match[str]) -> Protocol | None:
         extractor=published.extractor,
         extractor_mode=published.extractor_mode,
         batchnorm=published.batchnorm,
+        weights="raw" if published.raw else protocol.weights,
+        run_batch=published.batch,
+        truncated=published.truncated,
+        shuffled=published.shuffled,
         note=published.note,
     )
 

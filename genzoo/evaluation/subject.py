@@ -57,7 +57,7 @@ class Subject(Interface):
         """None for a folder of images."""
         ...
 
-    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor]:
+    def samples(self, n: int, seed: int, mine: Mine = every, batch: int = BATCH) -> Iterator[Tensor]:
         """Yields batches of float32, images in [0, 1]; those that are not `mine` are on the device `meta`."""
         ...
 
@@ -70,7 +70,7 @@ class ModelSubject:
     """A trained model: a run folder, a `save_pretrained` folder or a hub id.
 
     Raises:
-        UsageError: there is no model, or no raw weights although they are asked for.
+        UsageError: there is no model, or a run has no raw weights although they are asked for.
     """
 
     def __init__(self, path: str, device: torch.device, raw: bool = False):
@@ -88,10 +88,13 @@ class ModelSubject:
         averaged = self.run is not None and self.run.train.ema > 0
         self.weights = "as saved" if self.run is None else "ema" if averaged else "raw"
         self.images_seen = _images_seen(run) if run and newest else None
-        if raw and self.weights != "raw":
-            checkpoint = Checkpoints(run / "checkpoints", keep=1).load_latest() if run and newest else None
+        if raw and run and self.weights != "raw":
+            checkpoint = Checkpoints(run / "checkpoints", keep=1).load_latest() if newest else None
             if checkpoint is None:
-                raise UsageError(f"{path} has no checkpoint with raw weights: leave `_raw` out of the protocol's name.")
+                raise UsageError(
+                    f"{path} has no checkpoint with raw weights: leave `_raw` out of the protocol's name, or a paper's "
+                    "ending that means them."
+                )
             self.model.load_state_dict(checkpoint[1]["model"])
             self.weights = "raw"
             self.model.fitted_prior = None  # it was fitted to the encodings of the average
@@ -125,6 +128,8 @@ class ModelSubject:
 
     @contextmanager
     def policy(self, protocol: Protocol, data: DataConfig) -> Iterator["ModelSubject"]:
+        if protocol.weights == "raw" and self.weights == "as saved" and protocol.run_batch is None:
+            raise UsageError(f"{protocol.name}: {self.name} was saved without its run: leave `_raw` out of the name.")
         if protocol.fitted_prior:
             yield self.with_fitted_prior(protocol)
         elif protocol.batchnorm == "ema" or not batchnorms(self.model):
@@ -142,9 +147,9 @@ class ModelSubject:
             yield other
 
     @torch.no_grad()
-    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor]:
-        for i, start in enumerate(range(0, n, BATCH)):
-            size = min(BATCH, n - start)
+    def samples(self, n: int, seed: int, mine: Mine = every, batch: int = BATCH) -> Iterator[Tensor]:
+        for i, start in enumerate(range(0, n, batch)):
+            size = min(batch, n - start)
             if mine(i):
                 labels = _labels(self.model, size, generator(seed, "eval labels", i))
                 rng = generator(seed, "eval samples", i)
@@ -193,14 +198,14 @@ class FolderSubject:
             raise UsageError(f"{path} contains no images: give a folder of PNG or JPEG files, or a model.")
         self.dataset = dataset
 
-    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor]:
+    def samples(self, n: int, seed: int, mine: Mine = every, batch: int = BATCH) -> Iterator[Tensor]:
         if self.dataset.size < n:
             raise UsageError(
                 f"{self.name} holds {self.dataset.size:,} images and the protocol takes {n:,}: "
                 "add images, or name a smaller protocol."
             )
         chosen = torch.randperm(self.dataset.size, generator=generator(seed, "eval samples"))[:n]
-        for i, part in enumerate(chosen.split(BATCH)):
+        for i, part in enumerate(chosen.split(batch)):
             if mine(i):
                 yield to_float(self.dataset.batch(part.numpy()), self.device)
             else:

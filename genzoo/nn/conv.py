@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from genzoo.errors import UsageError
+from genzoo.nn.batchnorm import BatchNorm2d
 from genzoo.nn.checkpointing import checkpointed, cut_where_small
 from genzoo.nn.tables import DECODERS, ENCODERS
 from genzoo.spec import ArchConfig
@@ -24,7 +25,7 @@ SLOPE = 0.2  # of every LeakyReLU
 def normalization(kind: str, channels: int) -> nn.Module:
     """Returns the layer that `arch.norm` names: batch | group | none."""
     if kind == "batch":
-        return nn.BatchNorm2d(channels)
+        return BatchNorm2d(channels)
     if kind == "group":
         return nn.GroupNorm(math.gcd(32, channels), channels)
     return nn.Identity()
@@ -67,6 +68,7 @@ class ResidualBlock(nn.Module):
         norm: str = "batch",  # batch | group | none
         norm_place: str = "before",  # after | before the addition
         upsamples: bool = False,  # to twice the height and width (nearest), before everything else
+        projects: bool = False,  # a 1x1 convolution on the shortcut where the widths are equal, too
     ):
         super().__init__()
         self.upsamples = upsamples
@@ -77,7 +79,9 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
         )
         self.shortcut = (
-            nn.Conv2d(in_channels, out_channels, 1, bias=False) if in_channels != out_channels else nn.Identity()
+            nn.Conv2d(in_channels, out_channels, 1, bias=False)
+            if projects or in_channels != out_channels
+            else nn.Identity()
         )
         self.norm = normalization(norm, out_channels)
         self.act = nn.LeakyReLU(SLOPE, inplace=True)
@@ -154,10 +158,11 @@ class ConvEncoder(_Stack):
         norm_place: str = "before",  # see ResidualBlock
         outputs: int = 2,  # 2: mu and logvar; 1: a point code
         grid: bool = False,  # latents on the smallest grid instead of flat ones
+        projects: bool = False,  # see ResidualBlock: between two entries of `channels`
     ):
         super().__init__()
         height, width = latent_grid(shape, channels)
-        self.main = nn.Sequential(self._blocks(shape[0], channels, norm, norm_place))
+        self.main = nn.Sequential(self._blocks(shape[0], channels, norm, norm_place, projects))
         self.outputs, self.grid = outputs, grid
         self.head = (
             nn.Conv2d(channels[-1], outputs * z_dim, 3, padding=1)
@@ -167,7 +172,7 @@ class ConvEncoder(_Stack):
 
     @staticmethod
     def _blocks(
-        image_channels: int, channels: tuple[int, ...], norm: str, norm_place: str
+        image_channels: int, channels: tuple[int, ...], norm: str, norm_place: str, projects: bool
     ) -> OrderedDict[str, nn.Module]:
         """The layers between image and head, which halve the image once per width."""
         blocks = OrderedDict[str, nn.Module](
@@ -179,7 +184,8 @@ class ConvEncoder(_Stack):
             )
         )
         for i, (before, after) in enumerate(pairwise(channels), start=1):
-            blocks[f"down{i}"] = nn.Sequential(ResidualBlock(before, after, norm, norm_place), nn.AvgPool2d(2))
+            block = ResidualBlock(before, after, norm, norm_place, projects=projects)
+            blocks[f"down{i}"] = nn.Sequential(block, nn.AvgPool2d(2))
         blocks["last"] = ResidualBlock(channels[-1], channels[-1], norm, norm_place)
         return blocks
 
@@ -202,6 +208,7 @@ class ConvDecoder(_Stack):
         norm: str = "batch",  # batch | group | none
         norm_place: str = "before",  # see ResidualBlock
         grid: bool = False,  # latents on the smallest grid instead of flat ones
+        projects: bool = False,  # see ResidualBlock: between two entries of `channels`
     ):
         super().__init__()
         height, width = latent_grid(shape, channels)
@@ -213,16 +220,18 @@ class ConvDecoder(_Stack):
                 nn.Linear(z_dim, widths[0] * height * width), nn.ReLU(), nn.Unflatten(1, (widths[0], height, width))
             )
         )
-        self.main = nn.Sequential(self._blocks(shape[0], widths, norm, norm_place))
+        self.main = nn.Sequential(self._blocks(shape[0], widths, norm, norm_place, projects))
 
     @staticmethod
     def _blocks(
-        image_channels: int, widths: tuple[int, ...], norm: str, norm_place: str
+        image_channels: int, widths: tuple[int, ...], norm: str, norm_place: str, projects: bool
     ) -> OrderedDict[str, nn.Module]:
         """The layers between head and image, which double the grid once per width, from latent to image."""
         blocks = OrderedDict[str, nn.Module]()
         for i, (before, after) in enumerate(zip((widths[0], *widths), widths, strict=False), start=1):
-            blocks[f"up{i}"] = nn.Sequential(ResidualBlock(before, after, norm, norm_place, upsamples=i > 1))
+            between = i > 1  # two entries; the first block has the last entry on both sides
+            block = ResidualBlock(before, after, norm, norm_place, upsamples=between, projects=projects and between)
+            blocks[f"up{i}"] = nn.Sequential(block)
         blocks["last"] = ResidualBlock(widths[-1], widths[-1], norm, norm_place, upsamples=True)
         blocks["image"] = nn.Conv2d(widths[-1], image_channels, 5, padding=2)
         return blocks
@@ -234,10 +243,12 @@ class ConvDecoder(_Stack):
 @ENCODERS.register("conv")
 def _encoder(shape: tuple[int, ...], arch: ArchConfig, outputs: int) -> ConvEncoder:
     grid = arch.latent == "grid"
-    return ConvEncoder(image_shape(shape), arch.z_dim, arch.channels, arch.norm, arch.norm_place, outputs, grid)
+    projects, norms = arch.shortcut == "projection", (arch.norm, arch.norm_place)
+    return ConvEncoder(image_shape(shape), arch.z_dim, arch.channels, *norms, outputs, grid, projects)
 
 
 @DECODERS.register("conv")
 def _decoder(shape: tuple[int, ...], arch: ArchConfig) -> ConvDecoder:
     grid = arch.latent == "grid"
-    return ConvDecoder(image_shape(shape), arch.z_dim, arch.channels, arch.norm, arch.norm_place, grid)
+    projects = arch.shortcut == "projection"
+    return ConvDecoder(image_shape(shape), arch.z_dim, arch.channels, arch.norm, arch.norm_place, grid, projects)

@@ -29,7 +29,7 @@ class ShuffleEncoder(ConvEncoder):
 
     @staticmethod
     def _blocks(
-        image_channels: int, channels: tuple[int, ...], norm: str, norm_place: str
+        image_channels: int, channels: tuple[int, ...], norm: str, norm_place: str, projects: bool
     ) -> OrderedDict[str, nn.Module]:
         fold, widths = _fold(len(channels)), channels[1:] or channels
         blocks = OrderedDict[str, nn.Module](
@@ -42,7 +42,8 @@ class ShuffleEncoder(ConvEncoder):
             block1=ResidualBlock(widths[0], widths[0], norm, norm_place),
         )
         for i, (before, after) in enumerate(pairwise(widths), start=2):
-            blocks[f"block{i}"] = nn.Sequential(nn.AvgPool2d(2), ResidualBlock(before, after, norm, norm_place))
+            block = ResidualBlock(before, after, norm, norm_place, projects=projects)
+            blocks[f"block{i}"] = nn.Sequential(nn.AvgPool2d(2), block)
         return blocks
 
 
@@ -53,12 +54,12 @@ class ShuffleDecoder(ConvDecoder):
 
     @staticmethod
     def _blocks(
-        image_channels: int, widths: tuple[int, ...], norm: str, norm_place: str
+        image_channels: int, widths: tuple[int, ...], norm: str, norm_place: str, projects: bool
     ) -> OrderedDict[str, nn.Module]:
         fold, tail, widths = _fold(len(widths)), widths[-1], widths[:-1] or widths
         blocks = OrderedDict[str, nn.Module](block1=ResidualBlock(widths[0], widths[0], norm, norm_place))
         for i, (before, after) in enumerate(pairwise(widths), start=2):
-            blocks[f"block{i}"] = ResidualBlock(before, after, norm, norm_place, upsamples=True)
+            blocks[f"block{i}"] = ResidualBlock(before, after, norm, norm_place, upsamples=True, projects=projects)
         blocks["unfold"] = nn.Sequential(
             nn.Conv2d(widths[-1], fold * fold * tail, 3, padding=1),
             nn.PixelShuffle(fold),
@@ -71,10 +72,12 @@ class ShuffleDecoder(ConvDecoder):
 @ENCODERS.register("shuffle")
 def _encoder(shape: tuple[int, ...], arch: ArchConfig, outputs: int) -> ShuffleEncoder:
     grid = arch.latent == "grid"
-    return ShuffleEncoder(image_shape(shape), arch.z_dim, arch.channels, arch.norm, arch.norm_place, outputs, grid)
+    projects, norms = arch.shortcut == "projection", (arch.norm, arch.norm_place)
+    return ShuffleEncoder(image_shape(shape), arch.z_dim, arch.channels, *norms, outputs, grid, projects)
 
 
 @DECODERS.register("shuffle")
 def _decoder(shape: tuple[int, ...], arch: ArchConfig) -> ShuffleDecoder:
     grid = arch.latent == "grid"
-    return ShuffleDecoder(image_shape(shape), arch.z_dim, arch.channels, arch.norm, arch.norm_place, grid)
+    projects = arch.shortcut == "projection"
+    return ShuffleDecoder(image_shape(shape), arch.z_dim, arch.channels, arch.norm, arch.norm_place, grid, projects)

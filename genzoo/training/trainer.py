@@ -83,7 +83,7 @@ class Trainer:
         refuse_misfits(c, self.objective, self.world, self.total_steps)
         refuse_constant(self.objective, self.dataset)
         # Un-wrapped networks: gradients are averaged after each phase, which no phase can silently get wrong. In
-        # channels_last, convolutions are faster and give the same result.
+        # channels_last, convolutions are faster and give the same result; for BatchNorm see genzoo.nn.batchnorm.
         self.model.to(self.acc.device, memory_format=torch.channels_last).train()
         self.ema = WeightAverage(self.model, c.ema) if c.ema else None
         nets = dict(self.model.named_children())

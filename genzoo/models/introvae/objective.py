@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genzoo.controller import Calibration, Controller, Fixed, refuse_fixed
 from genzoo.items import Items
@@ -37,7 +37,8 @@ class Batch(NamedTuple):
 class IntroVAEObjective(Objective):
     """One iteration of Algorithm 1.
 
-    `form=official` puts the hinge on the batch mean and drops the 1/2 of Eq. 10, as the authors' code does.
+    `form=official` puts the hinge on the batch mean, drops the 1/2 of Eq. 10 and decodes samples before
+    reconstructions, as the authors' code does.
     """
 
     config: IntroVAEConfig
@@ -85,9 +86,7 @@ class IntroVAEObjective(Objective):
 
         mu, logvar = enc(x)
         z = reparameterize(mu, logvar, batch.eps)  # line 4: Z <- Enc(X)
-        x_r = dec(z)  # 6
-        with torch.set_grad_enabled(not c.recompute):  # the encoder's phase needs no graph of it
-            x_p = dec(batch.z_p)
+        x_r, x_p = self._decode(dec, z, batch.z_p, graph=not c.recompute)  # 6; the encoder's phase needs none of x_p
         error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
         l_ae = self.half * error  # 7, Eq. 10
         kl_r, kl_p = kl_to_prior(*enc(x_r.detach())), kl_to_prior(*enc(x_p.detach()))  # 8
@@ -106,12 +105,31 @@ class IntroVAEObjective(Objective):
 
         del logs, loss_e, hinge, kl_r, kl_p  # and with them the graphs that only the encoder's step needed
         if c.recompute:  # the same images again instead of the graph kept from above
-            x_r, x_p = dec(z.detach()), dec(batch.z_p)
+            x_r, x_p = self._decode(dec, z.detach(), batch.z_p)
             l_ae = self.half * sse(x, x_r).mean()
         with frozen(enc):  # the encoder has been updated by now
             kls = [kl_to_prior(*enc(image)) for image in ((x_r, x_p) if c.reconstruction_branch else (x_p,))]  # 11
         loss_g = self.alpha_decoder * sum(kls[1:], start=kls[0]).mean() + beta * l_ae  # 12-13, Eq. 12
-        yield Update(("decoder",), loss_g, detached({"loss/decoder": loss_g}))
+        logs = {"loss/decoder": loss_g, "kl/sample_updated": kls[-1].mean()}
+        if c.reconstruction_branch:
+            logs["kl/reconstruction_updated"] = kls[0].mean()
+        yield Update(("decoder",), loss_g, detached(logs))
+
+    def _decode(self, dec: nn.Module, z: Tensor, z_p: Tensor, graph: bool = True) -> tuple[Tensor, Tensor]:
+        """Decodes posterior and prior latents, the latter with or without a graph.
+
+        The order decides how much each kind weighs in BatchNorm's running averages: reconstructions come first in
+        Algorithm 1, and samples in the authors' code.
+        """
+
+        def sample() -> Tensor:
+            with torch.set_grad_enabled(graph):
+                return dec(z_p)
+
+        if self.config.form == "official":
+            x_p = sample()
+            return dec(z), x_p
+        return dec(z), sample()
 
     def _hinge(self, kl: Tensor) -> Generator[Mean, Any, Tensor]:
         """[m - KL]^+, per image (paper) or on the mean of the global batch (official); returns a scalar."""

@@ -71,11 +71,13 @@ CODE = "authors' code, as listed in genzoo/models/introvae/README.md"
 UNSTATED = (
     "length, data order and augmentation are not stated in the paper: 700,000 steps as in its Figure 5, mirrored images"
 )
-CODE_LENGTH = "length not stated: 700,000 steps"
+CODE_IMAGES = "the code reads its images in the order of an unsorted directory listing"
 BRING = "the hub's CelebA-HQ is 256x256: give --data FOLDER of the 1024 images and --set data.split=train[:29000]"
 C128, C256 = (64, 128, 256, 512, 512), (32, 64, 128, 256, 512, 512)
 C512, C1024 = (16, 32, 64, 128, 256, 512, 512), (16, 32, 64, 128, 256, 512, 512, 512)
-LONG = "700000it"
+PAPER = {"duration": "700000it", "ema": 0.0}  # no average of the weights is mentioned
+SCRIPT = {"duration": "501ep", "ema": 0.0}  # --start_epoch=0 --nEpochs=500: epochs 0 to 500; the code has no average
+TTUR = "by TTUR's code and its resize; not genzoo's fid, which resizes as clean-fid does"
 
 
 def _points(name: str, margin: float, beta: float) -> Preset:
@@ -91,7 +93,7 @@ PRESETS = {
         data={"name": "celeba", "size": (128, 128), "precrop": 148, "mirror": True},
         arch={"z_dim": 256, "channels": C128},
         objective={"margin": 110, "alpha": 0.25, "beta": 0.5},
-        train={"batch": 64, "duration": LONG},
+        train={"batch": 64, **PAPER},
         source=CELEBA,
         expected="MS-SSIM .2719 (mean over 10K generated pairs at 128, Table 2)",
         deviations=f"{UNSTATED}; channels at 128 and the crop of CelebA are not given: Soft-IntroVAE's channels, "
@@ -101,7 +103,7 @@ PRESETS = {
         data={"name": "celeba-hq", "size": (256, 256), "mirror": True},
         arch={"z_dim": 512, "channels": C256},
         objective={"margin": 120, "alpha": 0.25, "beta": 0.05},
-        train={"batch": 32, "duration": LONG},
+        train={"batch": 32, **PAPER},
         source=CELEBA,
         deviations=UNSTATED,
     ),
@@ -109,7 +111,7 @@ PRESETS = {
         data={"size": (512, 512), "mirror": True},
         arch={"z_dim": 512, "channels": C512},
         objective={"margin": 105, "alpha": 0.25, "beta": 0.0125},
-        train={"batch": 12, "duration": LONG},
+        train={"batch": 12, **PAPER},
         source="ours: Table 1 gives the batch (12) and 7 days, no other setting; m and beta lie between those of "
         "256 and 1024",
         deviations=f"everything but the batch is ours; {BRING}",
@@ -118,14 +120,14 @@ PRESETS = {
         data={"size": (1024, 1024), "mirror": True},
         arch={"z_dim": 512, "channels": C1024},
         objective={"margin": 90, "alpha": 0.25, "beta": 0.0025},
-        train={"batch": 8, "duration": LONG},
+        train={"batch": 8, **PAPER},
         source=CELEBA,
-        expected="FID 5.19 (50K images, Table 2)",
+        expected=f"FID 5.19 (50K images, Table 2; {TTUR})",
         deviations=f"{UNSTATED}; {BRING}",
     ),
     "celebahq1024-official": Preset(
         data={"size": (1024, 1024), "mirror": True},
-        arch={"z_dim": 512, "channels": C1024},
+        arch={"z_dim": 512, "channels": C1024, "shortcut": "projection"},
         objective={
             "form": "official",
             "margin": 500,
@@ -134,21 +136,28 @@ PRESETS = {
             "beta": 0.01,
             "warmup": "4ep",
         },
-        train={"batch": 12, "duration": LONG},
+        train={"batch": 12, **SCRIPT},
         source=CODE,
-        deviations=f"{CODE_LENGTH}; {BRING}",
+        deviations=f"{CODE_IMAGES}; {BRING}",
     ),
     "celebahq256-official": Preset(
         data={"name": "celeba-hq", "size": (256, 256), "mirror": True},
-        arch={"z_dim": 512, "channels": C256},
-        objective={"form": "official", "margin": 120, "alpha": 0.25, "alpha_decoder": 0.5, "beta": 0.05},
-        train={"batch": 16, "duration": LONG},
+        arch={"z_dim": 512, "channels": C256, "shortcut": "projection"},
+        objective={
+            "form": "official",
+            "margin": 120,
+            "alpha": 0.25,
+            "alpha_decoder": 0.5,
+            "beta": 0.05,
+            "warmup": "0",
+        },
+        train={"batch": 16, **SCRIPT},
         source=CODE,
-        deviations=f"{CODE_LENGTH}; warm-up of this setting not found: 1 epoch",
+        deviations=CODE_IMAGES,
     ),
     "celebahq256-official-m1000": Preset(
         data={"name": "celeba-hq", "size": (256, 256), "mirror": True},
-        arch={"z_dim": 512, "channels": C256},
+        arch={"z_dim": 512, "channels": C256, "shortcut": "projection"},
         objective={
             "form": "official",
             "margin": 1000,
@@ -157,17 +166,17 @@ PRESETS = {
             "beta": 1.0,
             "warmup": "10ep",
         },
-        train={"batch": 16, "duration": LONG},
-        source=f"{CODE}, its second setting at 256",
-        deviations=f"{CODE_LENGTH}; weight_neg and batch of this setting not found: those of the first",
+        train={"batch": 16, **SCRIPT},
+        source=f"{CODE}, its second setting at 256, a commented line of the script",
+        deviations=CODE_IMAGES,
     ),
     "lsun256": Preset(
         data={"name": "lsun-bedroom", "size": (256, 256), "mirror": True},
         arch={"z_dim": 512, "channels": C256},
         objective={"margin": 120, "alpha": 0.25, "beta": 0.05},
-        train={"batch": 32, "duration": LONG},
+        train={"batch": 32, **PAPER},
         source=CELEBA,
-        expected="FID 8.84 (50K images, Table 2)",
+        expected=f"FID 8.84 (50K images, Table 2; {TTUR})",
         deviations=f"{UNSTATED}; settings for LSUN are not stated: those of CelebA-HQ at 256",
     ),
     "toyfaces32": Preset(

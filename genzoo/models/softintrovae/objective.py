@@ -96,10 +96,12 @@ class SoftIntroVAEObjective(Objective):
         error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
         share = 0.5 if c.form == "paper" else 0.25  # of each kind of generated images
         loss_x = s * (self.beta_rec.value * error + c.beta_kl * kl_x.mean())
-        if c.form == "official":
-            loss_x = loss_x + share * self._exp_elbo(nets, x_r, batch.eps_e[0]).mean()
-        loss_x = self.unit * loss_x
         logs = detached({**kl_logs("real", kl_x), "error/sse": error})
+        if c.form == "official":
+            exp_elbo = self._exp_elbo(nets, x_r, batch.eps_e[0]).mean()
+            loss_x, logs["expelbo/reconstruction"] = loss_x + share * exp_elbo, exp_elbo.detach()
+            del exp_elbo  # and with it a graph that only the loss needs
+        loss_x = self.unit * loss_x
         yield Update(("encoder",), loss_x, logs, keep_graph=not c.recompute, waits=True)
         loss_x = loss_x.detach()  # samples come later, when the graphs that only the loss above needed are freed
         exp_elbo = self._exp_elbo(nets, x_p, batch.eps_e[1]).mean()
@@ -123,7 +125,7 @@ class SoftIntroVAEObjective(Objective):
             errors = [sse(image.detach(), dec(z)).mean() for (image, _), z in zip(generated, zs, strict=True)]
             loss_d = loss_d + s * c.gamma_r * self.beta_rec.value * _average(errors)
         loss_d = self.unit * loss_d
-        # These KLs are the updated encoder's, as the published code prints them; IntroVAE's are from before its update.
+        # These KLs are the updated encoder's, as the published code prints them.
         logs = {"loss/decoder": loss_d} | dict(zip(("kl/reconstruction", "kl/sample")[-len(kls) :], kls, strict=True))
         yield Update(("decoder",), loss_d, detached(logs))
 
