@@ -19,7 +19,6 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from genzoo.data import cache, open_dataset
 from genzoo.data.batches import to_float
@@ -29,6 +28,7 @@ from genzoo.errors import UsageError
 from genzoo.evaluation.extractors import Extractor, Mode, Precision
 from genzoo.files import digest, replacing
 from genzoo.noise import generator
+from genzoo.progress import bar
 from genzoo.spec import DataConfig
 
 VALUES, ABOUT = "features.safetensors", "about.json"
@@ -68,18 +68,13 @@ def extract(
     precision = precision or extractor.best_precision(mode)
     done: list[tuple[int, Tensor]] = []  # first row, features
     n = 0
-    with tqdm(
-        total=total,
-        desc=f"features of {extractor.name}",
-        unit=" images",
-        disable=None if progress else True,
-        leave=False,
-    ) as bar:
+    name = f"features of {extractor.name}"
+    with bar(name=name, shown=progress, total=total, unit=" images", leave=False) as shown:
         for i, batch in enumerate(batches):
             if is_mine(i):
                 done.append((n, extractor(to_float(batch, extractor.device), mode=mode, precision=precision).cpu()))
             n += len(batch)
-            bar.update(len(batch))
+            shown.update(len(batch))
     if n == 0:
         raise UsageError("There are no images to extract features from: give at least one batch.")
     values = torch.zeros(n, extractor.dim)
