@@ -24,6 +24,10 @@ from genzoo.files import replacing
 PIXELS, ABOUT = "images.npy", "about.json"
 
 
+class NoCacheError(UsageError, FileNotFoundError):
+    """There is no folder for caches."""
+
+
 @dataclass(frozen=True)
 class Cached:
     """A finished cache."""
@@ -36,14 +40,14 @@ def root() -> Path:
     """The folder `pixels` in `$GENZOO_CACHE`, else in `$XDG_CACHE_HOME/genzoo`, else in `~/.cache/genzoo`.
 
     Raises:
-        FileNotFoundError: none of these is set, and the user has no home folder, as in some containers.
+        NoCacheError: none of these is set, and the user has no home folder, as in some containers.
     """
     own = os.environ.get("GENZOO_CACHE")
     try:
         base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genzoo"
         return base.expanduser() / "pixels"
     except RuntimeError:
-        raise FileNotFoundError("there is no home folder: set GENZOO_CACHE to a folder for caches") from None
+        raise NoCacheError("there is no home folder for caches: set GENZOO_CACHE to a folder") from None
 
 
 def fits_on_disk(nbytes: int) -> bool:

@@ -139,10 +139,9 @@ def dataset_features(
         extractor.identity(mode, precision),
         batch if mode == "train" else None,
     )
-    folder = cache.root().parent / "features" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    first = not dist.is_initialized() or dist.get_rank() == 0
-    with FileLock(folder.with_name(f"{key}.lock")) if first else nullcontext():  # another run waits, then finds them
+    folder = _folder(key)
+    first = folder is not None and (not dist.is_initialized() or dist.get_rank() == 0)
+    with FileLock(f"{folder}.lock") if first else nullcontext():  # another run waits, then finds them
         features = _load(folder)
         everywhere = _everywhere(features is not None, extractor.device)
         if features is None or not everywhere:
@@ -150,13 +149,24 @@ def dataset_features(
             features = extract(
                 extractor, batches, precision=precision, mode=mode, total=len(indices), progress=progress
             )
-            if first:
+            if folder is not None and first:
                 _save(
                     folder,
                     features,
                     {"data": dataset.name, "shape": dataset.shape, "n": len(indices), "subset_seed": subset},
                 )
     return features
+
+
+def _folder(key: str) -> Path | None:
+    """Where features are kept; None, with a warning, where no cache can be written."""
+    try:
+        folder = cache.root().parent / "features" / key
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        warnings.warn(f"the cache cannot be written ({error}): features are not kept for the next time", stacklevel=3)
+        return None
+    return folder
 
 
 def _subset(size: int, n: int | None, seed: int) -> np.ndarray:
@@ -182,9 +192,9 @@ def _save(folder: Path, features: Features, about: dict[str, Any]) -> None:
         (temporary / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
-def _load(folder: Path) -> Features | None:
+def _load(folder: Path | None) -> Features | None:
     """Reads cached features; None if there are none or, with a warning, if they are damaged."""
-    if not folder.exists():
+    if folder is None or not folder.exists():
         return None
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
