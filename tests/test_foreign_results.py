@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,13 +45,13 @@ def report(out: Path, *lines: Line | str) -> tuple[str, str]:
     return (out / "RESULTS.md").read_text(encoding="utf-8"), (out / "report.html").read_text(encoding="utf-8")
 
 
-def bomb(path: Path) -> None:
-    """A PNG of a few bytes that would take 40 GB of memory."""
+def bomb(path: Path, side: int) -> None:
+    """A PNG of a few bytes that says it has side x side pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 6, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)
     content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
 
@@ -58,19 +59,20 @@ def bomb(path: Path) -> None:
 def test_pictures_that_cannot_be_shown_are_named(tmp_path):
     folder = tmp_path / "results"
     folder.mkdir()
-    bomb(folder / "bomb.png")
-    Image.new("RGB", (9600, 9600)).save(folder / "warned.png", compress_level=1)  # Pillow only warns of these
+    bomb(folder / "bomb.png", 100_000)
+    bomb(folder / "warned.png", 10_000)  # Pillow only warns of these
     Image.new("RGB", (8, 8), "red").save(folder / "good.png")
     (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:50])
     (folder / "loop.png").symlink_to(folder / "loop.png")
-    paths = {"bomb.png": "not a readable", "warned.png": "not a readable", "cut.png": "not a readable"}
-    paths |= {"zero\0byte.png": "is not a path", "x" * 5000: "is not a path", "loop.png": "is not a path"}
+    unreadable = "is not a readable picture"
+    paths = {"bomb.png": unreadable, "warned.png": unreadable, "cut.png": unreadable, "zero\0byte.png": "is missing"}
+    paths |= {"x" * 5000: "is not a path", "loop.png": "is not a path" if sys.version_info < (3, 13) else "is missing"}
     cells = [cell(seed=i, label=f"row{i}", pictures={"samples": path}) for i, path in enumerate(paths)]
     _, page = report(tmp_path, suite(), *cells, cell("good", pictures={"samples": "good.png"}))
     for path, reason in paths.items():
         shown = path.replace("\0", "\N{REPLACEMENT CHARACTER}")
         shown = shown if len(shown) < 100 else f"{shown[:100]}..."
-        assert f"{shown} {'is ' if reason.startswith('not') else ''}{reason}" in page, path[:20]
+        assert f"{shown} {reason}" in page, path[:20]
     assert page.count("<img") == 1 and "\0" not in page and "x" * 101 not in page
 
 
@@ -97,7 +99,6 @@ def test_numbers_that_no_chart_can_show_are_left_out_and_named(huge, tmp_path):
 
 def test_lines_of_other_software_are_left_out(tmp_path):
     deep = "[" * 100_000 + "]" * 100_000
-    nested = {"kind": "score", "details": {}}
     nested = score(1.5, details={"deep": json.loads("[" * 200 + "]" * 200)})
     text, _ = report(tmp_path, suite(), {"kind": [1]}, {"kind": {"a": 1}}, {"kind": "x"}, "[1]", "7", deep, nested)
     assert "| a | 1.500 |" in text
@@ -137,8 +138,6 @@ def links(markdown: str) -> Iterator[str]:
 def test_no_label_becomes_markup_in_results(label, tmp_path):
     text, _ = report(tmp_path, suite(title=label, expected_cells=[label]), score(1.0, label=label), cell(label))
     assert not list(links(text))
-    table = next(block for block in MarkdownIt("commonmark").enable("table").parse(text) if block.type == "table_open")
-    assert table is not None
     (inline,) = MarkdownIt("commonmark").enable("table").parse(escaped(label))[1:2]
     assert "".join(token.content for token in inline.children or ()) == label
     assert list(links(f"`{code(label)}`")) == []

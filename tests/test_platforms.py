@@ -66,10 +66,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(sys, "stdout", None)
         patch.setattr(sys, "stderr", None)
         options = as_options(*TINY, "train.trackers=tensorboard", "train.log_every=2")
-        assert main(["train", "vae", "--data", str(data), *options, "--out", str(out)]) == 0
-        assert (
-            main(["train", "vae", "--data", str(data), *options, "--set", "train.duration=104", "--out", str(out)]) == 0
-        )
+        train = ["train", "vae", "--data", str(data), "--out", str(out), *options]
+        assert main(train) == 0
+        assert main([*train, "--set", "train.duration=104"]) == 0  # resumes
     return out
 
 

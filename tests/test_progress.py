@@ -1,4 +1,4 @@
-"""What a user sees while something takes time: bars that fit, announcements, curves with units, pictures in trackers."""
+"""What a user sees while something takes time: bars that fit, announcements, curves with units, tracked pictures."""
 
 import io
 import re
