@@ -10,6 +10,7 @@ from tqdm.utils import disp_len
 
 WIDTH = 80  # columns of an output whose width is unknown, such as a file
 LONGEST = 30  # characters of a bar's name
+NARROWEST, USUAL = 4, 10  # characters of the bar itself beside values, and where tqdm knows no width
 IN_TERMINAL_S, IN_FILE_S = 0.2, 20.0  # between two updates
 NOTEBOOK = any(cls.__module__ == "tqdm.notebook" for cls in tqdm.__mro__)
 
@@ -27,7 +28,8 @@ class Bar(tqdm):
         width, values = state.get("ncols"), (state.get("postfix") or "").split(", ")
         if not width:
             return super().__str__()
-        while values and disp_len(self.format_meter(**_with(state, values, ncols=None))) > width:
+        most = width + USUAL - NARROWEST
+        while values and disp_len(self.format_meter(**_with(state, values, ncols=None))) > most:
             values.pop()
         return self.format_meter(**_with(state, values, ncols=width))
 

@@ -92,7 +92,7 @@ def test_a_run_killed_while_it_decodes_leaves_nothing(number, status, tmp_path, 
 
 def test_sigterm_ends_a_command_in_one_line_and_the_handler_is_put_back(monkeypatch, capfd):
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("genzoo.cli.list.run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("genzoo.cli.list.run", lambda *_: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(60)))
     assert main(["list"]) == 143
     assert one_line(capfd.readouterr().err) == "genzoo: ended by SIGTERM."
     assert signal.getsignal(signal.SIGTERM) == before

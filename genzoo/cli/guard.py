@@ -45,7 +45,8 @@ def guarded(command: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int
         with sigterm_raises():
             return command(argv)
     except Terminated:
-        print("genzoo: ended by SIGTERM.", file=sys.stderr)
+        if reports(os.environ, ("0",)):
+            print_error("ended by SIGTERM.")
         return STATUS
     except (MemoryError, RuntimeError, OSError) as error:
         _raise_in_one_line(error)

@@ -35,7 +35,7 @@ def refuse_misfits(run: RunConfig, objective: Objective, world: int, total_steps
         )
     if not total_steps:
         raise UsageError(f"train.duration={c.duration} is not even one image: use a longer one, e.g. --images 100k.")
-    refuse_single_values(run, world)
+    refuse_single_values(run, world, objective.spaces)
 
 
 def refuse_constant(objective: Objective, dataset: Dataset) -> None:

@@ -18,7 +18,7 @@ from genzoo.evaluation.extractors import refuse_unknown
 from genzoo.factory import build, build_objective
 from genzoo.items import Items
 from genzoo.noise import Noise
-from genzoo.objective import Objective, Phase, Progress, phases
+from genzoo.objective import Objective, Phase, Progress, Spaces, phases
 from genzoo.registry import get_spec, split_name
 from genzoo.settings import fields, show
 from genzoo.spec import RunConfig
@@ -106,12 +106,13 @@ def estimate(run: RunConfig) -> Estimate:
     return _trace(run, LATE)[1]
 
 
-def refuse_single_values(run: RunConfig, world: int) -> None:
+def refuse_single_values(run: RunConfig, world: int, spaces: Spaces) -> None:
     """Refuses micro-batches of one item where a BatchNorm layer has nothing else to normalize it by: a 1x1 grid.
 
     Args:
         run: its networks are passed a step on the meta device, if its micro-batches are that small.
         world: number of processes.
+        spaces: of its data and model, as the data has them.
 
     Raises:
         UsageError: there is such a layer.
@@ -120,16 +121,16 @@ def refuse_single_values(run: RunConfig, world: int) -> None:
     if local > run.train.accumulate:
         return
     try:
-        _trace(in_section(run, "train", {"batch": local}), LATE)
+        _trace(in_section(run, "train", {"batch": local}), LATE, spaces)
     except Untraceable:  # the first step tells
         pass
 
 
-def _trace(run: RunConfig, step: int) -> tuple[list[Phase], Estimate]:
+def _trace(run: RunConfig, step: int, spaces: Spaces | None = None) -> tuple[list[Phase], Estimate]:
     """Runs one step of one process on the meta device, as the trainer does, after so many steps."""
-    c, shape = run.train, data_shape(run)
+    c, shape = run.train, data_shape(run) if spaces is None else spaces.shape
     with META:
-        model = build(run, shape, planned_classes(run))
+        model = build(run, shape, planned_classes(run) if spaces is None else spaces.classes)
     objective = build_objective(run, model.spaces, META)
     parts = 1 + objective.fresh
     at = Progress(step=step, batch=c.batch, total_nimg=(LATE + 1) * c.batch * parts, epoch_nimg=EPOCH, parts=parts)
