@@ -67,7 +67,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setitem(sys.modules, "resource", None)
         patch.setattr(sys, "stdout", None)
         patch.setattr(sys, "stderr", None)
-        options = as_options(*TINY, "train.trackers=tensorboard", "train.log_every=2")
+        options = as_options(*TINY, "train.log_every=2")
         train = ["train", "vae", "--data", str(data), "--out", str(out), *options]
         assert main(train) == 0
         assert main([*train, "--set", "train.duration=104"]) == 0  # resumes
@@ -79,6 +79,14 @@ def test_a_folder_with_a_byte_of_latin_1_in_its_name_trains_resumes_and_is_share
     assert genzoo.load(run / "model").shape == (3, 16, 16)
     assert (run / "model" / "README.md").read_text(encoding="utf-8")
     assert os.fsencode(json.loads((run / "run.json").read_bytes())["config"]["data"]["name"]).endswith(b"caf\xe9")
+
+
+def test_trackers_take_such_a_name_as_a_setting_and_refuse_it_as_a_folder(run, capsys):
+    data = run.parent / os.fsdecode(b"caf\xe9")
+    train = ["train", "vae", "--data", str(data), *as_options(*TINY, "train.duration=8", "train.trackers=tensorboard")]
+    assert main([*train, "--out", "run"]) == 0
+    assert main([*train, "--out", os.fsdecode(b"r\xfcn")]) == 2
+    assert "train.trackers=tensorboard cannot write to r\\udcfcn" in capsys.readouterr().err
 
 
 def test_without_a_module_that_counts_memory_there_is_no_figure(run):

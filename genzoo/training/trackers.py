@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from genzoo.configure import flat, to_json
+from genzoo.errors import UsageError
 from genzoo.spec import RunConfig
 from genzoo.training.launch import Processes
 
@@ -14,10 +15,21 @@ TAKE_PICTURES = {"tensorboard": {"dataformats": "NHWC"}, "wandb": {}}
 
 
 def start_trackers(acc: Processes, run: RunConfig) -> None:
-    """Starts the trackers of a run, if it has any, and gives them its settings."""
-    if run.train.trackers:
-        settings = {key: _printable(str(value)) for key, value in flat(to_json(run))}
+    """Starts the trackers of a run, if it has any, and gives them its settings.
+
+    Raises:
+        UsageError: one of them cannot write to a folder of this name.
+    """
+    if not run.train.trackers:
+        return
+    settings = {key: _printable(str(value)) for key, value in flat(to_json(run))}
+    try:
         acc.init_trackers("genzoo", config=settings)
+    except UnicodeError as error:
+        raise UsageError(
+            f"train.trackers={','.join(run.train.trackers)} cannot write to {acc.project_dir}, whose name is not UTF-8: "
+            "choose a different --out, or leave them out."
+        ) from error
 
 
 def show_preview(acc: Processes, folder: Path, step: int) -> None:
