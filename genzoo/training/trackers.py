@@ -27,8 +27,8 @@ def start_trackers(acc: Processes, run: RunConfig) -> None:
         acc.init_trackers("genzoo", config=settings)
     except UnicodeError as error:
         raise UsageError(
-            f"train.trackers={','.join(run.train.trackers)} cannot write to {acc.project_dir}, whose name is not UTF-8: "
-            "choose a different --out, or leave them out."
+            f"train.trackers={','.join(run.train.trackers)} cannot write to {acc.project_dir}, whose name is not "
+            "UTF-8: choose a different --out, or leave them out."
         ) from error
 
 
