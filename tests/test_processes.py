@@ -23,6 +23,7 @@ from genzoo import Trainer
 from genzoo.cli import main
 from genzoo.data import decoding, materialize, open_dataset
 from genzoo.data.batches import Batches, load
+from genzoo.data.workers import watch_parent
 from genzoo.errors import RunStopped, UsageError, lacks_memory
 from genzoo.factory import build, build_objective
 from genzoo.items import Items
@@ -88,6 +89,35 @@ def test_a_run_killed_while_it_decodes_leaves_nothing(number, status, tmp_path, 
     assert not (unfinished and number == signal.SIGTERM)  # SIGKILL leaves no time to tidy up
     assert open_dataset(DataConfig(name=str(folder), size=(16, 16))).size == 40
     assert not [path for path in pixels.iterdir() if path.name.endswith(".tmp")]
+
+
+def watched(reports: Connection) -> None:
+    watch_parent(0)
+    reports.send(os.getpid())
+    time.sleep(600)
+
+
+def parent_of_watched(reports: Connection) -> None:
+    multiprocessing.get_context("fork").Process(target=watched, args=(reports,)).start()
+    time.sleep(600)
+
+
+@LINUX
+@pytest.mark.process
+def test_a_process_that_watches_its_parent_ends_with_it():
+    """What loader processes do where Linux's request is not known."""
+    context = multiprocessing.get_context("fork")
+    reader, reports = context.Pipe(duplex=False)
+    parent = context.Process(target=parent_of_watched, args=(reports,))
+    parent.start()
+    assert reader.poll(60)
+    child = psutil.Process(reader.recv())
+    parent.kill()
+    parent.join()
+    left = [process for process in psutil.wait_procs([child], timeout=10)[1] if running(process)]
+    for process in left:
+        process.kill()
+    assert not left
 
 
 def test_sigterm_ends_a_command_in_one_line_and_the_handler_is_put_back(monkeypatch, capfd):

@@ -33,7 +33,7 @@ def worker_options(count: int) -> dict[str, Any]:
     return {
         "num_workers": count,
         "multiprocessing_context": "fork" if forked else None,
-        "worker_init_fn": partial(_end_with, os.getpid()) if forked else _watch_parent,
+        "worker_init_fn": partial(_end_with, os.getpid()) if forked else watch_parent,
     }
 
 
@@ -48,7 +48,7 @@ def _end_with(parent: int, worker: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _watch_parent(worker: int) -> None:
+def watch_parent(worker: int) -> None:
     """Ends this process when its parent does, where the system has no such request."""
     parent = parent_process()
 
