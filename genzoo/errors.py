@@ -1,6 +1,7 @@
 """Errors of one line that names the fix."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -14,6 +15,18 @@ class RunStopped(RuntimeError):
 
 class PeerLost(RunStopped):
     """Another process of the run is gone; no further step is possible."""
+
+
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed", "shared memory")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error means that memory has run out: Python's, PyTorch's of a CPU or GPU, the operating system's."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    text = str(error).lower()  # PyTorch raises nothing more precise on a CPU
+    raised = isinstance(error, RuntimeError) and not isinstance(error, RunStopped)
+    return raised and any(words in text for words in NO_MEMORY)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -18,10 +18,13 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file atomically: readers see the old content or the new one, never a part."""
+    """Writes a UTF-8 text file atomically: readers see the old content or the new one, never a part.
+
+    Bytes of file names that are not UTF-8 become question marks.
+    """
     restore(path)
     temporary = _beside(path, f"{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

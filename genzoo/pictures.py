@@ -19,6 +19,22 @@ GAP = 2  # white pixels between the images of a grid
 FPS = 12  # frames per second of animations
 ANIMATED = (".gif", ".mp4")
 SHOWN = 64  # pixels a side that a small image is enlarged to
+DECADES = 10  # largest over smallest size of a panel's values from which its axis is logarithmic
+SMALL = 0.05  # share of the values that are below the smallest size counted: a curve may cross zero
+AXES = {  # of the panels of curves, by the first part of their names; docs/architecture.md has the names
+    "control": "value of a setting",
+    "distance": "Fréchet distance",
+    "error": "squared error, sum over an item (SSE)",
+    "expelbo": "exp(2 ELBO)",
+    "gradient": "gradient norm",
+    "hinge": "share of generated items",
+    "kl": "KL to the prior, nats",
+    "loss": "loss, weighted sum",
+    "moves": "share of steps",
+    "score": "score, lower is better",
+    "spread": "standard deviation of the KL, nats",
+    "vitals": "vitals, see metrics/vitals.py",
+}
 
 
 def save_grid(rows: Sequence[Tensor], path: Path, zoom: int | None = None) -> None:
@@ -107,7 +123,7 @@ def save_curves(
     lines: Sequence[Mapping[str, Any]], guides: Mapping[str, float], path: Path, marks: Sequence[tuple[int, str]] = ()
 ) -> None:
     """Draws every `panel/curve` of the log over images seen, one panel per prefix, with the objective's guides
-    (IntroVAE's Figure 5).
+    (IntroVAE's Figure 5). Axes have names and units, and are logarithmic where values span decades (`axis_scale`).
 
     A guide that moves is logged as `guide/panel`. Marks are vertical lines at so many images seen, named in the top
     panel: what the monitor found.
@@ -140,11 +156,11 @@ def save_curves(
             )
         elif panel in guides:
             ax.axhline(guides[panel], color="black", linestyle="--", linewidth=1, label=f"guide {guides[panel]:g}")
-        if min(values) > 0 and max(values) > 50 * min(values):
-            ax.set_yscale("log")
+        scale, options = axis_scale(values)
+        ax.set_yscale(scale, **options)
         for nimg, _ in marks:
             ax.axvline(nimg, color="crimson", linestyle=":", linewidth=1)
-        ax.set_ylabel(panel)
+        ax.set_ylabel(AXES.get(panel, panel), fontsize=8)
         ax.grid(alpha=0.3)
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     for nimg, name in marks:
@@ -160,6 +176,21 @@ def save_curves(
         )
     np.atleast_1d(axes)[-1].set_xlabel("images seen")
     figure.savefig(path, dpi=100)
+
+
+def axis_scale(values: Sequence[float]) -> tuple[str, dict[str, float]]:
+    """Chooses the scale of an axis; returns its name and options, for `set_yscale`.
+
+    `log` where positive values span DECADES or more; `symlog`, linear around zero, where values of both signs, or
+    zeros, do so twofold in size; else `linear`.
+    """
+    sizes = sorted(abs(value) for value in values if value)
+    if not sizes:
+        return "linear", {}
+    if min(values) > 0:
+        return ("log" if sizes[-1] >= DECADES * sizes[0] else "linear"), {}
+    small = sizes[int(SMALL * len(sizes))]
+    return ("symlog", {"linthresh": small}) if sizes[-1] >= DECADES**2 * small else ("linear", {})
 
 
 def save_quality(lines: Sequence[Mapping[str, Any]], path: Path) -> None:

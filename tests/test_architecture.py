@@ -16,7 +16,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MODELS = sorted(path.parent.name for path in (PACKAGE / "models").glob("*/__init__.py"))
 
 LAYERS = (  # a module imports only from its own layer and from layers above it in this table
-    ("errors", "files", "duration", "noise", "items", "losses", "priors", "fitted"),
+    (
+        *("errors", "escaping", "files", "duration", "noise", "items", "losses", "priors", "fitted"),
+        *("launcher", "progress", "termination"),
+    ),
     ("dataspec", "spec", "settings", "hub", "plugins", "provenance"),
     ("objective", "controller", "signs"),
     ("nn",),

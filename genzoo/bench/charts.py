@@ -5,6 +5,7 @@ theme. All lengths are in units of the viewBox, which the page scales to the wid
 """
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -102,7 +103,12 @@ def guided_axis(values: Sequence[float], guides: Sequence[float]) -> Axis:
 
 
 def linear_ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
-    """Returns round numbers between two values, in steps of 1, 2 or 5 times a power of ten."""
+    """Returns round numbers between two values, in steps of 1, 2 or 5 times a power of ten.
+
+    There are none where the difference of the values is too large or too small for a number.
+    """
+    if not sys.float_info.min <= (high - low) / most < math.inf:
+        return ()
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(f * power for f in (1, 2, 5, 10) if (high - low) / (f * power) <= most)
     return tuple(i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1))
@@ -127,7 +133,8 @@ def short(value: float) -> str:
 
 def curve_chart(name: str, curves: Sequence[Curve], guides: Sequence[Guide], y: Axis) -> str:
     """Draws one panel of curves over images seen, with guides as dashed lines."""
-    last = max((x for curve in curves for run in _runs(curve) for x, _ in run), default=1.0) or 1.0
+    last = max((x for curve in curves for run in _runs(curve) for x, _ in run), default=1.0)
+    last = last if last > 0 else 1.0
     x = Axis(0.0, last, False, linear_ticks(0.0, last, 4))
     panel = _Panel(x, y)
     parts = [tag("text", text(f"{name}, log scale" if y.log else name), x=LEFT, y=13, class_="name"), *_grid(panel)]

@@ -1,10 +1,12 @@
 """report.html: one page that needs no other file and no network."""
 
+import math
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from genzoo.bench import charts
+from genzoo.bench.foreign import shortened
 from genzoo.bench.lines import FinishedCell
 from genzoo.bench.markup import tag, text
 from genzoo.bench.pictures import Embedded, embed
@@ -185,7 +187,7 @@ def _guides(cells: Iterable[FinishedCell], prefix: str, styles: Styles) -> list[
     """One dashed line per value, in the color of its label if only one has it."""
     owners: dict[float, list[str]] = {}
     for cell in cells:
-        if prefix in cell.guides:
+        if math.isfinite(cell.guides.get(prefix, math.nan)):
             labels = owners.setdefault(cell.guides[prefix], [])
             labels += [cell.label] if cell.label not in labels else []
     return [
@@ -210,7 +212,8 @@ def _figure(cell: FinishedCell, kind: str, pictures: Path) -> str:
     caption = tag("figcaption", text(f"{cell.label}, seed {cell.seed}"))
     picture = embed(pictures, cell.pictures[kind])
     if not isinstance(picture, Embedded):
-        return tag("figure", tag("p", text(f"{cell.pictures[kind]} {picture}."), class_="absent"), caption)
+        name = shortened(cell.pictures[kind])
+        return tag("figure", tag("p", text(f"{name} {picture}."), class_="absent"), caption)
     image = tag(
         "img",
         src=picture.uri,

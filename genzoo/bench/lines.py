@@ -109,5 +109,6 @@ def parse_line(record: dict[str, Any], where: str) -> Header | Score | FinishedC
     Raises:
         UsageError: a key is missing, or a value has the wrong type.
     """
-    cls = _CLASSES.get(record.get("kind", ""))
+    kind = record.get("kind")
+    cls = _CLASSES.get(kind) if isinstance(kind, str) else None
     return cls.from_json(record, where) if cls else None

@@ -1,6 +1,7 @@
 """Pictures as data URIs, small enough to be part of a page."""
 
 import base64
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -27,19 +28,28 @@ class Embedded:
 
 def embed(root: Path, name: str) -> Embedded | str:
     """Reads `root/name` into a data URI, or returns in a few words why that is not possible."""
-    from PIL import Image, UnidentifiedImageError
-
     path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        return "lies outside results/"
-    if not path.is_file():
-        return "is missing"
     try:
+        if not path.resolve().is_relative_to(root.resolve()):
+            return "lies outside results/"
+        if not path.is_file():
+            return "is missing"
+    except (OSError, ValueError, RuntimeError):  # too long a name, a zero byte, a circle of links
+        return "is not a path"
+    try:
+        return _embedded(path)
+    except Exception:  # broken bytes make Pillow's readers raise nearly anything, and bombs an error of their own
+        return "is not a readable picture"
+
+
+def _embedded(path: Path) -> Embedded:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=FORMATS) as picture:
             picture.load()
             kind = Image.MIME[str(picture.format)]
-    except (UnidentifiedImageError, OSError):
-        return "is not a readable picture"
     content = path.read_bytes()
     if max(picture.size) > LONGEST_SIDE or len(content) > LARGEST_FILE:
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")

@@ -34,13 +34,13 @@ def check_report(out: Path) -> str | None:
     wanted = markdown(_read(out))
     if not path.is_file():
         return f"{path} is missing: {fix}"
-    if path.read_text(encoding="utf-8") != wanted:
+    if path.read_text(encoding="utf-8", errors="replace") != wanted:
         return f"{path} is older than its JSON: {fix}"
     return None
 
 
 def _read(out: Path) -> list[SuiteResults]:
-    found = sorted((out / RESULTS).glob("*.jsonl"))
+    found = sorted(path for path in (out / RESULTS).glob("*.jsonl") if path.is_file())
     if not found:
         raise UsageError(f"No results in {out / RESULTS}: run `genzoo bench SUITE --out {out}` first.")
     return [read_results(path) for path in found]

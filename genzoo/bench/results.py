@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
+from genzoo.bench.foreign import cleaned, printable
 from genzoo.bench.lines import Column, Failure, FinishedCell, Header, Score, parse_line
 from genzoo.files import JsonLines
 
@@ -42,6 +43,7 @@ class SuiteResults:
     failures: tuple[Failure, ...]
     skipped_lines: int  # lines that were cut short
     findings: str = ""  # markdown, from results/<suite>.md
+    left_out: tuple[str, ...] = ()  # of lines that are shown, what cannot be
 
     @property
     def labels(self) -> list[str]:
@@ -92,32 +94,40 @@ def read_results(path: Path) -> SuiteResults:
 
     A later line replaces an earlier one of the same kind and cell (for scores: and protocol), and a finished cell
     replaces its failure. Lines that are not JSON were cut short by a kill: they are counted and left out. Unknown keys
-    and kinds are ignored.
+    and kinds are ignored. What no report can show, of results from elsewhere, is left out and named.
 
     Raises:
         UsageError: a key is missing, or a value has the wrong type.
     """
     last: dict[tuple[str, ...], Header | Score | FinishedCell | Failure] = {}
-    skipped = 0
+    skipped, left_out = 0, list[str]()
     for number, record in JsonLines(path).numbered():
         if record is None:
             skipped += 1
-        elif (line := parse_line(record, f"{path}, line {number}")) is not None:
+            continue
+        kept, unshown = cleaned(record)
+        if (line := parse_line(kept, f"{path}, line {number}")) is not None:
+            left_out += [f"line {number}: {what}" for what in unshown]
             last[_key(line)] = line
             if isinstance(line, FinishedCell):
                 last.pop((Failure.kind, line.cell), None)
     header = last.pop((Header.kind,), None) or Header(suite=path.stem, title=path.stem)
     assert isinstance(header, Header)
     runs = _in_order((line for line in last.values() if not isinstance(line, Header)), header)
-    markdown = path.with_suffix(".md")
     return SuiteResults(
         suite=header,
         scores=tuple(run for run in runs if isinstance(run, Score)),
         cells=tuple(run for run in runs if isinstance(run, FinishedCell)),
         failures=tuple(run for run in runs if isinstance(run, Failure)),
         skipped_lines=skipped,
-        findings=markdown.read_text(encoding="utf-8").strip() if markdown.is_file() else "",
+        findings=_findings(path.with_suffix(".md")),
+        left_out=tuple(left_out),
     )
+
+
+def _findings(path: Path) -> str:
+    """What a person wrote about a suite; bytes that are not UTF-8 are replaced."""
+    return printable(path.read_text(encoding="utf-8", errors="replace")).strip() if path.is_file() else ""
 
 
 def _key(line: Header | Score | FinishedCell | Failure) -> tuple[str, ...]:

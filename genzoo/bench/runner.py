@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from tqdm import tqdm
 
 from genzoo.bench.cell import failure, fingerprint, run_cell, standing_config
 from genzoo.bench.lines import Failure, parse_line
@@ -27,9 +26,11 @@ from genzoo.errors import UsageError
 from genzoo.evaluation.lines import Line
 from genzoo.evaluation.protocols import Protocol, get_protocol
 from genzoo.files import JsonLines, write_text
+from genzoo.progress import bar
 from genzoo.registry import get_spec
 from genzoo.runs.folder import LOG
 from genzoo.spec import RunConfig
+from genzoo.termination import sigterm_raises
 
 POLL_S = 2.0  # between two reads of the running cells' logs
 LOCK_S = 120.0  # that a killed bench's process may need to save the same run
@@ -187,8 +188,7 @@ def run_cells(cells: Sequence[Cell], results: Results, out: Path, jobs: int, wei
     running: dict[Any, tuple[Cell, BaseProcess]] = {}  # by sentinel
     threads = max(1, cores() // jobs)
     context = _context()
-    interval = 0.2 if sys.stderr.isatty() else 60  # seconds between updates of the bar, fewer in a file
-    with tqdm(total=len(cells), mininterval=interval, bar_format=BAR) as bar:
+    with bar(logged=True, total=len(cells), bar_format=BAR) as shown:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
@@ -204,8 +204,8 @@ def run_cells(cells: Sequence[Cell], results: Results, out: Path, jobs: int, wei
                     failed += isinstance(lines[-1], Failure)
                 done = len(cells) - len(waiting) - len(running)
                 partly = sum(share_done(cell, out) for cell, _ in running.values())
-                bar.set_postfix_str(", ".join(cell.name for cell, _ in running.values()), refresh=False)
-                bar.update(done + partly - bar.n)
+                shown.set_postfix_str(", ".join(cell.name for cell, _ in running.values()), refresh=False)
+                shown.update(done + partly - shown.n)
         except KeyboardInterrupt:
             processes = [process for _, process in running.values()]
             for process in processes:  # from a terminal, Ctrl-C has reached them already: SIGTERM changes nothing
@@ -226,8 +226,9 @@ def _context() -> ForkServerContext | SpawnContext:
 
 
 def cores() -> int:
-    """Number of threads for all cells together: OMP_NUM_THREADS if it is set."""
-    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    """Number of threads for all cells together: OMP_NUM_THREADS, the first of a list, if it is set to numbers."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(asked) if asked.isdecimal() and int(asked) else os.cpu_count() or 1
 
 
 def work(cell: Cell, out: Path, threads: int, weights: Path | None) -> None:
@@ -237,7 +238,8 @@ def work(cell: Cell, out: Path, threads: int, weights: Path | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lines: Sequence[Line]
     try:
-        with FileLock(folder / ".bench.lock", timeout=LOCK_S):  # a killed bench's process may still be saving
+        lock = FileLock(folder / ".bench.lock", timeout=LOCK_S)  # a killed bench's process may still be saving
+        with sigterm_raises(), lock:
             lines = run_cell(cell, folder, out / "results", threads, weights)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -258,7 +258,11 @@ def notes(results: SuiteResults) -> list[str]:
         sentences.append("This suite has no columns of scores; its tables count seeds and seconds.")
     for cells in results.clashes:
         sentences.append(f"{', '.join(cells)} share label, data and seed: their row mixes different settings.")
-    if results.skipped_lines and results.missing:  # a cell that was run again has replaced what was lost
+    if results.left_out:
+        more = [f"and {len(results.left_out) - SHOWN} more"] if len(results.left_out) > SHOWN else []
+        sentences.append(f"Left out of the results file: {'; '.join([*results.left_out[:SHOWN], *more])}.")
+    complete = suite.expected_cells and not results.missing  # a cell that was run again has replaced what was lost
+    if results.skipped_lines and not complete:
         sentences.append(f"Lines of the results file that were cut short and are left out: {results.skipped_lines}.")
     return sentences
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from genzoo import __version__
+from genzoo.cli.guard import guarded, prepare_streams, print_error, print_warning, reports
 from genzoo.errors import PeerLost, RunStopped, UsageError, did_you_mean
 
 VERBS = {
@@ -84,11 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        The exit status: 0 done, 1 the run stopped, 2 bad input, 130 interrupted, 141 the output's reader is gone.
+        The exit status: 0 done, 1 the run stopped, 2 bad input, 130 interrupted, 141 the output's reader is gone, 143
+        ended by SIGTERM before or after training.
     """
-    warnings.showwarning = lambda message, *_, **__: print(f"genzoo: warning: {message}", file=sys.stderr)
+    prepare_streams()
+    warnings.showwarning = lambda message, *_, **__: print_warning(message)
     try:
-        return _dispatch(sys.argv[1:] if argv is None else argv)
+        return guarded(_dispatch, sys.argv[1:] if argv is None else argv)
     except UsageError as error:
         return _fail(str(error), 2)
     except BrokenPipeError:  # as in `genzoo list | head -1`
@@ -117,8 +120,8 @@ def _dispatch(argv: Sequence[str]) -> int:
 
 def _fail(message: str, status: int, ranks: Sequence[str] = ("0",)) -> int:
     """Prints an error on the given ranks only: several processes usually fail for the same reason."""
-    if os.environ.get("RANK", "0") in ranks:
-        print(f"genzoo: {message}", file=sys.stderr)
+    if reports(os.environ, ranks):
+        print_error(message)
     else:
         time.sleep(GRACE_S)
     return status

@@ -1,13 +1,13 @@
 """`genzoo bench`: runs a suite of models x datasets x seeds, and writes its results and report."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genzoo.errors import UsageError
+from genzoo.launcher import launcher_number
 
 if TYPE_CHECKING:
     from genzoo.bench.lines import Header
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         if complaint := check_report(out):
             print(complaint)
         return int(bool(complaint))
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if launcher_number("WORLD_SIZE") > 1:
         raise UsageError("genzoo bench starts its own processes: run it without a launcher, with --jobs N.")
     if args.jobs < 1:
         raise UsageError(f"--jobs {args.jobs}: give at least 1.")

@@ -30,7 +30,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     import numpy as np
     import torch
-    from tqdm import tqdm
+
+    from genzoo.progress import bar
 
     out = Path(args.out) if args.out else default_out(args.model, "latents.npz")
     if out.suffix not in (".npz", ".safetensors"):
@@ -38,8 +39,9 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     model = load_autoencoder(args.model, "encode")
     items = select_items(args, model)
     with torch.no_grad():
-        bar = tqdm(items.batches, total=-(-items.count // CHUNK), disable=items.count < 8 * CHUNK, unit="batch")
-        latents = _latents([model.encode(batch.x, batch.labels).latent_dist for batch in bar])
+        many, total = items.count >= 8 * CHUNK, -(-items.count // CHUNK)
+        batches = bar(items.batches, "encoding", shown=many, total=total, unit="batch")
+        latents = _latents([model.encode(batch.x, batch.labels).latent_dist for batch in batches])
     labels = {"path": np.array(args.images)} if args.images else _labels(items)
     out.parent.mkdir(parents=True, exist_ok=True)
     _write(out, latents | labels)

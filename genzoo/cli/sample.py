@@ -68,6 +68,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             f"--grid {args.grid} has room for {rows * columns:,} samples, not for --n {args.n}: leave one out."
         )
     model = load_model(args.model)
+    if model.is_image:
+        _refuse_other_samples(args.out)
     prior = fitted_as_asked(args, model)
     if args.neighbors is not None:
         out = _write_neighbors(args, model)
@@ -92,12 +94,11 @@ def _sides(grid: str) -> tuple[int, int]:
 
 def _samples(args: argparse.Namespace, model: "Generative") -> "Iterator[Tensor]":
     """Yields batches of samples on the CPU."""
-    from tqdm import tqdm
-
     from genzoo.noise import generator
+    from genzoo.progress import bar
 
     rng = generator(args.seed, "sample")
-    for start in tqdm(range(0, args.n, CHUNK), disable=args.n < 4 * CHUNK, unit="batch"):
+    for start in bar(range(0, args.n, CHUNK), "sampling", shown=args.n >= 4 * CHUNK, unit="batch"):
         size = min(CHUNK, args.n - start)
         labels = model.classes_in_turn(size, start)
         yield model.sample(size, rng, labels, args.prior, args.temperature).cpu()
@@ -110,6 +111,16 @@ def _write_points(args: argparse.Namespace, model: "Generative") -> Path:
     out = Path(args.out).with_suffix(".npz") if args.out else default_out(args.model, "samples.npz")
     np.savez(out, samples=torch.cat(list(_samples(args, model))).numpy())
     return out
+
+
+def _refuse_other_samples(out: str | None) -> None:
+    """Refuses a folder that holds pictures: samples of two models, or of two draws, would be mixed."""
+    held = [path.name for path in Path(out).glob("*.png")] if out and not Path(out).suffix else []
+    if held:
+        raise UsageError(
+            f"--out {out} holds {len(held):,} pictures already, such as {min(held)}, with which these would be mixed: "
+            "name a new folder."
+        )
 
 
 def _write_images(args: argparse.Namespace, model: "Generative") -> Path:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from genzoo.cli.common import add_res, add_set, resolution
+from genzoo.cli.guard import explains_lack_of_memory
 from genzoo.configure import resolve, section_classes
 from genzoo.errors import UsageError
 from genzoo.recipes import QUICK, table
@@ -106,6 +107,7 @@ def _bare(args: argparse.Namespace) -> bool:
     return all(value is None for value in asked) and not lengths and split_name(args.model)[1] is None
 
 
+@explains_lack_of_memory
 def _train(config: RunConfig, out: str | None, lines: Sequence[str] = (), began: float | None = None) -> None:
     from genzoo.training.trainer import Trainer
 

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from genzoo.data.sets import Dataset, EndlessSet, FiniteSet, class_numbers
-from genzoo.data.workers import worker_options
+from genzoo.data.workers import Answers, results, whole, worker_options
 from genzoo.items import Items
+from genzoo.launcher import launcher_number
 from genzoo.noise import generator
 
 RESIDENT_SHARE = 8  # the dataset may take one part in so many of a device's free memory
@@ -185,7 +186,7 @@ def useful_workers(dataset: Dataset) -> int:
     """Returns how many loader processes pay: none for cached images, else this process's share of cores less one."""
     if dataset.cached or sys.platform != "linux":  # only Linux forks: elsewhere a script would need a __main__ guard
         return 0
-    return max(0, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1)
+    return max(0, len(os.sched_getaffinity(0)) // launcher_number("LOCAL_WORLD_SIZE") - 1)
 
 
 def load(batches: Batches, first: int, end: int, workers: int | None) -> Iterator[Parts]:
@@ -193,16 +194,20 @@ def load(batches: Batches, first: int, end: int, workers: int | None) -> Iterato
 
     Args:
         workers: processes that prefetch; None = `useful_workers`.
+
+    Raises:
+        UsageError: an item cannot be read.
+        RunStopped: a process that prefetches was killed.
     """
     loader = DataLoader(
-        batches,
+        Answers(batches),
         batch_size=None,
         sampler=range(first, end),
-        collate_fn=tuple,  # as it is: the default would look for numpy arrays in it
+        collate_fn=whole,  # the default would look for numpy arrays in it
         pin_memory=torch.cuda.is_available(),
         **worker_options(useful_workers(batches.dataset) if workers is None else workers),
     )
-    return map(tuple, loader)  # pinning memory makes lists of tuples in some versions of torch
+    return map(tuple, results(loader))  # pinning memory makes lists of tuples in some versions of torch
 
 
 def as_real(items: Items, device: torch.device) -> Items:

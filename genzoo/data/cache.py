@@ -24,6 +24,10 @@ from genzoo.files import replacing
 PIXELS, ABOUT = "images.npy", "about.json"
 
 
+class NoCacheError(UsageError, FileNotFoundError):
+    """There is no folder for caches."""
+
+
 @dataclass(frozen=True)
 class Cached:
     """A finished cache."""
@@ -33,10 +37,17 @@ class Cached:
 
 
 def root() -> Path:
-    """The folder `pixels` in `$GENZOO_CACHE`, else in `$XDG_CACHE_HOME/genzoo`, else in `~/.cache/genzoo`."""
+    """The folder `pixels` in `$GENZOO_CACHE`, else in `$XDG_CACHE_HOME/genzoo`, else in `~/.cache/genzoo`.
+
+    Raises:
+        NoCacheError: none of these is set, and the user has no home folder, as in some containers.
+    """
     own = os.environ.get("GENZOO_CACHE")
-    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genzoo"
-    return base.expanduser() / "pixels"
+    try:
+        base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genzoo"
+        return base.expanduser() / "pixels"
+    except RuntimeError:
+        raise NoCacheError("there is no home folder for caches: set GENZOO_CACHE to a folder") from None
 
 
 def fits_on_disk(nbytes: int) -> bool:
@@ -49,8 +60,8 @@ def fits_on_disk(nbytes: int) -> bool:
 
 def load(key: str) -> Cached | None:
     """Opens a finished cache, or returns None. Raises UsageError for a damaged one."""
-    folder = root() / key
     try:
+        folder = root() / key
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         skipped = {int(index): text for index, text in about["skipped"].items()}
         return Cached(np.load(folder / PIXELS, mmap_mode="r"), skipped)

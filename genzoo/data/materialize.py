@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
-from tqdm import tqdm
 
 from genzoo.data import cache
 from genzoo.data.decoding import DECODING, CorruptImageError, Decode, Raw
 from genzoo.data.labels import select
 from genzoo.data.sets import ArraySet, Finite, FiniteSet
 from genzoo.data.sources import Source, fingerprint
-from genzoo.data.workers import worker_options
+from genzoo.data.workers import Answers, results, whole, worker_options
 from genzoo.errors import UsageError
+from genzoo.progress import bar
 from genzoo.spec import DataConfig
 
 RAM_BYTES = 2 * 1024**3  # decoded images that may stay in memory where no cache can be written
@@ -114,7 +113,7 @@ class LazySet(Finite):
         return torch.from_numpy(_stack(images)).movedim(-1, 1)
 
 
-class _Chunks(TorchDataset[tuple[np.ndarray, dict[int, str]] | UsageError]):
+class _Chunks:
     """Consecutive items that a worker decodes together: (images uint8 [k,H,W,C], corrupt ones by index)."""
 
     def __init__(self, job: DecodeJob) -> None:
@@ -125,11 +124,8 @@ class _Chunks(TorchDataset[tuple[np.ndarray, dict[int, str]] | UsageError]):
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, number: int) -> tuple[np.ndarray, dict[int, str]] | UsageError:
-        try:
-            decoded = self.job.decode(self.parts[number])
-        except UsageError as error:
-            return error  # raised by the parent: DataLoader would wrap a worker's error in its traceback
+    def __getitem__(self, number: int, /) -> tuple[np.ndarray, dict[int, str]]:
+        decoded = self.job.decode(self.parts[number])
         numbered = zip(self.parts[number], decoded, strict=True)
         corrupt = {index: pixels for index, pixels in numbered if isinstance(pixels, str)}
         images = [pixels for pixels in decoded if not isinstance(pixels, str)]
@@ -143,21 +139,17 @@ def _chunks(job: DecodeJob, skipped: dict[int, str], progress: bool) -> Iterator
     # Processes, because the interpreter lock leaves threads nothing to gain on small images; only Linux forks safely.
     workers = min(len(os.sched_getaffinity(0)), len(chunks) // 4) if sys.platform == "linux" else 0
     loader = DataLoader(
-        chunks,
+        Answers(chunks, len(chunks)),
         batch_size=None,
-        collate_fn=_same,  # arrays go through pipes: tensors would need shared memory, of which containers have little
+        collate_fn=whole,  # arrays go through pipes: tensors would need shared memory, of which containers have little
         generator=torch.Generator(),  # leaves the global random state alone, so that a cached run equals the first
         **worker_options(workers),
     )
-    silent = None if progress else True  # None: no bar where the output is not a terminal
-    text = f"decoding {job.source.name}"
-    with tqdm(total=job.source.size, desc=text, unit=" images", delay=1, leave=False, disable=silent) as bar:
-        for done in loader:
-            if isinstance(done, UsageError):
-                raise done
-            images, corrupt = done
+    total, text = job.source.size, f"decoding {job.source.name}"
+    with bar(name=text, shown=progress, total=total, unit=" images", delay=1, leave=False) as shown:
+        for images, corrupt in results(loader):
             skipped.update(corrupt)
-            bar.update(len(images) + len(corrupt))
+            shown.update(len(images) + len(corrupt))
             yield images
 
 
@@ -170,10 +162,6 @@ def _now_unreadable(problem: str) -> np.ndarray:
     raise UsageError(f"{problem} could be read when this run began: put the file back, and resume the run.")
 
 
-def _same(item: object) -> object:
-    return item
-
-
 def _decode_all(job: DecodeJob, progress: bool) -> cache.Cached | None:
     """Decodes into the cache; into RAM where it cannot be written and the images are few; None where neither works."""
     nbytes, skipped = job.source.size * int(np.prod(job.shape)), dict[int, str]()
@@ -184,7 +172,7 @@ def _decode_all(job: DecodeJob, progress: bool) -> cache.Cached | None:
             return cache.build(job.key, job.source.name, (height, width, channels), chunks, skipped)
         problem = f"{job.source.name} decoded takes {nbytes / 1e9:.1f} GB, more than half of the free disk"
     except (OSError, NotImplementedError) as error:  # the latter from a file system without locks
-        problem = f"the cache {cache.root()} cannot be written ({error})"
+        problem = f"the cache cannot be written ({error})"
     small = nbytes <= RAM_BYTES
     instead = "the decoded images stay in memory" if small else "every batch decodes its images"
     warnings.warn(f"{problem}: {instead}. GENZOO_CACHE=<folder> puts the cache elsewhere.", stacklevel=2)

@@ -21,22 +21,26 @@ from filelock import FileLock
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from tqdm import tqdm
 
 from genzoo import __version__
 from genzoo.data.batches import Batches, to_float
 from genzoo.data.labels import ONLY
 from genzoo.data.opening import heldout_split, open_dataset
 from genzoo.data.sets import Dataset, FiniteSet
+from genzoo.duration import as_time
 from genzoo.errors import UsageError
 from genzoo.evaluation.calibration import calibration_error, fit_temperature
 from genzoo.evaluation.classifier import ABOUT, WEIGHTS, Head, ResidualClassifier, classifier_folder, short_name
 from genzoo.files import digest, replacing
 from genzoo.noise import generator
+from genzoo.progress import bar, write_line
 from genzoo.spec import DataConfig
 
 BATCH, PEAK_LR, WEIGHT_DECAY, SMOOTHING = 128, 0.1, 5e-4, 0.1  # SGD with Nesterov momentum 0.9, one cycle
 IMAGES, EPOCHS = 400_000, 64  # length of training: so many images, but at most so many epochs
+LEAST_STEPS = 5  # that the learning rate's cycle can be divided into
+LEAST_HELD_OUT = 2  # items: one half fits temperatures, the other tests them
+TIMED = 1, 6  # steps by which the time of all is estimated: from the one to the other
 TWO_SIZES = 64  # pixels of the short side from which on half of the images are seen at half the resolution
 ONE_SIDED = ("digits", "mnist", "svhn")  # not mirrored, as it changes the class; nor are labels by factors
 
@@ -58,18 +62,23 @@ def train_classifier(
         images: length of training; by default 400,000, but at most 64 epochs. A cached classifier of another length is
             used.
         device: to train on.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar, and to say what is trained and for how long.
 
     Returns:
         the folder, for `load_classifier`.
 
     Raises:
-        UsageError: there are no labels, no images or no held-out split, or the data cannot be opened.
+        UsageError: there are no labels, no or too few images, or no held-out split, or the data cannot be opened.
     """
     folder = classifier_folder(data, seed=seed, progress=progress)
+    if (folder / ABOUT).exists():
+        return folder  # without the lock, which takes a folder that can be written
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):  # a second process waits, then finds it
         if not (folder / ABOUT).exists():
+            if progress:
+                text = f"classifier:{short_name(data)} is trained first: once, then it is kept in {folder}"
+                write_line(text, error=True)
             net, about = _train(replace(data, limit=None), seed, images, torch.device(device), progress)
             with replacing(folder) as temporary:
                 save_file(net.state_dict(), temporary / WEIGHTS)
@@ -89,9 +98,9 @@ def _train(
             f"{data.name} has no split to test a classifier on: set data.split=train[:n], and the rest tests it."
         )
     test = _labeled(open_dataset(data, held_out, progress))
+    steps = _steps(train[0], test[0], images)
     heads = [_head(train[0], name, values) for name, values in train[1].items()]
     targets = _targets(heads, train[1]).to(device)
-    steps = max(1, (images or min(IMAGES, EPOCHS * train[0].size)) // BATCH)
     mirror = [head.name for head in heads] == ["class"] and short_name(data) not in ONE_SIDED
     coarse = min(train[0].shape[1:]) >= TWO_SIZES
     start = time.perf_counter()
@@ -100,11 +109,13 @@ def _train(
         net = ResidualClassifier(train[0].shape, sum(head.width for head in heads))
     net.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(net.parameters(), lr=PEAK_LR, momentum=0.9, weight_decay=WEIGHT_DECAY, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps, pct_start=0.25)
+    rise = 0.25 if steps >= LEAST_STEPS else 0.3  # a quarter of four steps is the first one, and takes no time
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps, pct_start=rise)
     batches = Batches(train[0], seed=seed, batch=BATCH, start=0, stop=BATCH, mirror=mirror)
-    for step in tqdm(
-        range(steps), desc=f"training classifier:{short_name(data)}", disable=None if progress else True, leave=False
-    ):
+    name, announce = f"classifier:{short_name(data)}", _Announcement(steps) if progress else None
+    for step in bar(range(steps), name, shown=progress, logged=True, leave=False, unit="step"):
+        if announce is not None:
+            announce(step)
         x = _jitter(to_float(batches[step][0].x, device), generator(seed, "jitter", step))
         if coarse:
             half = torch.rand(len(x), 1, 1, 1, generator=generator(seed, "coarse", step)) < 0.5
@@ -135,6 +146,42 @@ def _train(
     return net.cpu().to(memory_format=torch.contiguous_format), about
 
 
+def _steps(train: FiniteSet, test: FiniteSet, images: int | None) -> int:
+    """Returns the number of training steps.
+
+    Raises:
+        UsageError: that are too few, or too few items are held out; the message names the smallest number that works.
+    """
+    steps = max(1, (images or min(IMAGES, EPOCHS * train.size)) // BATCH)
+    if images is None and steps < LEAST_STEPS:
+        least = -(-LEAST_STEPS * BATCH // EPOCHS)
+        raise UsageError(
+            f"{train.name} has {train.size:,} labeled images to train a classifier on, and it needs at least {least}: "
+            "give more data, or choose an extractor that is trained already, such as timm:resnet18."
+        )
+    if test.size < LEAST_HELD_OUT:
+        raise UsageError(
+            f"{test.name} has {test.size:,} labeled images to test a classifier on, and it needs at least "
+            f"{LEAST_HELD_OUT}: hold out more, with data.split=train[:n]."
+        )
+    return steps
+
+
+class _Announcement:
+    """Says, after a few steps, how long all of them take."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps, self._began = steps, 0.0
+
+    def __call__(self, step: int) -> None:
+        first, last = TIMED
+        if step == first:  # the one before loaded its code
+            self._began = time.perf_counter()
+        if step == last:
+            seconds = (time.perf_counter() - self._began) / (last - first) * (self._steps - step)
+            write_line(f"{self._steps:,} steps, about {as_time(seconds)} from here on this machine", error=True)
+
+
 def _labeled(dataset: Dataset) -> tuple[FiniteSet, dict[str, np.ndarray]]:
     """Returns the dataset and its labels by name; a single kind of label is called `class`."""
     if not isinstance(dataset, FiniteSet) or not dataset.is_image:
@@ -151,7 +198,7 @@ def _labeled(dataset: Dataset) -> tuple[FiniteSet, dict[str, np.ndarray]]:
 
 def _head(dataset: FiniteSet, name: str, values: np.ndarray) -> Head:
     if np.issubdtype(values.dtype, np.floating):
-        return Head(name, 0, float(values.mean()), float(values.std()))
+        return Head(name, 0, float(values.mean()), float(values.std()) or 1.0)  # a constant factor is predicted as 0
     if values.min() < 0:
         raise UsageError(f"Some images have no {name} (a negative number): choose a data.split in which all have one.")
     classes = int(values.max()) + 1

@@ -19,7 +19,6 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from genzoo.data import cache, open_dataset
 from genzoo.data.batches import to_float
@@ -29,6 +28,7 @@ from genzoo.errors import UsageError
 from genzoo.evaluation.extractors import Extractor, Mode, Precision
 from genzoo.files import digest, replacing
 from genzoo.noise import generator
+from genzoo.progress import bar
 from genzoo.spec import DataConfig
 
 VALUES, ABOUT = "features.safetensors", "about.json"
@@ -68,18 +68,13 @@ def extract(
     precision = precision or extractor.best_precision(mode)
     done: list[tuple[int, Tensor]] = []  # first row, features
     n = 0
-    with tqdm(
-        total=total,
-        desc=f"features of {extractor.name}",
-        unit=" images",
-        disable=None if progress else True,
-        leave=False,
-    ) as bar:
+    name = f"features of {extractor.name}"
+    with bar(name=name, shown=progress, total=total, unit=" images", leave=False) as shown:
         for i, batch in enumerate(batches):
             if is_mine(i):
                 done.append((n, extractor(to_float(batch, extractor.device), mode=mode, precision=precision).cpu()))
             n += len(batch)
-            bar.update(len(batch))
+            shown.update(len(batch))
     if n == 0:
         raise UsageError("There are no images to extract features from: give at least one batch.")
     values = torch.zeros(n, extractor.dim)
@@ -147,10 +142,9 @@ def dataset_features(
         batch if mode == "train" else None,
         *(["shuffled"] if shuffled else []),
     )
-    folder = cache.root().parent / "features" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    first = not dist.is_initialized() or dist.get_rank() == 0
-    with FileLock(folder.with_name(f"{key}.lock")) if first else nullcontext():  # another run waits, then finds them
+    folder = _folder(key)
+    first = folder is not None and (not dist.is_initialized() or dist.get_rank() == 0)
+    with FileLock(f"{folder}.lock") if first else nullcontext():  # another run waits, then finds them
         features = _load(folder)
         everywhere = _everywhere(features is not None, extractor.device)
         if features is None or not everywhere:
@@ -158,13 +152,24 @@ def dataset_features(
             features = extract(
                 extractor, batches, precision=precision, mode=mode, total=len(indices), progress=progress
             )
-            if first:
+            if folder is not None and first:
                 _save(
                     folder,
                     features,
                     {"data": dataset.name, "shape": dataset.shape, "n": len(indices), "subset_seed": subset},
                 )
     return features
+
+
+def _folder(key: str) -> Path | None:
+    """Where features are kept; None, with a warning, where no cache can be written."""
+    try:
+        folder = cache.root().parent / "features" / key
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        warnings.warn(f"the cache cannot be written ({error}): features are not kept for the next time", stacklevel=3)
+        return None
+    return folder
 
 
 def _subset(size: int, n: int | None, seed: int) -> np.ndarray:
@@ -195,9 +200,9 @@ def _save(folder: Path, features: Features, about: dict[str, Any]) -> None:
         (temporary / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
-def _load(folder: Path) -> Features | None:
+def _load(folder: Path | None) -> Features | None:
     """Reads cached features; None if there are none or, with a warning, if they are damaged."""
-    if not folder.exists():
+    if folder is None or not folder.exists():
         return None
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))

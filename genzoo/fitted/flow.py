@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from genzoo.errors import UsageError
 from genzoo.fitted.mixture import FLOOR, Mixture, held_out
 from genzoo.noise import generator
+from genzoo.progress import bar
 
 FORMAT = "genzoo flow 1"
 STEPS = 2000  # of training, where no number is given
@@ -244,7 +244,8 @@ def fit_flow(
     optimizer = torch.optim.AdamW(net.parameters(), RATE, betas=BETAS, weight_decay=0.0, fused=True)
     due = {round(steps * i / CHECKS) for i in range(1, CHECKS + 1)}
     batches = pairs.batches(generator(seed, "flow"), steps, BATCH)
-    for step, batch in enumerate(tqdm(batches, "flow", steps, leave=False, disable=not progress, unit="step"), 1):
+    shown = bar(batches, "flow", shown=progress, logged=True, total=steps, leave=False, unit="step")
+    for step, batch in enumerate(shown, 1):
         if interrupted():
             raise KeyboardInterrupt
         for group in optimizer.param_groups:

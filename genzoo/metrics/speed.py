@@ -22,8 +22,7 @@ def speed_metric(log: RunLog) -> Result:
     seconds = steps[-1]["seconds"] - steps[0]["seconds"] if most and len(steps) > 1 else 0
     if not seconds:
         raise UsageError(f"{log.run} is too short to time: train more steps, or set train.log_every=1.")
-    values = {
-        "images_per_second": (steps[-1]["nimg"] - steps[0]["nimg"]) / seconds,
-        "peak_memory_gib": steps[-1]["peak_gib"],
-    }
+    values = {"images_per_second": (steps[-1]["nimg"] - steps[0]["nimg"]) / seconds}
+    if (peak := steps[-1].get("peak_gib")) is not None:  # not every system counts it
+        values["peak_memory_gib"] = peak
     return Result(values, details={"n_real": 0, "n_fake": 0, "steps": steps[-1]["step"] - steps[0]["step"]})

@@ -40,7 +40,7 @@ class Checkpoints:
                 (temporary / f"{name}.json").write_text(json.dumps(_pack(value, tensors)), encoding="utf-8")
                 save_file(tensors, temporary / f"{name}.safetensors")
             (temporary / MANIFEST).write_text(
-                json.dumps({path.name: digest(path, HASH) for path in sorted(temporary.iterdir())})
+                json.dumps({path.name: digest(path, HASH) for path in sorted(temporary.iterdir())}), encoding="utf-8"
             )
         for old in self.steps()[: -self.keep]:
             self._remove(old)

@@ -19,6 +19,7 @@ from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 from torch import Tensor, nn
 
 from genzoo.errors import PeerLost, UsageError
+from genzoo.launcher import launcher_number, refuse_broken_launch
 from genzoo.training.memory import keep_freed_memory
 
 PATIENCE = timedelta(minutes=30)  # gloo's default; nccl's 10 minutes may pass before the data is decoded
@@ -78,8 +79,10 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
     """Makes the Accelerator, and refuses what it would silently ignore.
 
     Raises:
-        UsageError: a launcher's mistake (`launch_mistake`), or a tracker that is unknown or not installed.
+        UsageError: a launcher's mistake (`refuse_broken_launch`, `launch_mistake`), or a tracker that is unknown or not
+            installed.
     """
+    refuse_broken_launch()
     cpu = device == "cpu" or not torch.accelerator.is_available()
     if mistake := launch_mistake(os.environ, gpus=None if cpu else torch.accelerator.device_count()):
         raise UsageError(mistake)
@@ -105,7 +108,7 @@ def make_accelerator(device: str, precision: str, trackers: Sequence[str], folde
             f"Tracker {', '.join(missing)} is not installed: pip install {' '.join(missing)}, "
             "or leave it out of train.trackers."
         )
-    announced = int(os.environ.get("WORLD_SIZE", 1))
+    announced = launcher_number("WORLD_SIZE")
     if acc.num_processes != announced:
         raise UsageError(
             f"The launcher announced {announced} processes and this one sees {acc.num_processes}: "
@@ -165,7 +168,7 @@ def launch_mistake(env: Mapping[str, str], gpus: int | None) -> str | None:
     alone = not env.keys() & {"WORLD_SIZE", "LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"}
     if alone and env.keys() >= {"ACCELERATE_USE_CPU", "MASTER_PORT"}:
         return f"`accelerate launch` was asked for several processes and started one: start with `{TORCHRUN}`."
-    here = int(env.get("LOCAL_WORLD_SIZE", 1))
+    here = launcher_number("LOCAL_WORLD_SIZE", env=env)
     if gpus is not None and here > gpus:
         return (
             f"{here} processes share {gpus} GPU here: start at most {gpus}, or hide the GPUs with "
@@ -243,12 +246,17 @@ def _average_in_place(tensors: Sequence[Tensor], acc: Processes) -> None:
         tensor.detach().copy_(mean.view_as(tensor))
 
 
-def peak_memory(device: torch.device) -> int:
-    """The most that this process has held at once, in bytes: of the GPU's memory on a GPU, else resident."""
+def peak_memory(device: torch.device) -> int | None:
+    """The most that this process has held at once, in bytes: of the GPU's memory on a GPU, else resident.
+
+    None where the system does not count it.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource  # not on every platform
-
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -257,7 +265,7 @@ def resume_command(folder: Path) -> str:
     """What to type to resume: the command itself, with its launcher, or the call of a notebook."""
     if Path(sys.argv[0]).parts[-1:] != ("genzoo",) and Path(sys.argv[0]).parts[-2:] != ("genzoo", "__main__.py"):
         return f"Trainer(config, out={str(folder)!r}).fit()"
-    world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    world, local = (launcher_number(name) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     command = f"genzoo {shlex.join(sys.argv[1:])}"
     if world == 1:
         return command

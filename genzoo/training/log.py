@@ -1,16 +1,15 @@
 """The losses of recent steps, kept on the device and read rarely; what counts as broken; the progress bar."""
 
 import math
-import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from genzoo.errors import RunStopped
+from genzoo.progress import Bar, bar
 from genzoo.training.budget import Pace
 
 
@@ -114,31 +113,30 @@ class Window:
         return Broken(f"{what}. Last finite values: {last}. {ADVICE}", self._steps[0][0], step)
 
 
-class _Bar(tqdm):
+class _Bar(Bar):
     """A bar that shows the time left of a budget, where there is one, instead of an extrapolation of the rate."""
 
-    def __init__(self, pace: Pace, **options: Any):
+    def __init__(self, items: None, pace: Pace, **options: Any):
         self._pace = pace
-        super().__init__(**options)
+        super().__init__(items, **options)
 
     @property
     def format_dict(self) -> dict[str, Any]:
         return {**super().format_dict, "left": self._pace.left()}
 
 
-def progress_bar(name: str, done: int, total: int, shown: bool, pace: Pace) -> tqdm:
+def progress_bar(name: str, done: int, total: int, shown: bool, pace: Pace) -> Bar:
     """A bar over images; where the output is not a terminal, a line now and then. A budget's time left is shown."""
-    every = 0.2 if sys.stderr.isatty() else 20
-    return _Bar(
-        pace,
-        desc=name,
+    return bar(
+        name=name,
+        shown=shown,
+        logged=True,
+        kind=_Bar,
+        pace=pace,
         initial=done,
         total=total,
         unit="img",
         unit_scale=True,
-        dynamic_ncols=True,
-        mininterval=every,
-        disable=not shown,
         bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {left}, {rate_fmt}{postfix}]"
         if pace.budget
         else None,

@@ -10,16 +10,19 @@ from genzoo.data import Dataset
 from genzoo.errors import UsageError
 from genzoo.objective import Objective
 from genzoo.spec import RunConfig, TrainConfig
+from genzoo.training.plan import refuse_single_values
 
 LOOKED_AT = 64  # items, about, not all of which may be the same if a setting is to be chosen by their errors
 
 
-def refuse_misfits(c: TrainConfig, objective: Objective, world: int, total_steps: int) -> None:
+def refuse_misfits(run: RunConfig, objective: Objective, world: int, total_steps: int) -> None:
     """Refuses a run that its settings cannot describe.
 
     Raises:
-        UsageError: a batch that does not divide, a step that cannot be compiled, or a run without a step.
+        UsageError: a batch that does not divide, or into parts too small for BatchNorm, a step that cannot be compiled,
+            or a run without a step.
     """
+    c = run.train
     if c.batch % (world * c.accumulate):
         raise UsageError(
             f"train.batch={c.batch} does not divide over {world} processes x {c.accumulate} micro-batches: "
@@ -32,6 +35,7 @@ def refuse_misfits(c: TrainConfig, objective: Objective, world: int, total_steps
         )
     if not total_steps:
         raise UsageError(f"train.duration={c.duration} is not even one image: use a longer one, e.g. --images 100k.")
+    refuse_single_values(run, world, objective.spaces)
 
 
 def refuse_constant(objective: Objective, dataset: Dataset) -> None:

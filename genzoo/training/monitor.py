@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from genzoo.configure import data_shape, depends_on_length, planned_classes
 from genzoo.errors import UsageError
 from genzoo.factory import build, build_objective
 from genzoo.files import JsonLines
 from genzoo.objective import Objective
+from genzoo.progress import write_line
 from genzoo.runs.folder import EVENTS, LOG, RunFolder, read_config
 from genzoo.runs.scores import PREFIX, scored
 from genzoo.signs import SHARED, Rule, View
@@ -174,11 +174,11 @@ class Watch:
         self._reported.add(_key(event))
         self._folder.events.append(event)
         if event["kind"] in ("control", "budget", "prior"):
-            tqdm.write(f"step {event['step']:,}: {event['text']}")
+            write_line(f"step {event['step']:,}: {event['text']}")
         elif event["kind"] != "run":
             fix = f". Fix: {event['fix']}" if "fix" in event else ""
             over = " is over" if event["kind"] == "ends" else ""
-            tqdm.write(f"monitor: step {event['step']:,}: {event['problem']}{over}: {event['text']}{fix}.")
+            write_line(f"monitor: step {event['step']:,}: {event['problem']}{over}: {event['text']}{fix}.")
 
 
 def verdict(log: Iterable[Mapping[str, Any]], total_steps: int) -> str:

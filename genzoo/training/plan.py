@@ -18,12 +18,13 @@ from genzoo.evaluation.extractors import refuse_unknown
 from genzoo.factory import build, build_objective
 from genzoo.items import Items
 from genzoo.noise import Noise
-from genzoo.objective import Objective, Phase, Progress, phases
+from genzoo.objective import Objective, Phase, Progress, Spaces, phases
 from genzoo.registry import get_spec, split_name
 from genzoo.settings import fields, show
 from genzoo.spec import RunConfig
 from genzoo.training.memory import LiveBytes
 
+LONE = "more than 1 value per channel"  # in BatchNorm's complaint
 EPOCH = 10**6  # images; the real number is not known without the data
 LATE = 10**9 // 27720 * 27720 - 1  # a step after every warm-up, and the last of each 2, 3, ..., 12 steps
 META = torch.device("meta")
@@ -31,6 +32,10 @@ META = torch.device("meta")
 # Code paged in and compiled by the first step (32 MiB), and the largest block that glibc serves from its heap.
 LIBRARIES = 64 * 2**20
 HOLES = 1 / 8  # of all tensors: free memory between them that the heap does not give back
+
+
+class Untraceable(UsageError):
+    """A network that cannot run without data."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +101,36 @@ def estimate(run: RunConfig) -> Estimate:
     workspace is not known), saving, scoring and pictures.
 
     Raises:
-        UsageError: the networks cannot run without data.
+        UsageError: the networks cannot run without data, or BatchNorm would see a single value.
     """
     return _trace(run, LATE)[1]
 
 
-def _trace(run: RunConfig, step: int) -> tuple[list[Phase], Estimate]:
+def refuse_single_values(run: RunConfig, world: int, spaces: Spaces) -> None:
+    """Refuses micro-batches of one item where a BatchNorm layer has nothing else to normalize it by: a 1x1 grid.
+
+    Args:
+        run: its networks are passed a step on the meta device, if its micro-batches are that small.
+        world: number of processes.
+        spaces: of its data and model, as the data has them.
+
+    Raises:
+        UsageError: there is such a layer.
+    """
+    local = run.train.batch // world
+    if local > run.train.accumulate:
+        return
+    try:
+        _trace(in_section(run, "train", {"batch": local}), LATE, spaces)
+    except Untraceable:  # the first step tells
+        pass
+
+
+def _trace(run: RunConfig, step: int, spaces: Spaces | None = None) -> tuple[list[Phase], Estimate]:
     """Runs one step of one process on the meta device, as the trainer does, after so many steps."""
-    c, shape = run.train, data_shape(run)
+    c, shape = run.train, data_shape(run) if spaces is None else spaces.shape
     with META:
-        model = build(run, shape, planned_classes(run))
+        model = build(run, shape, planned_classes(run) if spaces is None else spaces.classes)
     objective = build_objective(run, model.spaces, META)
     parts = 1 + objective.fresh
     at = Progress(step=step, batch=c.batch, total_nimg=(LATE + 1) * c.batch * parts, epoch_nimg=EPOCH, parts=parts)
@@ -130,8 +155,16 @@ def _trace(run: RunConfig, step: int) -> tuple[list[Phase], Estimate]:
             for phase in phases(objective, model, batches, at):
                 found.append(replace(phase, logs=dict.fromkeys(phase.logs, torch.empty(0, device=META))))
                 model.zero_grad()
-        except RuntimeError as error:  # a trunk with data-dependent control flow cannot run without data
+        except ValueError as error:
+            if LONE not in str(error):
+                raise
             raise UsageError(
+                "BatchNorm would normalize a single value, as a micro-batch has one item and a layer one pixel: use "
+                "larger micro-batches (a larger train.batch, a smaller train.accumulate, fewer processes), or "
+                "arch.norm=group where the networks are genzoo's own."
+            ) from None
+        except RuntimeError as error:  # a trunk with data-dependent control flow cannot run without data
+            raise Untraceable(
                 f"--dry-run cannot trace this network ({error}): train a few steps instead, --images {4 * c.batch}."
             ) from error
     return found, Estimate(kept, live.peak - kept)
@@ -159,21 +192,26 @@ def _memory(run: RunConfig, needs: Estimate) -> Iterator[str]:
     average, counted = " and average" if c.ema else "", " (counted in fp32)" if c.precision == "bf16" else ""
     rest = needs.total - needs.kept - needs.step
     yield (
-        f"memory, estimated: weights, moments{average} {_mib(needs.kept)} + a step's tensors {_mib(needs.step)} + heap "
-        f"and libraries {_mib(rest)} = {_mib(needs.total)} in {c.precision}{counted}; not counted: Python and PyTorch "
-        "themselves, saving, scoring"
+        f"memory, estimated: weights, moments{average} {as_mib(needs.kept)} + a step's tensors {as_mib(needs.step)} + "
+        f"heap and libraries {as_mib(rest)} = {as_mib(needs.total)} in {c.precision}{counted}; not counted: Python and "
+        "PyTorch themselves, saving, scoring"
     )
-    if needs.total <= available:
+    if available is None or needs.total <= available:
         return
-    yield f"this machine has {_mib(available)}; less is needed with a smaller train.batch, or at {c.batch} with"
+    yield f"this machine has {as_mib(available)}; less is needed with a smaller train.batch, or at {c.batch} with"
     for settings, smaller in _smaller(run):
-        yield f"  {_mib(estimate(smaller).total):>9}  {' '.join(f'--set {name}=true' for name in settings)}"
+        yield f"  {as_mib(estimate(smaller).total):>9}  {' '.join(f'--set {name}=true' for name in settings)}"
+
+
+def unset_savers(run: RunConfig) -> tuple[str, ...]:
+    """Names the switches that would save memory in this run, and are off."""
+    savers = (*get_spec(run.model.partition(".")[0]).memory_savers, "train.checkpointing")
+    return tuple(name for name in savers if _value(run, name) is False)
 
 
 def _smaller(run: RunConfig) -> Iterator[tuple[tuple[str, ...], RunConfig]]:
     """The same run with each option that saves memory and is not set yet, and with all of them."""
-    savers = (*get_spec(run.model.partition(".")[0]).memory_savers, "train.checkpointing")
-    unset = tuple(name for name in savers if _value(run, name) is False)
+    unset = unset_savers(run)
     for names in [*((name,) for name in unset), *([unset] if len(unset) > 1 else [])]:
         smaller = run
         for section, field in (name.split(".") for name in names):
@@ -186,11 +224,17 @@ def _value(run: RunConfig, name: str) -> Any:
     return getattr(getattr(run, section), field)
 
 
-def machine_memory(device: str) -> int:
-    """Memory of the device that `train.device` means, in bytes: of the first GPU, or of the machine."""
+def machine_memory(device: str) -> int | None:
+    """Memory of the device that `train.device` means, in bytes: of the first GPU, or of the machine.
+
+    None where the system does not tell it.
+    """
     if device == "auto" and torch.cuda.is_available():
         return torch.cuda.get_device_properties(0).total_memory
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, other systems not these names
+        return None
 
 
 def _updates(when: str, found: list[Phase]) -> list[str]:
@@ -207,5 +251,5 @@ def _differ(a: list[Phase], b: list[Phase]) -> bool:
     return [phase.keys for phase in a] != [phase.keys for phase in b]
 
 
-def _mib(size: float) -> str:
+def as_mib(size: float) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{math.ceil(size / 2**20)} MiB"

@@ -20,10 +20,9 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from tqdm import tqdm
-
 from genzoo.data.batches import Batches
 from genzoo.errors import RunStopped
+from genzoo.progress import write_line
 from genzoo.runs.folder import RunFolder
 from genzoo.training.launch import Processes
 from genzoo.training.log import Broken
@@ -66,7 +65,9 @@ class Ladder:
             self.lr_factor /= 2
             return f"learning rate x {self.lr_factor:g}"
         norms = typical_norms(lines)
-        self.clip = {name: min(norm, self.clip.get(name, math.inf)) for name, norm in norms.items()}
+        self.clip |= {name: min(norm, self.clip.get(name, math.inf)) for name, norm in norms.items()}
+        if not self.clip:
+            return "gradients not clipped, as no step before this one was logged, which would give a typical norm"
         shown = ", ".join(f"{name} {norm:.3g}" for name, norm in self.clip.items())
         return f"gradients clipped at their typical norm: {shown}"
 
@@ -143,7 +144,7 @@ class Recovery:
         if self._acc.is_main_process:
             self._folder.rewind(step)
             self._state.checkpoints.rewind(step)
-            tqdm.write(f"{text}\nBack to step {step:,} with {change}.")
+            write_line(f"{text}\nBack to step {step:,} with {change}.")
             with self._writing():
                 self._state.save(step)
         self._acc.wait_for_everyone()

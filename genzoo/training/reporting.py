@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from safetensors import SafetensorError
-from tqdm import tqdm
 
 from genzoo.errors import RunStopped
 from genzoo.objective import Objective, Progress
+from genzoo.progress import Bar
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.folder import RunFolder
 from genzoo.training.launch import Processes, peak_memory, resume_command
@@ -47,7 +47,7 @@ class Reporter:
                     with self.writing():
                         self._watch.report({**position, "kind": "control", "text": text})
 
-    def log(self, window: Window, at: Progress, position: Position, bar: tqdm) -> None:
+    def log(self, window: Window, at: Progress, position: Position, bar: Bar) -> None:
         """Logs the means of the losses since the last time, and the settings that change.
 
         Raises:
@@ -60,7 +60,8 @@ class Reporter:
             scalars |= {f"guide/{panel}": value for panel, value in self._objective.guides.items()}
         self._acc.log(scalars, step=position["step"])
         if self._acc.is_main_process:
-            line = {**position, "peak_gib": round(peak_memory(self._acc.device) / 2**30, 3), **scalars}
+            peak = peak_memory(self._acc.device)
+            line = {**position, **({} if peak is None else {"peak_gib": round(peak / 2**30, 3)}), **scalars}
             with self.writing():
                 self._folder.log.append(line)
                 self._watch.observe(line)

@@ -5,7 +5,6 @@ same generation, and a second thread gains nothing at small batches. So a few st
 networks and before the run's first step: before its warm-up ends and after it.
 """
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from genzoo.data import Dataset
 from genzoo.data.batches import Batches, useful_workers
 from genzoo.duration import as_time, in_seconds
 from genzoo.errors import UsageError
+from genzoo.launcher import launcher_number
 from genzoo.objective import Objective, Progress
 from genzoo.registry import get_spec
 from genzoo.runs.folder import read_config
@@ -215,7 +215,7 @@ def try_ways(run: RunConfig, rehearse: Callable[[RunConfig], Rehearsed], clock: 
     """
     names = open_settings(run.train)
     most = torch.get_num_threads()
-    if "threads" in names and int(os.environ.get("WORLD_SIZE", 1)) == 1:  # several processes must all try the same
+    if "threads" in names and launcher_number("WORLD_SIZE") == 1:  # several processes must all try the same
         most = useful_threads(most, clock)
     plain = {"precision": "fp32", "threads": most, "compile": False}
     trainer = rehearse(in_section(run, "train", {name: plain[name] for name in names}))

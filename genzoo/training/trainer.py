@@ -8,9 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from genzoo.configure import flat, to_json
 from genzoo.controller import EVERY
 from genzoo.data import Dataset, heldout_split, open_dataset
 from genzoo.data.batches import Batches, Resident, load, make_resident
@@ -19,6 +17,7 @@ from genzoo.factory import build, build_objective
 from genzoo.items import Items
 from genzoo.models.generative import Generative
 from genzoo.objective import Progress
+from genzoo.progress import Bar
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.folder import RunFolder
 from genzoo.spec import RunConfig
@@ -39,6 +38,7 @@ from genzoo.training.snapshot import Snapshots
 from genzoo.training.state import DataIdentity, TrainingState
 from genzoo.training.threads import torch_threads
 from genzoo.training.timing import settled, way
+from genzoo.training.trackers import show_preview, start_trackers
 
 
 class Trainer:
@@ -80,7 +80,7 @@ class Trainer:
         self.per_step = c.batch * (1 + self.objective.fresh)  # images
         self.total_nimg = in_images(c.duration, batch=self.per_step, epoch=self.dataset.size)
         self.total_steps = -(-self.total_nimg // self.per_step)
-        refuse_misfits(c, self.objective, self.world, self.total_steps)
+        refuse_misfits(config, self.objective, self.world, self.total_steps)
         refuse_constant(self.objective, self.dataset)
         # Un-wrapped networks: gradients are averaged after each phase, which no phase can silently get wrong. In
         # channels_last, convolutions are faster and give the same result; for BatchNorm see genzoo.nn.batchnorm.
@@ -169,9 +169,7 @@ class Trainer:
         earlier = lines[-1]["seconds"] if lines else 0.0
         self.schedule.start(earlier)
         self.pace.start(earlier)
-        if self.config.train.trackers:
-            settings = {key: str(value) for key, value in flat(to_json(self.config))}
-            self.acc.init_trackers("genzoo", config=settings)
+        start_trackers(self.acc, self.config)
         wanted = self.config.train.workers is None
         resident = make_resident(self.dataset, self.acc.device, self.acc.print) if wanted else None
         stopping, done, end = None, self.step * self.per_step, self.total_steps * self.per_step
@@ -201,7 +199,7 @@ class Trainer:
             tracker.finish()
         return self.folder.path
 
-    def _run(self, bar: tqdm, stop: StopFlag, resident: Resident | None) -> bool:
+    def _run(self, bar: Bar, stop: StopFlag, resident: Resident | None) -> bool:
         """Trains to the end, or until a stop is requested; returns whether it was."""
         if self.acc.is_main_process:
             with self.reporter.writing():
@@ -242,6 +240,7 @@ class Trainer:
                     self.watch.report({**self._position(), "kind": "budget", "text": text})
                 last, save = self.step == self.total_steps, partial(self.state.save, self.step)
                 cut = self.snapshots.take(Weights(self.shown, self.model), self._position, last, save)
+                show_preview(self.acc, self.folder.path, self.step)
         cut = agree(cut, self.acc)  # the other processes wait for the first one
         self.schedule.taken()
         return cut
