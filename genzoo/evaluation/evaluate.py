@@ -15,8 +15,9 @@ from genzoo.data.batches import to_float
 from genzoo.data.sets import Dataset, EndlessSet, FiniteSet
 from genzoo.errors import UsageError
 from genzoo.evaluation.extractors import get_extractor
-from genzoo.evaluation.features import dataset_features, extract, is_mine
+from genzoo.evaluation.features import Features, dataset_features, extract, is_mine
 from genzoo.evaluation.lines import ScoreLine
+from genzoo.evaluation.moments import is_statistics, read_statistics
 from genzoo.evaluation.protocols import Protocol
 from genzoo.evaluation.subject import Subject
 from genzoo.files import JsonLines
@@ -24,6 +25,7 @@ from genzoo.metrics.inputs import (
     BATCH,
     ClassPair,
     Extracted,
+    FeatureMoments,
     FeaturePair,
     Images,
     Inputs,
@@ -102,13 +104,14 @@ def result_line(job: Job) -> ScoreLine:
     start = time.monotonic()
     found = evaluate(job)
     subject, run = job.subject, job.subject.run
+    of_images = not is_statistics(job.data)
     return ScoreLine(
         run=subject.name,
         model=run.model if run else subject.name,
         overrides=changed_settings(run) if run else {},
         data=Path(job.data.name).name,
-        split=job.split,
-        resolution=job.dataset().shape[1:] or None,
+        split=job.split if of_images else None,
+        resolution=(job.dataset().shape[1:] or None) if of_images else None,
         seed=run.train.seed if run else None,
         images_seen=subject.images_seen,
         protocol=job.protocol.name,
@@ -191,15 +194,18 @@ def _extracted(job: Job, asked: type[Extracted]) -> Extracted:
     extractor = get_extractor(
         p.extractor, weights=weights, device=job.subject.device, progress=job.progress, data=job.data
     )
-    n_real = min(p.n, job.images().size)
     how: dict[str, Any] = {"mode": p.extractor_mode, "progress": job.progress}
-    real = dataset_features(extractor, job.data, job.split, n_real, seed=job.seed, batch=BATCH, **how)
+    if (known := read_statistics(job.data, p, extractor)) is not None:
+        n_real, real = known.n, Features(torch.empty(0, extractor.dim), known.statistics.extractor)
+    else:
+        n_real = min(p.n, job.images().size)
+        real = dataset_features(extractor, job.data, job.split, n_real, seed=job.seed, batch=BATCH, **how)
     key = (extractor.identity(p.extractor_mode), p.n, p.weights, p.batchnorm, job.subject.prior, job.seed)
     if key not in job.memo:
         job.memo[key] = extract(extractor, job.subject.samples(p.n, job.seed, is_mine), total=p.n, **how)
     fake = job.memo[key]
     assert real.extractor == fake.extractor
-    details = {
+    details: dict[str, Any] = {
         "extractor": extractor.name,
         "extractor_hash": extractor.digest,
         "resize": extractor.resize,
@@ -207,8 +213,12 @@ def _extracted(job: Job, asked: type[Extracted]) -> Extracted:
         "extractor_precision": extractor.best_precision(p.extractor_mode),
     }
     options: dict[str, Any] = {"seed": job.seed, "details": details, "extractor": real.extractor}
+    if known is not None:
+        details |= known.details
+        return FeatureMoments(**options, known=known.statistics, real=real.values, fake=fake.values)
     if not issubclass(asked, ClassPair):
-        return FeaturePair(**options, real=real.values, fake=fake.values)
+        assert issubclass(asked, FeaturePair)
+        return asked(**options, real=real.values, fake=fake.values)
     classifier = extractor.classifier
     assert classifier is not None, extractor.name  # a protocol of classes has no other extractor
     return ClassPair(
