@@ -26,9 +26,9 @@ from genzoo.data import heldout_split, open_dataset
 from genzoo.data.decoding import CorruptImageError
 from genzoo.data.formats import open_path
 from genzoo.data.found import Found
+from genzoo.data.naming import by_folder, split_in
 from genzoo.data.npy import open_npy
 from genzoo.data.sources import Source
-from genzoo.data.splits import by_folder, split_in
 from genzoo.errors import UsageError
 from genzoo.evaluation.evaluate import Job, result_line
 from genzoo.evaluation.extractors import get_extractor

@@ -17,11 +17,11 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from genzoo.data.decoding import CorruptImageError
-from genzoo.data.folder import SUFFIXES, stamp
+from genzoo.data.folder import stamp
 from genzoo.data.found import Found
 from genzoo.data.labels import ONLY, Labels, class_label
+from genzoo.data.naming import below_common, by_folder, folder_classes, is_image, natural, ordered, role
 from genzoo.data.sources import Source
-from genzoo.data.splits import below_common, by_folder, folder_classes, natural, ordered, role
 from genzoo.errors import UsageError
 
 _DATASET_JSON = "dataset.json"
@@ -60,6 +60,9 @@ class ArchiveSource(Source):
     def where(self, index: int) -> str:
         member = self._members[index]
         return f"{member.archive}/{member.name}"
+
+    def headers(self, n: int) -> list[bytes | CorruptImageError]:
+        return self.fetch(range(min(n, self.size)))
 
     def labels(self) -> Labels:
         return self._read_labels()
@@ -163,11 +166,6 @@ def kinds(names: Iterable[str]) -> dict[str, int]:
 def is_shown(name: str) -> bool:
     """Whether neither a file nor a folder on its way is hidden, or what macOS adds to archives."""
     return not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
-
-
-def is_image(name: str) -> bool:
-    """Whether a file's name ends like an image's."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 def by_first_folder(names: Sequence[str]) -> dict[str, int]:

@@ -16,10 +16,7 @@ from genzoo.data.decoding import CorruptImageError
 from genzoo.data.folder import stamp
 from genzoo.data.found import Found
 from genzoo.data.labels import Labels, class_label, only_or_all
-from genzoo.data.npy import Stored, open_npy, open_npz
-from genzoo.data.sets import ArraySet
-from genzoo.data.sources import Source
-from genzoo.data.splits import (
+from genzoo.data.naming import (
     files_in_order,
     folder_classes,
     ordered,
@@ -29,6 +26,9 @@ from genzoo.data.splits import (
     without_split,
     words,
 )
+from genzoo.data.npy import Stored, open_npy, open_npz
+from genzoo.data.sets import ArraySet
+from genzoo.data.sources import Source
 from genzoo.errors import UsageError
 
 _LABELS = {"label", "labels", "y", "target", "targets", "class", "classes"}  # words in the names of arrays of labels

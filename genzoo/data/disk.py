@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from genzoo.data.folder import stamp
-from genzoo.data.splits import ordered, role
+from genzoo.data.naming import ordered, role
 from genzoo.errors import UsageError
 
 if TYPE_CHECKING:

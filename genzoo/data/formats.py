@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from genzoo.data.folder import SUFFIXES, FolderCollection, files_under
+from genzoo.data.folder import FolderCollection, files_under
 from genzoo.data.idx import IdxCollection, idx_files, is_idx
 from genzoo.data.lists import LISTS, ListCollection
+from genzoo.data.naming import IMAGES, is_image
 from genzoo.data.sources import Collection
 from genzoo.errors import UsageError
 from genzoo.spec import DataConfig
@@ -63,7 +64,7 @@ def open_path(path: Path, config: DataConfig) -> Collection:
         return opener(path, config)
     if is_idx(path):
         return IdxCollection(path, config.channels)
-    if path.suffix.lower() in SUFFIXES:
+    if is_image(path.name):
         raise UsageError(f"{path} is one image: give the folder that it is in, {path.parent}.")
     if found := CURES.get(path.suffix.lower()) or _by_content(path):
         what, fix = found
@@ -109,7 +110,7 @@ def _open_folder(path: Path, config: DataConfig) -> Collection:
 
     if is_saved(path):
         return DiskCollection(path, config.column, config.channels)
-    has_images = any(files_under(path, SUFFIXES))
+    has_images = any(files_under(path, IMAGES))
     tables = sorted(files_under(path, {".parquet"}))
     if tables and (not has_images or _holds_images(tables[0])):
         return _OPENERS[".parquet"](path, config)
@@ -135,7 +136,7 @@ def _without_images(path: Path) -> str:
         if found := CURES.get(file.suffix.lower()) or _by_content(file):
             what, fix = found
             return f"no images under {path}: {file} is {what}, which genzoo does not read: {fix.format(path=file)}."
-    return f"no images under {path}: genzoo reads {', '.join(sorted(SUFFIXES))}, and {READ.partition('or a ')[2]}."
+    return f"no images under {path}: genzoo reads {', '.join(sorted(IMAGES))}, and {READ.partition('or a ')[2]}."
 
 
 def _by_content(path: Path) -> tuple[str, str] | None:

@@ -12,10 +12,10 @@ from genzoo.data.decoding import Raw
 from genzoo.data.found import Found
 from genzoo.data.hub_table import HUB
 from genzoo.data.labels import Labels
+from genzoo.data.naming import role
 from genzoo.data.parquet import encoded, find_column, holds_numbers, label_columns, table_labels, to_array
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source
-from genzoo.data.splits import role
 from genzoo.errors import UsageError
 from genzoo.hub import is_reachable
 from genzoo.spec import DataConfig

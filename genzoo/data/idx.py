@@ -12,8 +12,8 @@ import numpy as np
 from genzoo.data.arrays import ArraySource, open_array
 from genzoo.data.folder import stamp
 from genzoo.data.labels import ONLY, Labels, class_label
+from genzoo.data.naming import ordered, role, split_in
 from genzoo.data.sets import ArraySet
-from genzoo.data.splits import ordered, role, split_in
 from genzoo.errors import UsageError
 
 _NAME = re.compile(r"(.+[-.])idx(\d)(-ubyte)?(\.gz)?")

@@ -5,11 +5,10 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from genzoo.data.folder import SUFFIXES
 from genzoo.data.found import Found
 from genzoo.data.labels import ONLY, Labels, text_label
+from genzoo.data.naming import folder_classes, is_image
 from genzoo.data.sources import Source
-from genzoo.data.splits import folder_classes
 from genzoo.errors import UsageError
 
 LISTS = (".csv", ".tsv", ".jsonl", ".txt")
@@ -51,6 +50,9 @@ class ListSource(Source):
     def where(self, index: int) -> str:
         return str(self._files[index])
 
+    def headers(self, n: int) -> list[Path]:
+        return self._files[:: -(-self.size // n)]
+
     def labels(self) -> Labels:
         return self._labels
 
@@ -88,7 +90,7 @@ def _parsed(suffix: str, file: Iterable[str]) -> Rows:
     lines = [line for line in csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",") if any(line)]
     if not lines:
         return []
-    headed = not any(map(_is_image, lines[0]))
+    headed = not any(map(is_image, lines[0]))
     names = [cell.strip() for cell in lines[0]] if headed else [str(number) for number in range(len(lines[0]))]
     return [dict(zip(names, [*line, *[""] * len(names)], strict=False)) for line in lines[headed:]]
 
@@ -96,7 +98,7 @@ def _parsed(suffix: str, file: Iterable[str]) -> Rows:
 def _text_row(line: str) -> dict[str, str]:
     """A line `path` or, as ImageNet's lists have it, `path number`."""
     path, _, number = line.rpartition(" ")
-    return {"": path, ONLY: number} if number.isdecimal() and _is_image(path) else {"": line}
+    return {"": path, ONLY: number} if number.isdecimal() and is_image(path) else {"": line}
 
 
 def _column(rows: Rows, path: Path, asked: str | None) -> str:
@@ -104,7 +106,7 @@ def _column(rows: Rows, path: Path, asked: str | None) -> str:
     columns = list(rows[0])
     if asked is not None and asked not in columns:
         raise UsageError(f"{path} has no column {asked!r}: give data.column one of {', '.join(columns)}.")
-    images = [asked] if asked else [name for name in columns if _is_image(rows[0][name])]
+    images = [asked] if asked else [name for name in columns if is_image(rows[0][name])]
     if not images:
         if path.suffix.lower() == ".txt":
             has = f"{path} lists no images (its first line is {rows[0][''][:40]!r})"
@@ -123,7 +125,3 @@ def _labels(rows: Rows, names: Sequence[str]) -> Labels:
     if column is None:
         return folder_classes(names)
     return {ONLY: text_label([row.get(column, "") for row in rows])}
-
-
-def _is_image(text: str) -> bool:
-    return Path(text.strip()).suffix.lower() in SUFFIXES

@@ -15,9 +15,9 @@ from genzoo.data.arrays import ArraySource, open_array
 from genzoo.data.folder import files_under, stamp
 from genzoo.data.found import Found
 from genzoo.data.labels import Labels, class_label, only_or_all
+from genzoo.data.naming import ordered, role, split_of_file
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source
-from genzoo.data.splits import ordered, role, split_of_file
 from genzoo.errors import UsageError
 
 _HELD_BYTES = 256 * 1024**2  # encoded row groups that each process keeps, for batches that are not cached

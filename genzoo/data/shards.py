@@ -17,7 +17,6 @@ from genzoo.data.archives import (
     by_first_folder,
     classes_by,
     intact,
-    is_image,
     is_shown,
     kinds,
     no_images,
@@ -27,7 +26,16 @@ from genzoo.data.decoding import CorruptImageError
 from genzoo.data.folder import stamp
 from genzoo.data.found import Found
 from genzoo.data.labels import ONLY, Labels, text_label
-from genzoo.data.splits import below_common, by_folder, files_in_order, folder_classes, ordered, role, split_of_file
+from genzoo.data.naming import (
+    below_common,
+    by_folder,
+    files_in_order,
+    folder_classes,
+    is_image,
+    ordered,
+    role,
+    split_of_file,
+)
 from genzoo.errors import UsageError
 
 _CLASS = "cls"  # ending of a sample's file with its class, a number or a name

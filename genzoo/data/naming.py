@@ -1,18 +1,24 @@
-"""Splits and classes by the names of files, folders and arrays, as archives, tables and array files use them."""
+"""What the names of files, folders and arrays say: images, splits and classes, in archives, tables and array files."""
 
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
-from genzoo.data.folder import SPLITS, files_under
+from genzoo.data.folder import SPLITS, SUFFIXES, files_under
 from genzoo.data.labels import ONLY, Labels, class_label
 
+IMAGES = SUFFIXES
 _SPELLED = {"training": "train", "testing": "test"}
 
 
 def words(name: str) -> list[str]:
     """`Train2017-images` -> train, images."""
     return [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name ends like an image's."""
+    return PurePath(name.strip()).suffix.lower() in IMAGES
 
 
 def split_in(name: str) -> str | None:
