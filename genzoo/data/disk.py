@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from genzoo.data.folder import stamp
 from genzoo.data.naming import ordered, role
 from genzoo.errors import UsageError
@@ -53,6 +51,6 @@ def _intact(folder: Path) -> Iterator[None]:
         yield
     except UsageError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # Arrow's own are among them
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{folder} is damaged or not written by `save_to_disk` ({reason}): save it again.") from error

@@ -144,7 +144,7 @@ def _samples(files: Sequence[Path], column: str | None) -> tuple[list[Sample], d
             others += rest
     if not samples:
         raise no_images(files[0] if len(files) == 1 else files[0].parent, others)
-    return samples, kinds(others) | ({"an archive without its end": cut} if cut else {})
+    return samples, kinds(others) | ({"archive that is cut off or damaged": cut} if cut else {})
 
 
 def _sample(members: Sequence[TarMember], column: str | None) -> tuple[list[Sample], list[str]]:

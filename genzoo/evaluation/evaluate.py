@@ -26,7 +26,6 @@ from genzoo.metrics.inputs import (
     ClassPair,
     Extracted,
     FeatureMoments,
-    FeaturePair,
     Images,
     Inputs,
     Points,
@@ -212,13 +211,11 @@ def _extracted(job: Job, asked: type[Extracted]) -> Extracted:
         "n_real": n_real,
         "extractor_precision": extractor.best_precision(p.extractor_mode),
     }
-    options: dict[str, Any] = {"seed": job.seed, "details": details, "extractor": real.extractor}
     if known is not None:
         details |= known.details
-        return FeatureMoments(**options, known=known.statistics, real=real.values, fake=fake.values)
+    options: dict[str, Any] = {"seed": job.seed, "details": details, "extractor": real.extractor}
     if not issubclass(asked, ClassPair):
-        assert issubclass(asked, FeaturePair)
-        return asked(**options, real=real.values, fake=fake.values)
+        return FeatureMoments(**options, known=known and known.statistics, real=real.values, fake=fake.values)
     classifier = extractor.classifier
     assert classifier is not None, extractor.name  # a protocol of classes has no other extractor
     return ClassPair(
