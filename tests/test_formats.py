@@ -212,7 +212,7 @@ def test_images_are_preferred_to_other_arrays_of_an_npz(tmp_path):
     assert np.array_equal(pixels(opened(tmp_path / "x.npz", channels=1)), noises(0, 1)[..., :1])
     assert opened(tmp_path / "x.npz", column="latents").shape == (6,)
     assert "give data.column one of imgs, latents, about" in refusal(tmp_path / "x.npz", column="labels")
-    np.savez(tmp_path / "y.npz", train_images=noises(0), train_masks=noises(1))
+    np.savez(tmp_path / "y.npz", train_images=noises(0), train_masks=noises(1), train_labels=noises(2))
     assert "several arrays of the split train: give data.column one of train_images, train_masks" in refusal(
         tmp_path / "y.npz"
     )

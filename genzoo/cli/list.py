@@ -52,8 +52,10 @@ def _data() -> None:
         what = "; ".join(filter(None, (entry.what, entry.note)))
         rows.append((entry.name, entry.where, count, size, entry.terms, what))
     _table(("name", "where", "images", "size", "terms", "what"), rows)
-    print("Also: any hub id owner/name, a folder of images, a folder that `datasets` saved, or a file:")
-    print(".parquet, .npy, .npz, .zip, .tar (one, or a folder), MNIST's idx, or a list of paths, .csv, .tsv, .jsonl, .txt.")
+    print(
+        "Also: any hub id owner/name, a folder of images, a folder that `datasets` saved; .parquet, .npy, .npz, .zip,"
+    )
+    print(".tar, MNIST's idx (one file or a folder of them); a list of image files: .csv, .tsv, .jsonl, .txt.")
 
 
 def _size(size: tuple[int, int] | None) -> str | None:

@@ -55,7 +55,8 @@ class ArrayCollection:
     def source(self, split: str) -> "ArraySource | ArraySet":
         chosen = self._splits[split]
         array = self._arrays[chosen.items].load()
-        labels = _labels(array, {name: self._arrays[name].load() for name in chosen.labels})
+        numbers = {without_split(name): self._arrays[name].load().reshape(-1) for name in chosen.labels}
+        labels = only_or_all({name: class_label(values) for name, values in numbers.items()})
         name = f"{self.name}/{split}" if len(self.splits) > 1 else self.name
         identity = (stamp(self._path, str(self._path.resolve())), chosen.items if self._column else split)
         by = role(split, self.splits, "array name")
@@ -108,7 +109,11 @@ def _items(arrays: Mapping[str, Stored], owner: str, column: str | None) -> list
             f"{owner} holds statistics of features (mu and sigma), not images: it can be the --data of `genzoo eval` "
             "for Fréchet distances."
         )
-    return images or [name for name in large if not _LABELS & set(words(name))] or large or list(arrays)
+    return _not_labels(images) or images or _not_labels(large) or large or list(arrays)
+
+
+def _not_labels(names: Sequence[str]) -> list[str]:
+    return [name for name in names if not _LABELS & set(words(name))]
 
 
 def _labels_of(name: str, arrays: Mapping[str, Stored]) -> tuple[str, ...]:
@@ -124,11 +129,6 @@ def _labels_of(name: str, arrays: Mapping[str, Stored]) -> tuple[str, ...]:
 def _is_labels(name: str, array: Stored) -> bool:
     """Whether these are class numbers, [n] or [n,1]."""
     return bool(_LABELS & set(words(name))) and array.dtype.kind in "iub" and array.shape[1:] in ((), (1,))
-
-
-def _labels(array: np.ndarray, found: Mapping[str, np.ndarray]) -> Labels:
-    assert all(len(values) == len(array) for values in found.values())
-    return only_or_all({without_split(name): class_label(values.reshape(-1)) for name, values in found.items()})
 
 
 class NpyFolderCollection:
