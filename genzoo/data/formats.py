@@ -86,7 +86,7 @@ def refuse_address(name: str) -> None:
     if repository := _repository(name):
         fix = f"give the dataset's name, {repository}"
     elif scheme == "file":
-        fix = f"give the path, {urlsplit(name).path}"
+        fix = f"give the path, /{rest.lstrip('/')}"
     elif scheme == "s3":
         fix = f"copy it here, aws s3 sync {name} {bucket}, and give ./{bucket}"
     elif scheme in ("gs", "gcs"):
@@ -98,7 +98,10 @@ def refuse_address(name: str) -> None:
 
 def _repository(name: str) -> str | None:
     """The id owner/name of an address of the hub."""
-    parts = urlsplit(name)
+    try:
+        parts = urlsplit(name)
+    except ValueError:  # not an address after all
+        return None
     path = parts.path if parts.scheme != "hf" else f"/{parts.netloc}{parts.path}"
     at_hub = parts.scheme == "hf" or parts.netloc in ("huggingface.co", "hf.co", "www.huggingface.co")
     match = re.match(r"/datasets/([^/]+/[^/@]+)", path)
@@ -129,13 +132,15 @@ def _open_folder(path: Path, config: DataConfig) -> Collection:
 
 def _without_images(path: Path) -> str:
     """Says what a folder without images holds, and how to turn it into a dataset."""
-    if files := sorted(files_under(path, (".npz", ".zip", *LISTS))):
+    if files := sorted(files_under(path, (".npz", ".zip"))):
         return f"no images under {path}: give one file, e.g. {files[0]}."
     others = sorted(files_under(path, CURES)) or sorted(file for file in path.iterdir() if file.is_file())
     for file in others:
         if found := CURES.get(file.suffix.lower()) or _by_content(file):
             what, fix = found
             return f"no images under {path}: {file} is {what}, which genzoo does not read: {fix.format(path=file)}."
+    if files := sorted(files_under(path, LISTS)):
+        return f"no images under {path}: if {files[0]} lists images elsewhere, give that file."
     return f"no images under {path}: genzoo reads {', '.join(sorted(IMAGES))}, and {READ.partition('or a ')[2]}."
 
 
