@@ -293,14 +293,25 @@ def test_channels_are_kept_where_they_are_asked_for(tmp_path):
     assert "give data.channels=3" in refusal("toyfaces", channels=5, limit=2)
 
 
-def test_a_model_of_four_channels_trains_and_shows_what_it_learned(tmp_path):
-    saved(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (16, 8, 8, 4), dtype=np.uint8))
-    settings = (f"data.name={tmp_path / 'x.npy'}", "data.channels=4", "data.size=8x8", "train.duration=2it")
-    run = Trainer(tiny_run("vae", *settings), out=tmp_path / "run", progress=False).fit()
-    assert Image.open(next(run.glob("**/*.png"))).size[0] > 8
+@pytest.fixture(scope="module")
+def run(own_cache, tmp_path_factory) -> Path:
+    """A run on RGBA images."""
+    root = tmp_path_factory.mktemp("rgba")
+    saved(root / "x.npy", np.random.default_rng(0).integers(0, 256, (16, 8, 8, 4), dtype=np.uint8))
+    settings = (f"data.name={root / 'x.npy'}", "data.channels=4", "data.size=8x8", "train.duration=2it")
+    return Trainer(tiny_run("vae", *settings), out=root / "run", progress=False).fit()
+
+
+def test_a_model_of_four_channels_is_trained_shown_and_scored(run, tmp_path):
+    assert Image.open(run / "preview.png").mode == "RGBA"
     assert main(["reconstruct", str(run), "--n", "2", "--out", str(tmp_path / "r.png")]) == 0
     assert Image.open(tmp_path / "r.png").mode == "RGBA"
-    assert main(["eval", str(run), "--metrics", "rec8_train"]) == 0
+    scores = result_line(Job(open_subject(str(run), torch.device("cpu")), get_protocol("rec8_train"), rgba_data(run)))
+    assert 0 < scores.values["ssim"] < 1 and scores.values["sse"] > 0
+
+
+def rgba_data(run: Path) -> DataConfig:
+    return DataConfig(name=str(run.parent / "x.npy"), channels=4, size=(8, 8))
 
 
 def test_pictures_of_two_and_five_channels(tmp_path):
@@ -667,16 +678,16 @@ def test_names_that_mention_splits():
 
 
 @pytest.fixture(scope="module")
-def scored(digits_classifier, tmp_path_factory):
-    """The statistics of the digits' classifier on test digits, in a file; and a folder of other digits."""
+def scored(tmp_path_factory):
+    """The statistics of MNIST's classifier on test digits, in a file; and a folder of other digits."""
     root = tmp_path_factory.mktemp("statistics")
     config = DataConfig(name="digits", size=(8, 8), channels=1)
-    extractor = get_extractor("classifier:digits", weights=digits_classifier)
+    extractor = get_extractor("classifier:mnist")
     how = {"precision": extractor.best_precision("eval")}
     images = open_dataset(config, "test", progress=False).batch(range(297)) / 255
     real = statistics(extractor(images, **how))
     np.savez(root / "stats.npz", mu=real.mean.numpy(), sigma=real.cov.numpy())
-    named = {"extractor": np.array("classifier:digits"), "n": np.array(297)}
+    named = {"extractor": np.array("classifier:mnist"), "n": np.array(297)}
     np.savez(root / "named.npz", mu=real.mean.numpy(), sigma=real.cov.numpy(), **named)
     fakes = open_dataset(config, "train", progress=False).batch(range(60))
     (root / "fakes").mkdir()
@@ -686,12 +697,6 @@ def scored(digits_classifier, tmp_path_factory):
     return root, expected
 
 
-@pytest.fixture
-def classifiers(digits_classifier, monkeypatch):
-    """The classifier where it is looked for."""
-    monkeypatch.setenv("GENZOO_CACHE", str(digits_classifier.parents[1]))
-
-
 def score(root: Path, file: str, protocol: str):
     data = DataConfig(name=str(root / file), channels=1)
     subject = open_subject(str(root / "fakes"), torch.device("cpu"), like=data)
@@ -699,22 +704,22 @@ def score(root: Path, file: str, protocol: str):
 
 
 @pytest.mark.filterwarnings("ignore:Fréchet distance of 60 items")
-def test_frechet_distances_to_a_file_of_statistics(scored, classifiers):
+def test_frechet_distances_to_a_file_of_statistics(scored):
     root, expected = scored
     with pytest.warns(UserWarning, match="stats.npz does not say which extractor made it"):
-        line = score(root, "stats.npz", "fd_classifier_digits_60_test")
+        line = score(root, "stats.npz", "fd_classifier_mnist_60_test")
     assert line.values["frechet"] == pytest.approx(expected, rel=1e-3)
     assert (line.data, line.split, line.resolution, line.details["n_real"]) == ("stats.npz", None, None, None)
     assert line.details["real_statistics"]["extractor"] == "not stated"
-    line = score(root, "named.npz", "fd_classifier_digits_60_train")
+    line = score(root, "named.npz", "fd_classifier_mnist_60_train")
     assert line.values["frechet"] == pytest.approx(expected, rel=1e-3) and line.details["n_real"] == 297
-    assert line.details["real_statistics"]["extractor"] == "classifier:digits"
+    assert line.details["real_statistics"]["extractor"] == "classifier:mnist"
 
 
-def test_other_metrics_and_other_statistics_are_refused(scored, classifiers, tmp_path):
+def test_other_metrics_and_other_statistics_are_refused(scored, tmp_path):
     root, _ = scored
     for word in ("kd", "prdc"):
-        name = f"{word}_classifier_digits_60_test"
+        name = f"{word}_classifier_mnist_60_test"
         with pytest.raises(
             UsageError, match=f"{name} needs the features of real images, and .*stats.npz holds their mean"
         ):
@@ -722,14 +727,20 @@ def test_other_metrics_and_other_statistics_are_refused(scored, classifiers, tmp
     (tmp_path / "fakes").symlink_to(root / "fakes")
     arrays = dict(np.load(root / "named.npz"))
     for changes, words in (
-        ({"extractor": np.array("inception")}, "holds statistics of inception, not of classifier:digits"),
+        ({"extractor": np.array("inception")}, "holds statistics of inception, not of classifier:mnist"),
         ({"mu": arrays["mu"][:5], "sigma": arrays["sigma"][:5, :5]}, "of 5 dimensions"),
         ({"mu": arrays["mu"] * np.nan}, "NaN or infinity"),
     ):
         np.savez(tmp_path / "x.npz", **(arrays | changes))
         with pytest.raises(UsageError, match=words):
-            score(tmp_path, "x.npz", "fd_classifier_digits_60_test")
+            score(tmp_path, "x.npz", "fd_classifier_mnist_60_test")
     assert "holds statistics of features (mu and sigma), not images" in refusal(root / "stats.npz")
+
+
+def test_batchnorm_is_checked_on_the_runs_own_images(run, scored):
+    subject = open_subject(str(run), torch.device("cpu"))
+    own = subject.batchnorm_alarm(rgba_data(run))
+    assert subject.batchnorm_alarm(DataConfig(name=str(scored[0] / "named.npz"))) == own
 
 
 def test_damaged_items_are_never_objects(tmp_path):
