@@ -26,15 +26,23 @@ class DataConfig:
     name: Annotated[
         str,
         Field(
-            description="short name (`genzoo list data`), hub id owner/name[:config], folder, .parquet, .npy or .npz"
+            description="short name (`genzoo list data`), hub id owner/name[:config], folder, or file: .parquet, .npy, "
+            ".npz, .zip, .tar, idx, or .csv, .tsv, .jsonl or .txt with paths"
         ),
     ] = "toyfaces"
     size: Annotated[
         tuple[int, int] | None, Field(description="height, width in pixels; none keeps the dataset's own size")
     ] = None
-    channels: Annotated[Literal[1, 3], Field(description="1 = gray, 3 = RGB; images are converted")] = 3
+    channels: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="1 = gray, 3 = RGB; images are converted, transparency is composited over data.background; "
+            "4 = RGBA, and other numbers for arrays: channels are kept",
+        ),
+    ] = 3
     split: Annotated[str, Field(description="split to train on, or a part of one: train[:29000]")] = "train"
-    column: Annotated[str | None, Field(description="image column; none finds it")] = None
+    column: Annotated[str | None, Field(description="column or array of images; none finds it")] = None
     fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="how other aspect ratios are fitted")] = "crop"
     precrop: Annotated[
         int | None, Field(gt=0, description="center square cut out before resizing, in source pixels (CelebA: 148)")

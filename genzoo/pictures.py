@@ -38,15 +38,20 @@ AXES = {  # of the panels of curves, by the first part of their names; docs/arch
 
 
 def save_grid(rows: Sequence[Tensor], path: Path, zoom: int | None = None) -> None:
-    """Writes a PNG whose rows are batches [n, C, H, W] in [0, 1], C = 1 or 3; shorter rows end in white.
+    """Writes a PNG whose rows are batches [n, C, H, W] in [0, 1]; shorter rows end in white.
 
-    Pixels are repeated `zoom` times each way; by default, so that small images show at 64 pixels or more.
+    Of 4 channels the last is alpha; of 2 the first is shown, and of more the first three. Pixels are repeated `zoom`
+    times each way; by default, so that small images show at 64 pixels or more.
     """
-    _as_image(_grid(rows, zoom)).save(path)
+    image = _as_image(_grid(rows, zoom))
+    (image.convert("RGB") if image.mode == "RGBA" and path.suffix.lower() in (".jpg", ".jpeg") else image).save(path)
 
 
 def _as_image(pixels: np.ndarray) -> Image.Image:
-    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+    channels = pixels.shape[-1]
+    if channels < 3:
+        return Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
+    return Image.fromarray(np.ascontiguousarray(pixels[..., : 4 if channels == 4 else 3]))
 
 
 def _grid(rows: Sequence[Tensor], zoom: int | None = None) -> np.ndarray:
@@ -79,7 +84,7 @@ def save_animation(frames: Tensor, path: Path) -> None:
     writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=FPS, macro_block_size=2)
     writer.send(None)
     for pixels in shown:
-        writer.send(np.ascontiguousarray(np.broadcast_to(pixels, (height, width, 3))))
+        writer.send(np.ascontiguousarray(_as_image(pixels).convert("RGB")))
     writer.close()
 
 

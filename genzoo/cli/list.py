@@ -52,7 +52,8 @@ def _data() -> None:
         what = "; ".join(filter(None, (entry.what, entry.note)))
         rows.append((entry.name, entry.where, count, size, entry.terms, what))
     _table(("name", "where", "images", "size", "terms", "what"), rows)
-    print("Also: any hub id owner/name, a folder of images, a parquet file or folder, an .npy or .npz file.")
+    print("Also: any hub id owner/name, a folder of images, one that `datasets` saved; .parquet, .npy, .npz, .zip,")
+    print(".tar, MNIST's idx (a file, or a folder of them); a list of image files: .csv, .tsv, .jsonl, .txt.")
 
 
 def _size(size: tuple[int, int] | None) -> str | None:

@@ -1,60 +1,41 @@
-"""Arrays in `.npy` and `.npz` files: images [n,C,H,W], [n,H,W,C] or [n,H,W] and vectors [n,D]."""
+"""Arrays of images [n,C,H,W], [n,H,W,C] or [n,H,W] and of vectors [n,D]: checked, and opened by their shape."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
-from genzoo.data.folder import stamp
+from genzoo.data.found import Found
 from genzoo.data.labels import Labels
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source, fingerprint
 from genzoo.errors import UsageError
 
 _CHUNK = 4096  # items checked together, so that a memory-mapped file is never in memory as a whole
-
-
-class ArrayCollection:
-    """A `.npy` file is `train`; the arrays of a `.npz` file are splits, an only one is `train` whatever its name."""
-
-    def __init__(self, path: Path) -> None:
-        self.name, self._path = path.stem, path
-        arrays = self._load()
-        names = tuple(arrays) if isinstance(arrays, Mapping) else ()
-        self.splits: tuple[str, ...] = names if len(names) > 1 else ("train",)
-
-    def source(self, split: str) -> "ArraySource | ArraySet":
-        arrays, name = self._load(), f"{self.name}/{split}" if len(self.splits) > 1 else self.name
-        if isinstance(arrays, Mapping):
-            member = split if len(arrays) > 1 else next(iter(arrays))
-            arrays = self._read(lambda: arrays[member])
-        return open_array(arrays, name, (stamp(self._path, str(self._path.resolve())), split))
-
-    def _load(self) -> np.ndarray | Mapping[str, np.ndarray]:
-        """Opens the file: an array, memory-mapped, or arrays by name, read when they are asked for."""
-        return self._read(lambda: np.load(self._path, mmap_mode="r", allow_pickle=False))
-
-    def _read(self, read: Callable[[], Any]) -> Any:
-        try:
-            return read()
-        except (ValueError, EOFError, OSError, BadZipFile) as error:
-            message = f"{self._path} cannot be read ({error}): save it with numpy.save or numpy.savez."
-            raise UsageError(message) from error
+_ROUNDING = 1e-6  # that floats may lie outside [0,1]
+_LEAST_SIDE = 8  # pixels of an image that rows of bytes are taken for
+COLORS = (1, 3)  # channels of gray and RGB images, which are converted into each other
+RGBA = 4
 
 
 class ArraySource(Source):
     """Images that are already numbers, uint8 [n,C,H,W] or float [n,C,H,W] in [0,1]."""
 
-    def __init__(self, images: np.ndarray, name: str, identity: object, labels: Labels | None = None) -> None:
+    def __init__(
+        self,
+        images: np.ndarray,
+        name: str,
+        identity: object,
+        labels: Labels | None = None,
+        found: Found | None = None,
+    ) -> None:
         self.name, self.size, self.identity = name, len(images), identity
-        self._images, self._labels = images, labels or {}
+        self._images, self._labels, self._found = images, labels or {}, found or Found(items=len(images))
 
     def fetch(self, indices: Sequence[int]) -> list[np.ndarray]:
-        items = self._images[np.asarray(indices)]
-        return list(items if items.dtype == np.uint8 else np.rint(items * 255.0).astype(np.uint8))
+        return list(as_bytes(self._images[np.asarray(indices)]))
 
     def where(self, index: int) -> str:
         return f"{self.name}[{index}]"
@@ -62,46 +43,169 @@ class ArraySource(Source):
     def labels(self) -> Labels:
         return self._labels
 
+    def found(self) -> Found:
+        return self._found
 
-def open_array(array: np.ndarray, name: str, identity: object, labels: Labels | None = None) -> ArraySource | ArraySet:
+
+def open_array(
+    array: np.ndarray,
+    name: str,
+    identity: object,
+    labels: Labels | None = None,
+    *,
+    channels: int = 3,
+    role: str = "",
+    notes: Sequence[str] = (),
+) -> ArraySource | ArraySet:
     """Checks an array and opens it by its shape: images as a source, vectors as a set.
 
     Args:
-        array: uint8 or float; images [n,C,H,W], [n,H,W,C] or [n,H,W], floats in [0,1]; vectors [n,D] of any range.
+        array: uint8 or float; images [n,C,H,W], [n,H,W,C] or [n,H,W], floats in [0,1]; vectors [n,D] of any range, of
+            which bytes are scaled to [0,1].
         identity: what decides the content, for the fingerprint.
+        channels: of the images that are asked for; an array of another number than 1, 3 or 4 must have it.
+        role: see `Found`.
+        notes: see `Found`.
 
     Raises:
-        UsageError: another shape or type, no items, NaN or infinity, image values outside [0,1]; the first is named.
+        UsageError: another shape or type, no items, NaN or infinity, image values outside [0,1] (the first is named),
+            one image instead of several, rows of bytes that look like images.
     """
-    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        raise UsageError(f"{name} has type {array.dtype}: save it as uint8, or as floats in [0,1].")
+    _check_type(array, name)
     if array.ndim not in (2, 3, 4) or not array.size:
         raise UsageError(f"{name} has shape {list(array.shape)}: images are [n,C,H,W] and vectors [n,D].")
     if array.ndim == 2:
-        _refuse_first(array, lambda items: ~np.isfinite(items), name, "NaN or infinity: remove or repair it.")
-        return ArraySet(name, fingerprint(name, identity), array.astype(np.float32), partial(dict, labels or {}))
-    images = _channels_first(array, name)
+        return ArraySet(name, fingerprint(name, identity), _vectors(array, name), partial(dict, labels or {}))
+    images, read_as = as_images(array, name, channels)
+    found = Found(items=len(images), role=role, notes=(*notes, *read_as))
+    return ArraySource(images, name, identity, labels, found)
+
+
+def as_images(array: np.ndarray, name: str, channels: int = 3) -> tuple[np.ndarray, list[str]]:
+    """Checks images [n,C,H,W], [n,H,W,C] or [n,H,W], uint8 or floats in [0,1].
+
+    Returns:
+        A view [n,C,H,W], and notes on how it was read.
+
+    Raises:
+        UsageError: as `open_array`.
+    """
+    _check_type(array, name)
+    images, notes = _channels_first(array, name, channels)
     if images.dtype != np.uint8:
-        _refuse_first(images, lambda items: ~np.isfinite(items), name, "NaN or infinity: remove or repair it.")
-        fix = "values outside [0,1]: divide by 255, or save uint8; for [-1,1] take (x + 1) / 2."
-        _refuse_first(images, lambda items: (items < 0) | (items > 1), name, fix)
-    return ArraySource(images, name, identity, labels)
+        _refuse_first(images, lambda items: ~np.isfinite(items), name, lambda: "NaN or infinity: remove or repair it.")
+        outside = partial(_outside, images)
+        _refuse_first(images, lambda items: (items < -_ROUNDING) | (items > 1 + _ROUNDING), name, outside)
+    return images, notes
 
 
-def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
-    """Brings images to [n,C,H,W] with 1 or 3 channels."""
+def as_bytes(images: np.ndarray) -> np.ndarray:
+    """Scales floats in [0,1] to uint8; bytes stay as they are."""
+    return images if images.dtype == np.uint8 else np.rint(np.clip(images, 0, 1) * 255.0).astype(np.uint8)
+
+
+def _check_type(array: np.ndarray, name: str) -> None:
+    if array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating):
+        return
+    has = f"{name} has type {array.dtype}"
+    if array.dtype == np.bool_:
+        raise UsageError(f"{has}: save 255 * x.astype('uint8').")
+    if not np.issubdtype(array.dtype, np.integer) or not array.size:
+        raise UsageError(f"{has}: save it as uint8, or as floats in [0,1].")
+    low, high = (int(value) for value in (array.min(), array.max()))
+    if low >= 0 and 1 < high <= 255:
+        fix = "x.astype('uint8')"
+    elif low == high:
+        fix = "it as uint8, or as floats in [0,1]"
+    else:
+        fix = f"({f'x / {high}' if low >= 0 else f'(x - {low}) / {high - low}'}).astype('float32')"
+    raise UsageError(f"{has} and values in [{low}, {high}]: save {fix}.")
+
+
+def _vectors(array: np.ndarray, name: str) -> np.ndarray:
+    """Checks vectors [n,D] and makes them float32."""
+    if array.dtype != np.uint8:
+        _refuse_first(array, lambda items: ~np.isfinite(items), name, lambda: "NaN or infinity: remove or repair it.")
+        return array.astype(np.float32)
+    n, d = array.shape
+    vectors = "for vectors, save (x / 255).astype('float32')"
+    if n == d >= _LEAST_SIDE:
+        raise UsageError(
+            f"{name} has bytes of shape [{n}, {d}], which looks like one gray image: save all images as one array "
+            f"[n,H,W]; {vectors}."
+        )
+    if shape := _flattened(d):
+        c, side, _ = shape
+        last = f", or (-1, {side}, {side}, 3) where colors come last" if c == 3 else ""
+        raise UsageError(
+            f"{name} has rows of {d} bytes, which look like images of {c}x{side}x{side}: save "
+            f"x.reshape(-1, {c}, {side}, {side}){last}; {vectors}."
+        )
+    warnings.warn(f"{name}: bytes are scaled from [0,255] to [0,1].", stacklevel=2)
+    return array.astype(np.float32) / 255
+
+
+def _flattened(d: int) -> tuple[int, int, int] | None:
+    """The square image (C,H,W) that a row of d bytes may be."""
+    for channels in (3, 1):
+        side = math.isqrt(d // channels)
+        if side >= _LEAST_SIDE and channels * side * side == d:
+            return channels, side, side
+    return None
+
+
+def _channels_first(array: np.ndarray, name: str, channels: int) -> tuple[np.ndarray, list[str]]:
+    """Brings images to [n,C,H,W]: with 1, 3 or 4 channels, or as many as are asked for."""
+    shape = list(array.shape)
     if array.ndim == 3:
-        return array[:, None]
-    if array.shape[1] in (1, 3):
-        return array
-    if array.shape[3] in (1, 3):
-        return array.transpose(0, 3, 1, 2)
-    raise UsageError(f"{name} has shape {list(array.shape)}: images have 1 or 3 channels, [n,C,H,W].")
+        if shape[2] in (*COLORS, RGBA):
+            raise UsageError(
+                f"{name} has shape {shape}, which looks like one image: a dataset is [n,H,W,C] or [n,C,H,W], "
+                "e.g. numpy.stack(images)."
+            )
+        rgb = ["3 gray images; one RGB image has the shape [1,3,H,W]"] if shape[0] == 3 else []
+        return array[:, None], rgb
+    allowed = (*COLORS, RGBA) if channels in COLORS else (channels,)
+    for count in allowed:
+        for images in (array, array.transpose(0, 3, 1, 2)):
+            if images.shape[1] == count:
+                return images, _as_rgba(count, channels)
+    raise UsageError(f"{name} has shape {shape}: {_wanted(shape, channels)}.")
 
 
-def _refuse_first(array: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray], name: str, what: str) -> None:
-    for start in range(0, len(array), _CHUNK):
-        items = array[start : start + _CHUNK]
+def _as_rgba(count: int, channels: int) -> list[str]:
+    if count != RGBA or channels not in COLORS:
+        return []
+    return ["4 channels are RGBA, composited over data.background; data.channels=4 keeps them"]
+
+
+def _wanted(shape: Sequence[int], channels: int) -> str:
+    fewest = min(shape[1], shape[3])
+    if channels not in COLORS:
+        return f"data.channels={channels} needs [n,{channels},H,W] or [n,H,W,{channels}]; give data.channels={fewest}"
+    form = "images have 1 or 3 channels, or 4 (RGBA), as [n,C,H,W] or [n,H,W,C]"
+    return f"{form}; to keep {fewest} channels, give data.channels={fewest}"
+
+
+def _outside(images: np.ndarray) -> str:
+    """Says what range the images have, and how to bring them to [0,1]."""
+    chunks = list(_chunks(images))
+    low, high = min(float(items.min()) for items in chunks), max(float(items.max()) for items in chunks)
+    if low >= -_ROUNDING:
+        fix = "divide by 255, or save uint8" if high <= 255 else f"divide by their maximum, {high:g}"
+    else:
+        fix = "take (x + 1) / 2" if low >= -1 - _ROUNDING and high <= 1 + _ROUNDING else "scale them"
+    return f"values outside [0,1], and all lie in [{low:.9g}, {high:.9g}]: {fix}."
+
+
+def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    return (array[start : start + _CHUNK] for start in range(0, len(array), _CHUNK))
+
+
+def _refuse_first(
+    array: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray], name: str, what: Callable[[], str]
+) -> None:
+    for start, items in zip(range(0, len(array), _CHUNK), _chunks(array), strict=True):
         bad = wrong(items).reshape(len(items), -1).any(1)
         if bad.any():
-            raise UsageError(f"item {start + int(bad.argmax())} of {name} holds {what}")
+            raise UsageError(f"item {start + int(bad.argmax())} of {name} holds {what()}")

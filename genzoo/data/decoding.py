@@ -16,11 +16,13 @@ DECODING = 1  # raise it when the same file would give other pixels, so that old
 # less than Lanczos around flat shapes and in the 8x8 digits that are enlarged.
 RESAMPLE = Image.Resampling.BICUBIC
 
-Raw = bytes | Path | np.ndarray  # an encoded image, the file that holds one, or pixels uint8 [C,H,W]
-
 
 class CorruptImageError(Exception):
     """An image that cannot be read; the text is the reason, to which the caller adds the image's name."""
+
+
+# An encoded image, the file that holds one, pixels uint8 [C,H,W], or why there are none of these.
+Raw = bytes | Path | np.ndarray | CorruptImageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,10 @@ class Decode:
     background: str
 
     def __call__(self, raw: Raw) -> np.ndarray:
+        if self.channels not in (1, 3):
+            from genzoo.data.bands import separate  # it imports this module
+
+            return separate(raw, **vars(self))
         return to_uint8(read(raw), **vars(self))
 
 
@@ -43,6 +49,8 @@ def read(raw: Raw) -> Image.Image:
     Raises:
         CorruptImageError: unreadable, truncated, empty or not an image.
     """
+    if isinstance(raw, CorruptImageError):
+        raise raw
     if isinstance(raw, np.ndarray):
         return Image.fromarray(raw[0] if raw.shape[0] == 1 else raw.transpose(1, 2, 0))
     try:

@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub. Here alone `datasets` and `huggingface_hub` are imported, when they are used."""
+"""Datasets of the Hugging Face hub, and what `datasets` saved: the only module that imports `datasets`, when used."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 
 from genzoo.data.arrays import ArraySource, open_array
 from genzoo.data.decoding import Raw
+from genzoo.data.found import Found
 from genzoo.data.hub_table import HUB
 from genzoo.data.labels import Labels
-from genzoo.data.parquet import encoded, find_column, is_list, label_columns, table_labels, to_array
+from genzoo.data.naming import role
+from genzoo.data.parquet import encoded, find_column, holds_numbers, label_columns, table_labels, to_array
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source
 from genzoo.errors import UsageError
@@ -29,7 +31,7 @@ class HubCollection:
         self.name, entry = config.name, HUB.get(config.name)
         self._repository, _, wanted = (entry.repository if entry else config.name).partition(":")
         self._configuration = entry.config if entry else wanted or None
-        self._column = config.column or (entry.column if entry else None)
+        self._column, self._channels = config.column or (entry.column if entry else None), config.channels
         self._expressions = dict(entry.splits) if entry else self._ask_splits()
         self.splits: tuple[str, ...] = tuple(self._expressions)
 
@@ -42,7 +44,8 @@ class HubCollection:
         # The folder is named after the repository's commit: the content's identity, whatever the cache's folder.
         commit = Path(table.cache_files[0]["filename"]).parent.name
         identity = (self._repository, self._configuration, expression, commit)
-        return open_table(table, f"{self.name}/{split}", identity, self._column)
+        by = role(split, self.splits, "the hub")
+        return open_table(table, f"{self.name}/{split}", identity, self._column, self._channels, by)
 
     def _ask_splits(self) -> dict[str, str]:
         with _reached(self._repository, self._configuration):
@@ -55,11 +58,11 @@ class HubCollection:
 class HubSource(Source):
     """The encoded images of one column of a `datasets.Dataset`, memory-mapped from disk."""
 
-    def __init__(self, table: "datasets.Dataset", name: str, identity: object, column: str) -> None:
+    def __init__(self, table: "datasets.Dataset", name: str, identity: object, column: str, by: str = "") -> None:
         import datasets
 
         self.name, self.size, self.identity = name, len(table), (identity, column)
-        self._table, self._column = table, column
+        self._table, self._column, self._role = table, column, by
         # Undecoded: the library would clip 16-bit images and stop at the first corrupt one.
         images = table.select_columns([column])
         self._images = images.cast_column(column, datasets.Image(decode=False)) if _is_image(table, column) else images
@@ -74,17 +77,31 @@ class HubSource(Source):
         columns = label_columns(self._table.features.arrow_schema)
         return table_labels({name: (self._table.data.column(name), names) for name, names in columns.items()})
 
+    def found(self) -> Found:
+        return Found(items=self.size, role=self._role, notes=(f"column {self._column!r}",))
+
 
 def open_table(
-    table: "datasets.Dataset", name: str, identity: object, column: str | None
+    table: "datasets.Dataset", name: str, identity: object, column: str | None, channels: int = 3, by: str = ""
 ) -> HubSource | ArraySource | ArraySet:
     """Opens the images of a table: encoded, or as numbers (see `arrays.open_array`)."""
     schema = table.features.arrow_schema
     column = find_column(schema, name, column)
-    source = HubSource(table, name, identity, column)
-    if is_list(schema.field(column).type):
-        return open_array(to_array(table.data.column(column), name), name, (identity, column), source.labels())
+    source = HubSource(table, name, identity, column, by)
+    if holds_numbers(schema.field(column).type):
+        array, labels = to_array(table.data.column(column), name), source.labels()
+        return open_array(array, name, (identity, column), labels, channels=channels, role=by)
     return source
+
+
+def open_saved(
+    folder: Path, name: str, identity: object, column: str | None, channels: int, by: str
+) -> HubSource | ArraySource | ArraySet:
+    """Opens a dataset that `save_to_disk` wrote."""
+    import datasets
+
+    table = datasets.Dataset.load_from_disk(str(folder)).with_format(None)
+    return open_table(table, name, identity, column, channels, by)
 
 
 @contextmanager

@@ -31,6 +31,16 @@ def class_label(values: Any, names: Sequence[str] | None = None) -> Label:
     return Label(values, tuple(names))
 
 
+def text_label(values: Sequence[str]) -> Label:
+    """Makes the label of classes that are written as text: by number if all are whole numbers, else by name."""
+    values = [value.strip() for value in values]
+    if all(value.removeprefix("-").isdecimal() for value in values):
+        return class_label([int(value) for value in values])
+    names = sorted(set(values))
+    numbers = {name: number for number, name in enumerate(names)}
+    return class_label([numbers[value] for value in values], names)
+
+
 def only_or_all(labels: Labels) -> Labels:
     """Calls the only label `label`; several keep their names."""
     return {ONLY: next(iter(labels.values()))} if len(labels) == 1 else labels

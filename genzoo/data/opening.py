@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genzoo.data.arrays import ArrayCollection
 from genzoo.data.catalog import dataset_names, find_dataset
 from genzoo.data.decoding import CorruptImageError, Decode, rgb
-from genzoo.data.folder import FolderCollection, files_under
+from genzoo.data.formats import is_file_name, open_path, refuse_address
 from genzoo.data.materialize import open_images
 from genzoo.data.sets import ArraySet, Dataset, EndlessSet
 from genzoo.data.sources import Collection, Part, Source
@@ -73,6 +72,8 @@ def peek(config: DataConfig, n: int) -> tuple[int | None, list[np.ndarray]]:
     Raises:
         UsageError: as `open_dataset`; or none of these images can be read.
     """
+    if config.channels not in (1, 3):
+        raise UsageError(f"data.channels={config.channels}: settings are found for gray and RGB images only; set them.")
     source, among = _choose(_find(config), config.split, config.limit)
     if isinstance(source, EndlessSet):
         return None, [source.draw(n, generator(0, "peek")).numpy()]
@@ -150,17 +151,13 @@ def _choose(collection: Collection, split: str, limit: int | None) -> tuple[Sour
 
 def _find(config: DataConfig) -> Collection:
     name, path = config.name, Path(os.path.expanduser(config.name))
+    refuse_address(name)
     registered = find_dataset(name)
     if registered is not None and (registered.entry.kind != "hub" or not path.exists()):
         return registered(config)
     if path.exists():
-        return _at(path, config)
-    if (
-        name.startswith((".", "~", os.sep))
-        or name.count("/") > 1
-        or "\\" in name
-        or path.suffix in (".parquet", ".npy", ".npz")
-    ):
+        return open_path(path, config)
+    if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name or is_file_name(path):
         raise UsageError(f"there is no file or folder {path}: check the path, or take a name from `genzoo list data`.")
     if "/" not in name:
         raise UsageError(
@@ -170,16 +167,3 @@ def _find(config: DataConfig) -> Collection:
     from genzoo.data.hub import HubCollection
 
     return HubCollection(config)
-
-
-def _at(path: Path, config: DataConfig) -> Collection:
-    """Finds the collection at an existing path."""
-    if path.suffix.lower() in (".npy", ".npz"):
-        return ArrayCollection(path)
-    if path.suffix.lower() == ".parquet" or (path.is_dir() and any(files_under(path, {".parquet"}))):
-        from genzoo.data.parquet import ParquetCollection  # pyarrow takes 0.4 s to import
-
-        return ParquetCollection(path, config.column)
-    if path.is_dir():
-        return FolderCollection(path)
-    raise UsageError(f"{path} is not a dataset: give a folder of images, or a .parquet, .npy or .npz file.")

@@ -1,7 +1,6 @@
 """Parquet files: encoded images in a column (as the hub stores them), or numbers in a column of lists."""
 
 import json
-import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,37 +12,41 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genzoo.data.arrays import ArraySource, open_array
-from genzoo.data.folder import SPLITS, files_under, stamp
+from genzoo.data.folder import files_under, stamp
+from genzoo.data.found import Found
 from genzoo.data.labels import Labels, class_label, only_or_all
+from genzoo.data.naming import ordered, role, split_of_file
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source
 from genzoo.errors import UsageError
 
 _HELD_BYTES = 256 * 1024**2  # encoded row groups that each process keeps, for batches that are not cached
+_OF_IMAGES = ("image", "img", "picture", "photo", "file", "path", "base64", "b64", "jpg", "png")  # in columns' names
 
 
 class ParquetCollection:
     """One file, or the files under a folder; their names or folders name splits: train-00000-of-00002.parquet."""
 
-    def __init__(self, root: Path, column: str | None) -> None:
-        self.name, self._column = root.stem if root.is_file() else root.name, column
+    def __init__(self, root: Path, column: str | None, channels: int = 3) -> None:
+        self.name, self._column, self._channels = root.stem if root.is_file() else root.name, column, channels
         files = [root] if root.is_file() else sorted(files_under(root, {".parquet"}))
         self._files: dict[str, list[Path]] = {}
         for path in files:
-            self._files.setdefault(_split_of(path.relative_to(root)) if root.is_dir() else "train", []).append(path)
-        self.splits: tuple[str, ...] = tuple(sorted(self._files, key=_rank))
+            self._files.setdefault(split_of_file(path.relative_to(root)) if root.is_dir() else "train", []).append(path)
+        self.splits: tuple[str, ...] = ordered(self._files)
 
     def source(self, split: str) -> "ParquetSource | ArraySource | ArraySet":
         name = f"{self.name}/{split}" if len(self.splits) > 1 else self.name
-        return open_parquet(self._files[split], name, self._column)
+        by = role(split, self.splits, "file name")
+        return open_parquet(self._files[split], name, self._column, self._channels, by)
 
 
 class ParquetSource(Source):
     """The images of one column over several files, in order."""
 
-    def __init__(self, files: Sequence[Path], name: str, column: str) -> None:
+    def __init__(self, files: Sequence[Path], name: str, column: str, by: str = "") -> None:
         self.name, self.identity = name, (column, _stamps(files))
-        self._files, self._column = list(files), column
+        self._files, self._column, self._role = list(files), column, by
         self._groups: list[tuple[Path, int, int]] = []  # file, number of a row group, its first row in the file
         starts = [0]  # first row of each row group in the split
         for path in files:
@@ -72,6 +75,13 @@ class ParquetSource(Source):
     def labels(self) -> Labels:
         return read_labels(self._files)
 
+    def found(self) -> Found:
+        rows = dict.fromkeys(self._files, 0)
+        for (path, _, _), start, stop in zip(self._groups, self._starts, [*self._starts[1:], self.size], strict=True):
+            rows[path] += int(stop - start)
+        parts = {path.name: count for path, count in rows.items()} if len(rows) > 1 else {}
+        return Found(items=self.size, parts=parts, role=self._role, notes=(f"column {self._column!r}",))
+
     def _locate(self, index: int) -> tuple[int, int]:
         """Finds an item's row group and its row there."""
         group = int(np.searchsorted(self._starts, index, side="right")) - 1
@@ -95,19 +105,31 @@ def encoded(value: Mapping | bytes | None, folder: Path = Path()) -> bytes | Pat
     return value if value is not None else b""
 
 
-def open_parquet(files: Sequence[Path], name: str, column: str | None) -> ParquetSource | ArraySource | ArraySet:
+def open_parquet(
+    files: Sequence[Path], name: str, column: str | None, channels: int = 3, by: str = ""
+) -> ParquetSource | ArraySource | ArraySet:
     """Opens one split: encoded images, or vectors and images as lists of numbers.
 
     Raises:
         UsageError: no such column, no column of images or several, damaged files, numbers that `open_array` refuses.
     """
-    with _intact(files[0]):
-        schema = pq.read_schema(files[0])
+    schema = read_schema(files[0])
     column = find_column(schema, name, column)
-    if not is_list(schema.field(column).type):
-        return ParquetSource(files, name, column)
+    if not holds_numbers(schema.field(column).type):
+        return ParquetSource(files, name, column, by)
     array = to_array(pq.read_table(list(files), columns=[column]).column(0), name)
-    return open_array(array, name, (column, _stamps(files)), read_labels(files))
+    return open_array(array, name, (column, _stamps(files)), read_labels(files), channels=channels, role=by)
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """Reads the columns of a file. Raises UsageError for a damaged one."""
+    with _intact(path):
+        return pq.read_schema(path)
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a file has a column of encoded images, rather than facts about images elsewhere."""
+    return any(_is_encoded(field.type) for field in read_schema(path))
 
 
 def to_array(column: pa.ChunkedArray, name: str) -> np.ndarray:
@@ -119,7 +141,8 @@ def to_array(column: pa.ChunkedArray, name: str) -> np.ndarray:
     if not len(column):
         raise UsageError(f"{name} has no rows.")
     shape, values = [len(column)], column.combine_chunks()
-    while is_list(values.type):
+    while _is_list(_plain(values.type)):
+        values = values.storage if isinstance(values, pa.ExtensionArray) else values
         lengths = np.asarray(pc.call_function("list_value_length", [values]).fill_null(-1))
         if (lengths != lengths[0]).any() or lengths[0] < 0:
             row = int(np.argmax(lengths != lengths[0])) * shape[0] // len(lengths)
@@ -164,21 +187,64 @@ def find_column(schema: pa.Schema, name: str, column: str | None) -> str:
     """Finds the only column of images, else of numbers, or checks the one asked for.
 
     Raises:
-        UsageError: no such column, or not exactly one that may be meant.
+        UsageError: no such column, not exactly one that may be meant, or a type that is not read; the line says how to
+            turn it into one that is.
     """
     if column is not None:
         if column not in schema.names:
             raise UsageError(f"{name} has no column {column!r}: give data.column one of {', '.join(schema.names)}.")
         kind = schema.field(column).type
-        if not _is_encoded(kind) and not is_list(kind):
-            raise UsageError(f"column {column!r} of {name} holds {kind} values, not images: give data.column another.")
+        if not _is_encoded(kind) and not holds_numbers(kind):
+            fix = conversion(column, kind) or "give data.column another"
+            raise UsageError(f"column {column!r} of {name} holds {kind} values, not images: {fix}.")
         return column
     images = [field.name for field in schema if _is_encoded(field.type)]
-    found = images or [field.name for field in schema if is_list(field.type)]
-    if len(found) != 1:
-        what = "several columns that may be it" if found else "no column of images"
-        raise UsageError(f"{name} has {what}: give data.column one of {', '.join(found or schema.names)}.")
-    return found[0]
+    found = images or [field.name for field in schema if holds_numbers(field.type)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{name} has several columns that may be it: give data.column one of {', '.join(found)}.")
+    for field in schema:
+        unlikely = _is_text(field.type) and not any(word in field.name.lower() for word in _OF_IMAGES)
+        if not unlikely and (fix := conversion(field.name, field.type)):
+            raise UsageError(f"{name} has no column of images: column {field.name!r} holds {field.type} values: {fix}.")
+    kinds = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    raise UsageError(f"{name} has no column of images: it has {kinds}; save encoded images as a binary column.")
+
+
+def conversion(column: str, kind: pa.DataType) -> str | None:
+    """Says how to turn a column of a type that is not read into one that is; None where it holds no images."""
+    if _is_list(kind):
+        inner = kind.value_type
+        if _is_encoded(inner):
+            return f"save one image a row, table[{column!r}].combine_chunks().flatten()"
+        if _is_text(inner):
+            return "save one path a line in a .txt file, and give that"
+        return None
+    if pa.types.is_struct(kind):
+        inside = [kind.field(i) for i in range(kind.num_fields)]
+        if part := next((field for field in inside if _is_encoded(field.type) or holds_numbers(field.type)), None):
+            return f"save table.flatten(), and give data.column={column}.{part.name}"
+        return None
+    if _is_text(kind):
+        paths = f"write paths to a list, table.to_pandas()[[{column!r}]].to_csv('list.csv'), and give list.csv"
+        return f"{paths}; save base64 as bytes, [base64.b64decode(text) for text in table[{column!r}].to_pylist()]"
+    return None
+
+
+def holds_numbers(kind: pa.DataType) -> bool:
+    """Whether a type is of (nested) lists of numbers."""
+    kind = _plain(kind)
+    if not _is_list(kind):
+        return False
+    while _is_list(kind):
+        kind = kind.value_type
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The stored type of an extension, as `datasets` has for arrays of several dimensions."""
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 
 def _is_encoded(kind: pa.DataType) -> bool:
@@ -187,23 +253,12 @@ def _is_encoded(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def is_list(kind: pa.DataType) -> bool:
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def _split_of(path: Path) -> str:
-    """Finds the split in a file's name: data/train-00000-of-00002.parquet, train/0000.parquet, cifar10_test.parquet.
-
-    A name without one means train.
-    """
-    if sharded := re.fullmatch(r"(.+)-\d{5}-of-\d{5}.*", path.stem):
-        return sharded[1]
-    words = [word for part in (*path.parent.parts, path.stem) for word in re.split(r"[-_.]", part)]
-    return next((word for word in reversed(words) if word in SPLITS), "train")
-
-
-def _rank(split: str) -> tuple[int, str]:
-    return SPLITS.index(split) if split in SPLITS else len(SPLITS), split
 
 
 def _stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:

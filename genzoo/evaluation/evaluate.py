@@ -16,8 +16,9 @@ from genzoo.data.sets import Dataset, EndlessSet, FiniteSet
 from genzoo.errors import UsageError
 from genzoo.evaluation.drawing import batch_size, described, drawn
 from genzoo.evaluation.extractors import get_extractor
-from genzoo.evaluation.features import dataset_features, extract
+from genzoo.evaluation.features import Features, dataset_features, extract
 from genzoo.evaluation.lines import ScoreLine
+from genzoo.evaluation.moments import is_statistics, read_statistics
 from genzoo.evaluation.protocols import Protocol
 from genzoo.evaluation.subject import Subject
 from genzoo.files import JsonLines
@@ -25,7 +26,7 @@ from genzoo.metrics.inputs import (
     BATCH,
     ClassPair,
     Extracted,
-    FeaturePair,
+    FeatureMoments,
     Images,
     Inputs,
     Points,
@@ -103,13 +104,14 @@ def result_line(job: Job) -> ScoreLine:
     start = time.monotonic()
     found = evaluate(job)
     subject, run = job.subject, job.subject.run
+    of_images = not is_statistics(job.data)
     return ScoreLine(
         run=subject.name,
         model=run.model if run else subject.name,
         overrides=changed_settings(run) if run else {},
         data=Path(job.data.name).name,
-        split=job.split,
-        resolution=job.dataset().shape[1:] or None,
+        split=job.split if of_images else None,
+        resolution=(job.dataset().shape[1:] or None) if of_images else None,
         seed=run.train.seed if run else None,
         images_seen=subject.images_seen,
         protocol=job.protocol.name,
@@ -193,25 +195,30 @@ def _extracted(job: Job, asked: type[Extracted]) -> Extracted:
     extractor = get_extractor(
         p.extractor, weights=weights, device=job.subject.device, progress=job.progress, data=job.data
     )
-    n_real = min(p.n, job.images().size)
     how: dict[str, Any] = {"mode": p.extractor_mode, "progress": job.progress}
     order: dict[str, Any] = {"seed": job.seed, "batch": batch_size(p, job.subject), "shuffled": p.shuffled}
-    real = dataset_features(extractor, job.data, job.split, n_real, **order, **how)
+    if (known := read_statistics(job.data, p, extractor)) is not None:
+        n_real, real = known.n, Features(torch.empty(0, extractor.dim), known.statistics.extractor)
+    else:
+        n_real = min(p.n, job.images().size)
+        real = dataset_features(extractor, job.data, job.split, n_real, **order, **how)
     key = (extractor.identity(p.extractor_mode), p.n, p.weights, p.batchnorm, job.subject.prior, p.truncated)
     if (key := (*key, *order.values())) not in job.memo:
         job.memo[key] = extract(extractor, drawn(p, job.subject, job.seed), total=p.n, **how)
     fake = job.memo[key]
     assert real.extractor == fake.extractor
-    details = {
+    details: dict[str, Any] = {
         "extractor": extractor.name,
         "extractor_hash": extractor.digest,
         "resize": extractor.resize,
         "n_real": n_real,
         "extractor_precision": extractor.best_precision(p.extractor_mode),
     }
+    if known is not None:
+        details |= known.details
     options: dict[str, Any] = {"seed": job.seed, "details": details, "extractor": real.extractor}
     if not issubclass(asked, ClassPair):
-        return FeaturePair(**options, real=real.values, fake=fake.values)
+        return FeatureMoments(**options, known=known and known.statistics, real=real.values, fake=fake.values)
     classifier = extractor.classifier
     assert classifier is not None, extractor.name  # a protocol of classes has no other extractor
     return ClassPair(

@@ -13,6 +13,7 @@ from genzoo.data import open_dataset
 from genzoo.data.batches import to_float
 from genzoo.data.sets import FiniteSet
 from genzoo.errors import UsageError
+from genzoo.evaluation.moments import is_statistics
 from genzoo.evaluation.protocols import Protocol
 from genzoo.factory import load
 from genzoo.files import JsonLines
@@ -166,6 +167,10 @@ class ModelSubject:
         """
         if not can_encode(self.model) or not batchnorms(self.model.decoder):
             return None
+        if is_statistics(data):  # nothing to encode
+            if self.run is None:
+                return None
+            data = self.run.data
         dataset, rng = _finite(data), generator(0, "batchnorm")
         chosen = torch.randperm(dataset.size, generator=rng)[:BATCH]
         z = self.model.prior.sample(len(chosen), self.model.latent_shape, rng).to(self.device)

@@ -30,15 +30,13 @@ def check_feature_pair(real: Tensor, fake: Tensor) -> None:
 
 
 def check_images(x: Tensor) -> None:
-    """Raises UsageError unless x is floating point [N, C, H, W] in [0, 1] with N >= 1 and C of 1 or 3."""
+    """Raises UsageError unless x is floating point [N, C, H, W] in [0, 1] with N >= 1."""
     if x.ndim != 4 or not len(x):
         raise UsageError(
             f"Images must be a batch [N, C, H, W], got {list(x.shape)}: add the missing dimension with unsqueeze."
         )
-    if x.shape[1] not in (1, 3):
-        raise UsageError(
-            f"Images must have 1 or 3 channels, got {list(x.shape)}: choose channels, or permute to [N, C, H, W]."
-        )
+    if x.shape[1] not in (1, 3) and x.shape[3] in (1, 3):
+        raise UsageError(f"Images must have channels first, got {list(x.shape)}: permute to [N, C, H, W].")
     if not x.is_floating_point():
         raise UsageError(f"Images must be floating point in [0, 1], got {x.dtype}: use x.float() / 255 for bytes.")
     low, high = (value.item() for value in x.aminmax())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genzoo.errors import UsageError
 from genzoo.metrics.checks import check_features
-from genzoo.metrics.inputs import FeaturePair
+from genzoo.metrics.inputs import FeatureMoments
 from genzoo.metrics.registry import Result, Value, metric
 
 CHUNK = 4096  # rows taken to float64 at a time
@@ -109,7 +109,7 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
 @metric(
     "fd",
     inception="fid",
-    inputs=FeaturePair,
+    inputs=FeatureMoments,
     values={"frechet": Value("FD", "lower", inception="FID")},
     definition="Fréchet distance between Gaussians fitted to {extractor} features of {n} samples and of the {split} "
     "split (as many images, or all if it has fewer).",
@@ -121,6 +121,6 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
         "fd_timm_resnet18_10k_test",
     ),
 )
-def frechet_metric(features: FeaturePair) -> Result:
-    real, fake = (statistics(x, features.extractor) for x in (features.real, features.fake))
-    return Result({"frechet": frechet_distance(real, fake)})
+def frechet_metric(features: FeatureMoments) -> Result:
+    real = features.known or statistics(features.real, features.extractor)
+    return Result({"frechet": frechet_distance(real, statistics(features.fake, features.extractor))})

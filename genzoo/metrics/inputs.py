@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from genzoo.noise import generator
 
 if TYPE_CHECKING:
+    from genzoo.metrics.frechet import Statistics
     from genzoo.models.autoencoder import Autoencoder
 
 BATCH = 100  # images that are generated or compared at once; scores with batch statistics depend on it
@@ -42,6 +43,13 @@ class FeaturePair(Extracted):
 
     real: Tensor  # [N, D] float32
     fake: Tensor  # [M, D] float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureMoments(FeaturePair):
+    """The same, for a metric that needs only mean and covariance of the real ones, which a file may hold."""
+
+    known: "Statistics | None" = None  # of the real features; `real` has no rows then
 
 
 @dataclass(frozen=True, kw_only=True)

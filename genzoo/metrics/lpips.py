@@ -36,6 +36,8 @@ def lpips(a: Tensor, b: Tensor, net: str = "alex") -> Tensor:
         UsageError: not two equally shaped batches of images, an unknown or absent network, or images too small for it.
     """
     check_image_pair(a, b)
+    if a.shape[1] not in (1, 3):
+        raise UsageError(f"LPIPS takes images of 1 or 3 channels, got {list(a.shape)}: choose channels.")
     if net not in BACKBONES:
         raise UsageError(f"Unknown LPIPS network {net!r}.{did_you_mean(net, BACKBONES)}")
     smallest = BACKBONES[net][1]

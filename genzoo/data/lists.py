@@ -1,0 +1,127 @@
+"""Lists of image files: `.csv`, `.tsv`, `.jsonl` with a column of paths, `.txt` with a path a line."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from genzoo.data.found import Found
+from genzoo.data.labels import ONLY, Labels, text_label
+from genzoo.data.naming import folder_classes, is_image
+from genzoo.data.sources import Source
+from genzoo.errors import UsageError
+
+LISTS = (".csv", ".tsv", ".jsonl", ".txt")
+_LABELS = ("label", "class", "target", "category")  # columns of classes, by number or by name
+_SHOWN = 5  # columns that a message names
+
+Rows = list[dict[str, str]]
+
+
+class ListCollection:
+    """The images that a file lists; paths are relative to its folder."""
+
+    splits: tuple[str, ...] = ("train",)
+
+    def __init__(self, path: Path, column: str | None = None) -> None:
+        self.name, self._path, self._column = path.stem, path, column
+
+    def source(self, split: str) -> "ListSource":
+        rows = _rows(self._path)
+        column = _column(rows, self._path, self._column)
+        names = [row.get(column, "").strip() for row in rows]
+        if number := next((number for number, name in enumerate(names, 1) if not name or "://" in name), None):
+            what = "is empty" if not names[number - 1] else f"is an address, {names[number - 1]}"
+            raise UsageError(f"item {number} of column {column!r} of {self._path} {what}: list files of this machine.")
+        return ListSource(self.name, self._path, names, _labels(rows, names), column)
+
+
+class ListSource(Source):
+    """Listed image files in the list's order."""
+
+    def __init__(self, name: str, listed: Path, names: Sequence[str], labels: Labels, column: str) -> None:
+        self.name, self.size = name, len(names)
+        self._files, self._labels, self._column = [listed.parent / Path(n).expanduser() for n in names], labels, column
+        self.identity = [(str(file.absolute()), _status(file)) for file in self._files]
+
+    def fetch(self, indices: Sequence[int]) -> list[Path]:
+        return [self._files[i] for i in indices]
+
+    def where(self, index: int) -> str:
+        return str(self._files[index])
+
+    def headers(self, n: int) -> list[Path]:
+        return self._files[:: -(-self.size // n)]
+
+    def labels(self) -> Labels:
+        return self._labels
+
+    def found(self) -> Found:
+        return Found(items=self.size, notes=(f"files of column {self._column!r}",) if self._column else ())
+
+
+def _status(file: Path) -> tuple[int, int] | None:
+    """Size and modification time; None where there is no such file, which is named when it is read."""
+    try:
+        status = file.stat()
+    except (OSError, ValueError):  # the latter for names that no file can have
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _rows(path: Path) -> Rows:
+    """Reads a list; the columns of one without a header are called 0, 1, ..."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = _parsed(path.suffix.lower(), file)
+    except (OSError, ValueError, TypeError, RecursionError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read as a list ({error}): save it as CSV in UTF-8.") from error
+    if not rows:
+        raise UsageError(f"{path} lists no images: write one path a line, relative to its folder.")
+    return rows
+
+
+def _parsed(suffix: str, file: Iterable[str]) -> Rows:
+    if suffix == ".jsonl":
+        objects = [json.loads(line) for line in file if line.strip()]
+        return [{str(key): str(value) for key, value in dict(item).items()} for item in objects]
+    if suffix == ".txt":
+        return [_text_row(line.strip()) for line in file if line.strip()]
+    lines = [line for line in csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",") if any(line)]
+    if not lines:
+        return []
+    headed = not any(map(is_image, lines[0]))
+    names = [cell.strip() for cell in lines[0]] if headed else [str(number) for number in range(len(lines[0]))]
+    return [dict(zip(names, [*line, *[""] * len(names)], strict=False)) for line in lines[headed:]]
+
+
+def _text_row(line: str) -> dict[str, str]:
+    """A line `path` or, as ImageNet's lists have it, `path number`."""
+    path, _, number = line.rpartition(" ")
+    return {"": path, ONLY: number} if number.isdecimal() and is_image(path) else {"": line}
+
+
+def _column(rows: Rows, path: Path, asked: str | None) -> str:
+    """Finds the column of paths: the one asked for, else the first that holds names of images."""
+    columns = list(rows[0])
+    if asked is not None and asked not in columns:
+        raise UsageError(f"{path} has no column {asked!r}: give data.column one of {', '.join(columns)}.")
+    images = [asked] if asked else [name for name in columns if is_image(rows[0][name])]
+    if not images:
+        if path.suffix.lower() == ".txt":
+            has = f"{path} lists no images (its first line is {rows[0][''][:40]!r})"
+            raise UsageError(f"{has}: write one path a line, relative to its folder.")
+        shown = ", ".join(columns[:_SHOWN]) + (", ..." if len(columns) > _SHOWN else "")
+        raise UsageError(
+            f"{path} has no column of paths to images (it has {shown}): give data.column one; of a table of numbers "
+            "make a .npy file: numpy.save('x.npy', numpy.loadtxt('x.csv', delimiter=',', skiprows=1))."
+        )
+    return images[0]
+
+
+def _labels(rows: Rows, names: Sequence[str]) -> Labels:
+    """Takes classes from a column called `label`, by number or by name, else from the folders."""
+    column = next((name for name in rows[0] if name.strip().lower() in _LABELS), None)
+    if column is None:
+        return folder_classes(names)
+    return {ONLY: text_label([row.get(column, "") for row in rows])}
