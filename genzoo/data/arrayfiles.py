@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from genzoo.data import cache
 from genzoo.data.arrays import COLORS, RGBA, ArraySource, as_bytes, as_images, open_array
 from genzoo.data.decoding import CorruptImageError
 from genzoo.data.folder import stamp
@@ -139,11 +140,13 @@ class NpyFolderCollection:
         self._files: dict[str, list[Path]] = {}
         self._labels: dict[str, list[Path]] = {}
         for path in files_in_order(root, ".npy"):
+            if cache.root() in path.parents:  # GENZOO_CACHE may be inside
+                continue
             of_labels = _LABELS & set(words(path.stem)) and _is_labels(path.stem, open_npy(path))
             group = self._labels if of_labels else self._files
             group.setdefault(split_of_file(path.relative_to(root)), []).append(path)
         if not self._files:
-            raise UsageError(f"{root} holds labels and no images: add the .npy file that they belong to.")
+            raise UsageError(f"{root} holds no .npy file of images: add the one that its labels belong to.")
         self.splits: tuple[str, ...] = ordered(self._files)
 
     def source(self, split: str) -> "Source | ArraySet":

@@ -1,5 +1,7 @@
 """Images of other numbers of channels than gray and RGB: RGBA files, and arrays of any number."""
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -9,7 +11,7 @@ from genzoo.errors import UsageError
 _MODES = {2: "LA", 4: "RGBA"}  # of image files
 
 
-def separate(raw: Raw, size: tuple[int, int] | None, channels: int, **options: str | int | None) -> np.ndarray:
+def separate(raw: Raw, size: tuple[int, int] | None, channels: int, **options: Any) -> np.ndarray:
     """Decodes an image channel by channel, as `to_uint8` decodes gray images; nothing is composited.
 
     Args:

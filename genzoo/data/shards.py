@@ -174,13 +174,15 @@ def _members(path: Path) -> tuple[list[TarMember], bool]:
 
 def _until_damage(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yields the entries before the place where an archive is damaged; the last may lack a part of its content."""
+    started = False
     while True:
         try:
             info = archive.next()
         except tarfile.ReadError:
-            if not archive.members:
+            if not started:
                 raise
             return
         if info is None:
             return
+        started = True
         yield info
