@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, tiny_run
+from helpers import ROOT, as_options, tiny_run
 from PIL import Image
 from steps import FORMS, at, data, draw, micro_batches, networks, objective_of
 from torch import Tensor, nn
@@ -136,7 +136,8 @@ def test_nothing_is_noted_where_nothing_is_left_out(preset, data):
 
 
 def test_the_dry_run_prints_how_to_read_a_copy_of_introvaes_data(pictures, capsys):
-    assert main(["train", "introvae.celeba128", "--data", str(pictures), "--dry-run", "--set", "train.batch=2"]) == 0
+    small = as_options("arch.channels=4,8", "data.size=16x16")
+    assert main(["train", "introvae.celeba128", "--data", str(pictures), "--dry-run", *small]) == 0
     assert "--set data.precrop=148" in " ".join(capsys.readouterr().out.split())
 
 
