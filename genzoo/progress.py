@@ -9,33 +9,38 @@ from tqdm.auto import tqdm
 from tqdm.utils import disp_len
 
 WIDTH = 80  # columns of an output whose width is unknown, such as a file
-LONGEST = 30  # characters of a bar's name
+SHORTEST = 8  # characters of a bar's name, which is cut where nothing else can be
 NARROWEST, USUAL = 4, 10  # characters of the bar itself beside values, and where tqdm knows no width
 IN_TERMINAL_S, IN_FILE_S = 0.2, 20.0  # between two updates
 NOTEBOOK = any(cls.__module__ == "tqdm.notebook" for cls in tqdm.__mro__)
 
 
 class Bar(tqdm):
-    """A bar that fits on one line: of the values at its end, those that find room are shown, each as a whole."""
+    """A bar that fits on one line: of the values at its end, those that find room are shown, each as a whole; then a
+    long name is cut.
+    """
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        state = super().format_dict
-        return state if NOTEBOOK or self.disable else {**state, "ncols": columns(self.fp)}
+        state, output = super().format_dict, getattr(self, "fp", None)  # one that is hidden has no output
+        return state if NOTEBOOK or output is None else {**state, "ncols": columns(output)}
 
     def __str__(self) -> str:
         state = self.format_dict
         width, values = state.get("ncols"), (state.get("postfix") or "").split(", ")
         if not width:
             return super().__str__()
-        most = width + USUAL - NARROWEST
-        while values and disp_len(self.format_meter(**_with(state, values, ncols=None))) > most:
+
+        def over() -> int:
+            line = self.format_meter(**{**state, "postfix": ", ".join(values), "ncols": None})
+            return disp_len(line) - USUAL + NARROWEST - width
+
+        while values and over() > 0:
             values.pop()
-        return self.format_meter(**_with(state, values, ncols=width))
-
-
-def _with(state: dict[str, Any], values: list[str], ncols: int | None) -> dict[str, Any]:
-    return {**state, "postfix": ", ".join(values), "ncols": ncols}
+        name = str(state["prefix"] or "")
+        if (excess := over()) > 0 and len(name) > SHORTEST:
+            state["prefix"] = f"{name[: max(SHORTEST, len(name) - excess) - 3]}..."
+        return self.format_meter(**{**state, "postfix": ", ".join(values)})
 
 
 def columns(output: Any) -> int:
@@ -68,8 +73,7 @@ def bar(
     live = NOTEBOOK or bool(sys.stderr and sys.stderr.isatty())
     options = {"mininterval": IN_TERMINAL_S if live else IN_FILE_S} | options
     hidden = not shown or sys.stderr is None or not (live or logged)
-    short = name if name is None or len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
-    return kind(items, desc=short, disable=hidden, **options)
+    return kind(items, desc=name, disable=hidden, **options)
 
 
 def write_line(text: str, error: bool = False) -> None:

@@ -43,18 +43,15 @@ def opens_text(call: ast.Call) -> bool:
     return not any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in modes)
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=path.relative_to(ROOT).as_posix()) for path in FILES])
-def test_text_files_name_their_encoding(path):
-    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-    unnamed = [c.lineno for c in calls if opens_text(c) and "encoding" not in {word.arg for word in c.keywords}]
-    assert not unnamed, f"without encoding=: lines {unnamed}"
-
-
-@pytest.mark.parametrize("path", [pytest.param(path, id=path.relative_to(ROOT).as_posix()) for path in FILES])
-def test_bars_are_made_in_one_place(path):
-    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    imported = {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module}
-    assert path.name == "progress.py" or not [name for name in imported if name.partition(".")[0] == "tqdm"]
+def test_text_files_name_their_encoding_and_bars_are_made_in_one_place():
+    unnamed, with_bars = [], set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and opens_text(node) and "encoding" not in {w.arg for w in node.keywords}:
+                unnamed.append(f"{path}:{node.lineno}")
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tqdm":
+                with_bars.add(path.name)
+    assert not unnamed and with_bars == {"progress.py"}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setitem(sys.modules, "resource", None)
         patch.setattr(sys, "stdout", None)
         patch.setattr(sys, "stderr", None)
-        options = as_options(*TINY, "train.log_every=2")
+        options = as_options(*TINY, "train.log_every=2", "train.snapshot_every=6it")
         train = ["train", "vae", "--data", str(data), "--out", str(out), *options]
         assert main(train) == 0
         assert main([*train, "--set", "train.duration=104"]) == 0  # resumes
@@ -170,7 +167,7 @@ def test_without_a_home_the_cache_is_memory(homeless, tmp_path):
 def test_without_a_home_features_are_extracted_and_a_tilde_is_refused(homeless, tmp_path, capsys):
     config = DataConfig(name=str(folder_of(tmp_path / "x", 5)), size=(16, 16))
     with pytest.warns(UserWarning, match="features are not kept"):
-        found = dataset_features(get_extractor("classifier:toyfaces"), config, progress=False)
+        found = dataset_features(get_extractor("classifier:toyfaces"), config, "train", progress=False)
     assert found.values.shape == (5, 128)
     assert main(["sample", "~/run"]) == 2
     assert "write the path in full" in capsys.readouterr().err

@@ -34,11 +34,11 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Standard error is a terminal that does not tell its width."""
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    return sys.stderr
+def as_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Makes standard error a terminal that does not tell its width; a fixture's would be replaced before the test."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
 
 
 # Bars
@@ -46,7 +46,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 @pytest.mark.parametrize("budget", [None, "3min"])
 @pytest.mark.parametrize("name", ["vae.toyfaces32", "softintrovae.a-very-long-name-of-a-preset-of-many-pixels"])
-def test_a_bar_fits_on_a_line_and_cuts_no_value(name, budget, terminal):
+def test_a_bar_fits_on_a_line_and_cuts_no_value(name, budget, monkeypatch):
+    terminal = as_terminal(monkeypatch)
     with progress_bar(name, 0, 1_000_000, True, Pace(budget, 0.0, lambda: 30.0)) as shown:
         shown.set_postfix(VALUES)
         shown.update(123_456)
@@ -65,7 +66,8 @@ def test_as_many_values_are_shown_as_find_room():
     assert columns(io.StringIO()) == columns(None) == WIDTH
 
 
-def test_where_the_output_is_no_terminal_only_what_is_logged_has_a_bar(monkeypatch, terminal):
+def test_where_the_output_is_no_terminal_only_what_is_logged_has_a_bar(monkeypatch):
+    as_terminal(monkeypatch)
     assert not bar(total=1).disable and not bar(total=1, logged=True).disable and bar(total=1, shown=False).disable
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert bar(total=1).disable and not bar(total=1, logged=True).disable
@@ -73,7 +75,8 @@ def test_where_the_output_is_no_terminal_only_what_is_logged_has_a_bar(monkeypat
     assert bar(total=1, logged=True).disable
 
 
-def test_lines_begin_anew_beside_bars(terminal, monkeypatch):
+def test_lines_begin_anew_beside_bars(monkeypatch):
+    terminal = as_terminal(monkeypatch)
     shown = bar(total=10, name="left open")
     shown.refresh()
     write_line("a line", error=True)
@@ -106,7 +109,7 @@ def test_a_classifier_is_announced_with_its_time_and_trained_once(empty_cache, t
     folder = train_classifier(data, images=8 * 128)
     err = capsys.readouterr().err
     assert f"classifier:pictures is trained first: once, then it is kept in {folder}" in err
-    assert re.search(r"^8 steps, about \d+s from here on this machine$", err, re.MULTILINE)
+    assert re.search(r"\r8 steps, about \d+s from here on this machine\n", err)
     assert "classifier:pictures:" in err  # the bar, though this is no terminal
     assert train_classifier(data, images=8 * 128) == folder
     assert capsys.readouterr().err == ""

@@ -25,7 +25,8 @@ def prepare_streams() -> None:
     for name, mode in STREAMS:
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (open as long as the process)
+            nothing = open(os.devnull, mode, encoding="utf-8", errors="replace")  # noqa: SIM115 (open until the end)
+            setattr(sys, name, nothing)
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 

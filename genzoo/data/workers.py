@@ -114,7 +114,9 @@ def results(loader: Iterable[T | Exception]) -> Iterator[T]:
 
 def lost_worker(error: BaseException) -> RunStopped | None:
     """Describes in one line that a loader process was killed, if that is what an error means."""
-    lost = re.search(r"DataLoader worker \(pid.*?\) ((?:is killed|exited)[^.]*)", " ".join(str(error).split()))
+    cause = "" if error.__cause__ is None else str(error.__cause__)  # names the signal
+    text = " ".join(f"{cause} {error}".split())
+    lost = re.search(r"DataLoader worker \(pid\S*? .*?\) ((?:is killed|exited)[^.]*?)(?:\.| DataLoader|$)", text)
     if lost is None:
         return None
     return RunStopped(

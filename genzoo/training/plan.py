@@ -24,7 +24,7 @@ from genzoo.settings import fields, show
 from genzoo.spec import RunConfig
 from genzoo.training.memory import LiveBytes
 
-LONE = "more than 1 value per channel"  # in BatchNorm's complaint
+LONE = "more than 1 value per channel"  # in the complaint of normalization layers
 EPOCH = 10**6  # images; the real number is not known without the data
 LATE = 10**9 // 27720 * 27720 - 1  # a step after every warm-up, and the last of each 2, 3, ..., 12 steps
 META = torch.device("meta")
@@ -107,7 +107,7 @@ def estimate(run: RunConfig) -> Estimate:
 
 
 def refuse_single_values(run: RunConfig, world: int, spaces: Spaces) -> None:
-    """Refuses micro-batches of one item where a BatchNorm layer has nothing else to normalize it by: a 1x1 grid.
+    """Refuses micro-batches of one item where a BatchNorm layer has nothing else to normalize it by: on a 1x1 grid.
 
     Args:
         run: its networks are passed a step on the meta device, if its micro-batches are that small.
@@ -159,9 +159,9 @@ def _trace(run: RunConfig, step: int, spaces: Spaces | None = None) -> tuple[lis
             if LONE not in str(error):
                 raise
             raise UsageError(
-                "BatchNorm would normalize a single value, as a micro-batch has one item and a layer one pixel: use "
-                "larger micro-batches (a larger train.batch, a smaller train.accumulate, fewer processes), or "
-                "arch.norm=group where the networks are genzoo's own."
+                "A normalization layer would see a single value, as a micro-batch has one item and the layer one "
+                "pixel: use larger micro-batches (a larger train.batch, a smaller train.accumulate, fewer processes), "
+                "or, where the layer has more than 32 channels, arch.norm=group."
             ) from None
         except RuntimeError as error:  # a trunk with data-dependent control flow cannot run without data
             raise Untraceable(
