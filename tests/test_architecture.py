@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MODELS = sorted(path.parent.name for path in (PACKAGE / "models").glob("*/__init__.py"))
 
 LAYERS = (  # a module imports only from its own layer and from layers above it in this table
-    ("errors", "files", "duration", "noise", "items", "losses", "priors", "fitted"),
+    ("errors", "files", "duration", "noise", "items", "losses", "markdown", "priors", "fitted"),
     ("dataspec", "spec", "settings", "hub", "plugins", "provenance"),
     ("objective", "controller", "signs"),
     ("nn",),

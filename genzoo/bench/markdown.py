@@ -16,10 +16,7 @@ from genzoo.bench.tables import (
     protocols,
     results_table,
 )
-
-_ESCAPES = str.maketrans(
-    {"&": "&amp;", "|": "\\|", "<": "&lt;", ">": "&gt;", "*": "\\*", "`": "\\`", "[": "\\[", "\n": " ", "\r": " "}
-)
+from genzoo.markdown import code, escaped
 
 
 def markdown(suites: Sequence[SuiteResults]) -> str:
@@ -35,22 +32,22 @@ def markdown(suites: Sequence[SuiteResults]) -> str:
 
 
 def _suite(results: SuiteResults) -> Iterable[str]:
-    yield f"## {_escaped(results.suite.title)}"
+    yield f"## {escaped(results.suite.title)}"
     if results.suite.about:
         yield results.suite.about.strip()
     if results.findings:
         yield f"### {FINDINGS_TITLE}"
         yield results.findings
     for data in results.groups:
-        yield f"### {_escaped(data)}"
+        yield f"### {escaped(data)}"
         yield table(results_table(results, data))
     if sentences := notes(results):
-        yield "\n".join(f"- {_escaped(sentence)}" for sentence in sentences)
+        yield "\n".join(f"- {escaped(sentence)}" for sentence in sentences)
     if results.failures:
         yield "**Failed cells**"
-        yield "\n".join(f"- `{_code(f.cell)}`: {_escaped(f.reason)}" for f in results.failures)
+        yield "\n".join(f"- `{code(f.cell)}`: {escaped(f.reason)}" for f in results.failures)
     if results.missing:
-        missing = ", ".join(f"`{_code(cell)}`" for cell in results.missing)
+        missing = ", ".join(f"`{code(cell)}`" for cell in results.missing)
         yield f"**Missing cells** (run the suite again to fill them in): {missing}"
     if described := protocols(results):
         yield "### Protocols"
@@ -60,25 +57,17 @@ def _suite(results: SuiteResults) -> Iterable[str]:
 
 
 def _protocol(protocol: Protocol) -> str:
-    titles = "; ".join(_escaped(title) for title in protocol.titles)
-    facts = "".join(f"\n- {_escaped(key)}: {_escaped(value)}" for key, value in protocol.facts)
-    return f"**`{_code(protocol.name)}`** ({titles}). {_escaped(protocol.definition)}{chr(10) + facts if facts else ''}"
+    titles = "; ".join(escaped(title) for title in protocol.titles)
+    facts = "".join(f"\n- {escaped(key)}: {escaped(value)}" for key, value in protocol.facts)
+    return f"**`{code(protocol.name)}`** ({titles}). {escaped(protocol.definition)}{chr(10) + facts if facts else ''}"
 
 
 def table(content: Table) -> str:
     """Writes a table, numbers aligned to the right."""
-    lines = [[_escaped(title) for title in content.head], ["---:" if right else ":---" for right in content.numbers]]
+    lines = [[escaped(title) for title in content.head], ["---:" if right else ":---" for right in content.numbers]]
     lines += [[_entry(entry) for entry in row] for row in content.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _entry(entry: Entry) -> str:
-    return f"**{_escaped(entry.text)}**" if entry.best else _escaped(entry.text)
-
-
-def _escaped(text: str) -> str:
-    return text.translate(_ESCAPES)
-
-
-def _code(text: str) -> str:
-    return " ".join(text.replace("`", "'").split())
+    return f"**{escaped(entry.text)}**" if entry.best else escaped(entry.text)
