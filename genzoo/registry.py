@@ -13,6 +13,8 @@ from genzoo import plugins
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.spec import ModelSpec
 
+GROUP = plugins.MODELS
+
 _registered: dict[str, ModelSpec] = {}
 
 
@@ -80,7 +82,7 @@ def _sources() -> dict[str, list[tuple[str, Callable[[], Any]]]]:
     sources: dict[str, list[tuple[str, Callable[[], Any]]]] = {}
     for name in _builtin_names():
         sources.setdefault(name, []).append(("genzoo", functools.partial(_load_builtin, name)))
-    for name, points in plugins.offers(plugins.MODELS).items():
+    for name, points in plugins.offers(GROUP).items():
         for point in points:
             offer = (plugins.distribution(point), functools.partial(plugins.load, "Model", point))
             sources.setdefault(name, []).append(offer)
