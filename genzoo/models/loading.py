@@ -14,9 +14,9 @@ from genzoo.models.saved import AGAIN, Files, constructor_arguments, cut, find_f
 from genzoo.nn.tables import DECODERS, ENCODERS
 
 if TYPE_CHECKING:
-    from genzoo.models.generative import Generative
+    from genzoo.models.pretrained import Pretrained
 
-M = TypeVar("M", bound="Generative")
+M = TypeVar("M", bound="Pretrained")
 MAX_LAYERS = 1000  # widths in a list of settings
 NAMED = 3  # tensors in a message
 
@@ -43,7 +43,7 @@ def read_model(cls: type[M], source: str, options: LoadOptions) -> M:
     _warn_of_nonfinite(model, files)
     if device is not None:
         try:
-            model.to(device)
+            nn.Module.to(model, device)
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"device_map={options.device_map!r} is not here ({cut(error)}): leave it out.") from error
     return model.eval()

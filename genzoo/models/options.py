@@ -79,9 +79,8 @@ class LoadOptions:
         Raises:
             UsageError: it names none, or several.
         """
-        target = self.device_map
-        if isinstance(target, Mapping) and set(target) == {""}:
-            target = target[""]
+        given = self.device_map
+        target: Any = given[""] if isinstance(given, dict) and set(given) == {""} else given
         try:
             return None if target is None else torch.device(target)
         except (RuntimeError, TypeError, ValueError) as error:

@@ -3,7 +3,7 @@
 import math
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
@@ -13,6 +13,9 @@ from genzoo.models.loading import read_model
 from genzoo.models.options import LoadOptions, check_saving
 from genzoo.models.sharing import shared_config, upload, write_beside
 from genzoo.models.sources import CONFIG, find_config, find_prior
+
+if TYPE_CHECKING:
+    from genzoo.models.generative import Generative
 
 
 class Pretrained(ModelMixin, ConfigMixin):
@@ -27,7 +30,7 @@ class Pretrained(ModelMixin, ConfigMixin):
         """Of one latent."""
         raise NotImplementedError
 
-    def save_pretrained(
+    def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]  (one format)
         self, save_directory: str | os.PathLike, is_main_process: bool = True, *, card: str | None = None, **kwargs: Any
     ) -> None:
         """Writes config.json, the weights and a fitted prior as safetensors, and a model card.
@@ -43,7 +46,7 @@ class Pretrained(ModelMixin, ConfigMixin):
         """
         check_saving(save_directory, kwargs)
         super().save_pretrained(save_directory, is_main_process, **kwargs)
-        write_beside(self, Path(save_directory), card, kwargs.get("variant"))
+        write_beside(cast("Generative", self), Path(save_directory), card, kwargs.get("variant"))
 
     def to_json_string(self) -> str:
         """Returns the text of config.json, without the path that the model was read from."""
@@ -97,4 +100,4 @@ class Pretrained(ModelMixin, ConfigMixin):
         Raises:
             UsageError: the folder holds no model, or `repo_id` is none.
         """
-        return upload(self, repo_id, folder, private, token)
+        return upload(cast("Generative", self), repo_id, folder, private, token)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from diffusers.utils.constants import SAFE_WEIGHTS_INDEX_NAME, SAFETENSORS_WEIGHTS_NAME
 from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
@@ -20,9 +20,6 @@ from genzoo.models.absent import NEVER, pickles_in
 from genzoo.models.options import LoadOptions
 from genzoo.models.sources import CONFIG, in_repository
 from genzoo.settings import validated
-
-if TYPE_CHECKING:
-    from genzoo.models.generative import Generative
 
 MAX_JSON = 10_000_000  # bytes; a config.json has some hundred, and the names of classes
 QUOTED = 200  # characters of an error or a value, at most
@@ -137,7 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def constructor_arguments(cls: type["Generative"], config: dict[str, Any], path: Path) -> dict[str, Any]:
+def constructor_arguments(cls: type, config: dict[str, Any], path: Path) -> dict[str, Any]:
     """Returns the arguments of a model's class that its config.json holds.
 
     Left out are private keys, and `quantization_config`, which diffusers would act on. `arch.pretrained` becomes false,
