@@ -1,7 +1,6 @@
 """From names, configurations and folders to models and objectives."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ from torch import nn
 from genzoo.configure import data_shape, resolve
 from genzoo.errors import UsageError
 from genzoo.models.generative import Generative
+from genzoo.models.saved import cut, read_json
+from genzoo.models.sharing import needed_distribution
 from genzoo.models.sources import find_config
 from genzoo.objective import Objective, Spaces
-from genzoo.registry import get_spec, split_name
+from genzoo.registry import get_spec, list_models, split_name
 from genzoo.spec import RunConfig
 
 
@@ -30,7 +31,8 @@ def create_model(
         **arch: any field of the model's network settings, `genzoo.spec.ArchConfig`.
 
     Raises:
-        UsageError: unknown name or field, or a shape that the networks cannot take.
+        UsageError: unknown name or field, a shape that the networks cannot take, or pretrained weights of an encoder
+            that has none.
     """
     size = (shape[1], shape[2]) if shape is not None and len(shape) == 3 else None
     run = resolve(name, res=size, arch=arch)
@@ -46,13 +48,26 @@ def load(path: str | Path, **kwargs: Any) -> Generative:
         **kwargs: passed on to `from_pretrained`.
 
     Raises:
-        UsageError: nothing loadable there; the message says what is missing.
+        UsageError: nothing loadable there, a damaged file, or a plugin's model without the plugin; the message says
+            what is missing.
     """
     source, config = find_config(path, **kwargs)
-    name = str(json.loads(Path(config).read_text(encoding="utf-8")).get("preset", ""))
-    if not name:
-        raise UsageError(f"{config} was not written by genzoo: it names no preset.")
-    return get_spec(name.partition(".")[0]).model().read(source, **kwargs).eval()
+    return _class_of(Path(config)).read(source, **kwargs).eval()
+
+
+def _class_of(path: Path) -> type[Generative]:
+    """Finds the class that a config.json is of."""
+    config = read_json(path)
+    preset, written = config.get("preset"), config.get("_class_name")
+    if not isinstance(preset, str) or not preset:
+        cure = f": call {cut(written)}.from_pretrained" if isinstance(written, str) else ""
+        raise UsageError(f"{path} was not written for a model of `genzoo list models`: it names no preset{cure}.")
+    name = preset.partition(".")[0]
+    if name not in list_models():
+        offered = needed_distribution(config)
+        cure = f"it was saved with the distribution {offered}" if offered else "install the distribution that offers it"
+        raise UsageError(f"{path} is of the model {cut(name)!r}, which is not here and may be a plugin's: {cure}.")
+    return get_spec(name).model()
 
 
 def build(run: RunConfig, shape: tuple[int, ...], classes: Sequence[str] = ()) -> Generative:

@@ -6,6 +6,8 @@ from typing import Any
 
 from genzoo.errors import UsageError
 
+MODELS = "genzoo.models"  # entry points of this group name a ModelSpec, e.g. `mymodel = "mypackage:SPEC"`
+
 
 @cache
 def offers(group: str) -> dict[str, list[EntryPoint]]:

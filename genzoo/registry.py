@@ -13,7 +13,7 @@ from genzoo import plugins
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.spec import ModelSpec
 
-GROUP = "genzoo.models"  # entry points of this group name a ModelSpec, e.g. `mymodel = "mypackage:SPEC"`
+GROUP = plugins.MODELS
 
 _registered: dict[str, ModelSpec] = {}
 

@@ -17,7 +17,7 @@ MODELS = sorted(path.parent.name for path in (PACKAGE / "models").glob("*/__init
 
 LAYERS = (  # a module imports only from its own layer and from layers above it in this table
     (
-        *("errors", "escaping", "files", "duration", "noise", "items", "losses", "priors", "fitted"),
+        *("errors", "files", "duration", "noise", "items", "losses", "markdown", "priors", "fitted"),
         *("launcher", "progress", "termination"),
     ),
     ("dataspec", "spec", "settings", "hub", "plugins", "provenance"),

@@ -15,7 +15,7 @@ from PIL import Image
 from genzoo.bench import charts
 from genzoo.bench.foreign import cleaned
 from genzoo.cli import main
-from genzoo.escaping import code, escaped
+from genzoo.markdown import code, escaped
 
 Line = dict[str, Any]
 COLUMN = {"protocol": "p", "value": "v", "title": "V"}

@@ -16,7 +16,7 @@ from genzoo.bench.tables import (
     protocols,
     results_table,
 )
-from genzoo.escaping import code, escaped
+from genzoo.markdown import code, escaped
 
 
 def markdown(suites: Sequence[SuiteResults]) -> str:

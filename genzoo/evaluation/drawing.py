@@ -20,10 +20,15 @@ def batch_size(protocol: Protocol, subject: Subject) -> int:
     return subject.run.train.batch if subject.run else protocol.run_batch
 
 
-def drawn(protocol: Protocol, subject: Subject, seed: int) -> Iterator[Tensor]:
-    """Yields this process's samples for an extractor, float32 in [0, 1] or uint8; the others' are on `meta`."""
+def drawn(protocol: Protocol, subject: Subject, seed: int) -> Iterator[Tensor | list[Tensor]]:
+    """Yields this process's samples for an extractor, float32 in [0, 1] or uint8; the others' are on `meta`. Images of
+    different sizes come as lists.
+    """
     for images in subject.samples(protocol.n, seed, is_mine, batch=batch_size(protocol, subject)):
-        yield truncated(images) if protocol.truncated else images
+        if not protocol.truncated:
+            yield images
+        else:
+            yield truncated(images) if isinstance(images, Tensor) else [truncated(image) for image in images]
 
 
 def truncated(images: Tensor) -> Tensor:

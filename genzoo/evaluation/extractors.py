@@ -184,14 +184,13 @@ class _Request:
 
 
 def _inception(request: _Request) -> Extractor:
-    path = TORCHSCRIPT.find(request.weights)
-    net, resize = TorchScriptInception(path), "bicubic antialias (clean-fid)"
-    return Extractor("inception", digest(path), (299, 299), 3, resize, 2048, net)
+    net, resize = TorchScriptInception(TORCHSCRIPT.read(request.weights)), "bicubic antialias (clean-fid)"
+    return Extractor("inception", TORCHSCRIPT.sha256, (299, 299), 3, resize, 2048, net)
 
 
 def _inception_pytorch(request: _Request) -> Extractor:
-    path = PYTORCH.find(request.weights)
-    return Extractor("inception-pytorch", digest(path), (299, 299), 3, "bilinear", 2048, PyTorchInception(path))
+    net = PyTorchInception(PYTORCH.read(request.weights))
+    return Extractor("inception-pytorch", PYTORCH.sha256, (299, 299), 3, "bilinear", 2048, net)
 
 
 def _timm(request: _Request) -> Extractor:

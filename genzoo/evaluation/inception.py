@@ -1,7 +1,10 @@
 """Inception's two files: NVIDIA's TorchScript, for FID and KID; pytorch-fid's weights, for layers with a train mode."""
 
+import hashlib
+import io
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -12,7 +15,6 @@ from torch import Tensor, nn
 from genzoo import hub
 from genzoo.data import cache
 from genzoo.errors import UsageError
-from genzoo.files import digest
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,15 @@ class WeightsFile:
 
     name: str
     url: str
-    sha256: str  # its first digits, as many as are published
+    sha256: str
     what: str  # it holds
 
-    def find(self, given: str | Path | None) -> Path:
-        """Finds and checks the file, or downloads it.
+    def read(self, given: str | Path | None) -> io.BytesIO:
+        """Finds, reads and checks the file, or downloads it. What was checked is what is returned, whatever happens to
+        the file meanwhile.
 
-        It is taken as given, else from GENZOO_INCEPTION, else from where clean-fid or genzoo keep it.
+        It is taken as given, else from GENZOO_INCEPTION, else from where genzoo keeps it, else from the system's
+        temporary folder, where clean-fid keeps it and anybody may write: another file there is passed over.
 
         Args:
             given: the file, or its folder.
@@ -35,29 +39,39 @@ class WeightsFile:
         Raises:
             UsageError: it is missing and cannot be downloaded, or it is another file; the message says where to put it.
         """
-        path = self._path(given or os.environ.get("GENZOO_INCEPTION"))
-        if not digest(path).startswith(self.sha256):
+        own = cache.root().parent / "weights" / self.name
+        if named := given or os.environ.get("GENZOO_INCEPTION"):
+            if (path := self._at(Path(named).expanduser())) is None:
+                raise UsageError(f"There is no {self.name} at {named}: give the file under this name, or its folder.")
+            return self._checked(path)
+        if self._at(own) is None and (path := self._at(Path(tempfile.gettempdir()))) is not None:
+            with suppress(UsageError, OSError):
+                return self._checked(path)
+        if self._at(own) is None:
+            self._download(own)
+        return self._checked(own)
+
+    def _at(self, place: Path) -> Path | None:
+        """The file at a path, or in a folder, if it has its name."""
+        path = place / self.name if place.is_dir() else place
+        return path if path.is_file() and path.name == self.name else None
+
+    def _checked(self, path: Path) -> io.BytesIO:
+        data = path.read_bytes()
+        if (found := hashlib.sha256(data).hexdigest()) != self.sha256:
             raise UsageError(
-                f"{path} is not {self.what} (sha256 {digest(path)[:12]}..., not {self.sha256[:12]}...): "
+                f"{path} is not {self.what} (sha256 {found[:12]}..., not {self.sha256[:12]}...): "
                 "delete it and copy it again."
             )
-        return path
+        return io.BytesIO(data)
 
-    def _path(self, given: str | Path | None) -> Path:
-        own = cache.root().parent / "weights" / self.name
-        candidates = [Path(given).expanduser()] if given else [Path(tempfile.gettempdir()), own.parent]
-        for candidate in candidates:
-            path = candidate / self.name if candidate.is_dir() else candidate
-            if path.is_file() and path.name == self.name:
-                return path
-        if given:
-            raise UsageError(f"There is no {self.name} at {given}: give the file under this name, or its folder.")
+    def _download(self, own: Path) -> None:
         problem = "the network does not answer"
         if hub.is_reachable():
             own.parent.mkdir(parents=True, exist_ok=True)
             try:
                 torch.hub.download_url_to_file(self.url, str(own), hash_prefix=self.sha256)  # atomically
-                return own
+                return
             except (URLError, OSError, RuntimeError) as error:
                 problem = f"the download failed ({error})"
         raise UsageError(
@@ -76,22 +90,21 @@ TORCHSCRIPT = WeightsFile(
 PYTORCH = WeightsFile(
     "pt_inception-2015-12-05-6726825d.pth",
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
-    "6726825d",  # the end of the file's name, by torch's convention
+    # Of the file at this address, 95,628,359 bytes; its first digits end the file's name, by torch's convention.
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     "pytorch-fid's Inception",
 )
 
 
 class TorchScriptInception(nn.Module):
-    """clean-fid's network, normalization included: [N, 3, 299, 299] in [0, 1] -> [N, 2048]."""
+    """The network that clean-fid runs, and its normalization: [N, 3, 299, 299] in [0, 1] -> [N, 2048]."""
 
-    def __init__(self, path: Path):
-        from cleanfid.inception_torchscript import InceptionV3W
-
+    def __init__(self, file: io.BytesIO):
         super().__init__()
-        self.net = InceptionV3W(str(path.parent), download=False)
+        self.layers = torch.jit.load(file).eval().layers
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x * 255)
+        return self.layers((x * 255 - 128) / 128).view(len(x), 2048)
 
 
 class PyTorchInception(nn.Module):
@@ -100,7 +113,7 @@ class PyTorchInception(nn.Module):
     It is torchvision's with pytorch-fid's blocks, as clean-fid has them, and without dropout and classifier.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, file: io.BytesIO):
         from cleanfid import inception_pytorch as blocks
         from torchvision.models import Inception3
 
@@ -118,7 +131,7 @@ class PyTorchInception(nn.Module):
             "Mixed_7c": blocks.FIDInceptionE_2(2048),
         }.items():
             setattr(net, name, block)
-        net.load_state_dict(torch.load(path, weights_only=True))
+        net.load_state_dict(torch.load(file, weights_only=True))
         for name in ("dropout", "fc"):
             setattr(net, name, nn.Identity())
         self.net = net

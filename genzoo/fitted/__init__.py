@@ -81,7 +81,7 @@ def load_fitted(path: Path, dim: int) -> FittedPrior:
                 raise ValueError(f"its format is {about.get('format')}, not one of {', '.join(kinds)}")
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
         fitted = make(tensors, about)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError, SafetensorError) as error:
         raise UsageError(
             f"{path} cannot be read as a fitted prior ({error}): remove it. `genzoo sample RUN --prior gmm` then fits "
             "one to sample from."

@@ -1,5 +1,6 @@
 """Models with an encoder, with the interface of diffusers' autoencoders."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeGuard
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from genzoo.errors import UsageError
 from genzoo.fitted import FittedPrior, fit
 from genzoo.losses import kl_to_prior, reparameterize, sse
-from genzoo.models.generative import DecoderOutput, Generative
+from genzoo.models.generative import DecoderOutput, Generative, returned
 from genzoo.nn import build_encoder
 from genzoo.noise import generator
 from genzoo.priors import Prior
@@ -31,6 +32,10 @@ class Posterior:
     def std(self) -> Tensor:
         return torch.exp(0.5 * self.logvar)
 
+    @property
+    def var(self) -> Tensor:
+        return torch.exp(self.logvar)
+
     def mode(self) -> Tensor:
         return self.mean
 
@@ -42,6 +47,11 @@ class Posterior:
     def kl(self) -> Tensor:
         """KL to the prior N(0, I) in nats, [N]."""
         return kl_to_prior(self.mean, self.logvar)
+
+    def nll(self, sample: Tensor) -> Tensor:
+        """Negative log-likelihood of one latent per item, [N, *latent], in nats: [N]."""
+        each = math.log(2 * math.pi) + self.logvar + (sample - self.mean).square() / self.var
+        return 0.5 * each.flatten(1).sum(1)
 
 
 @dataclass(frozen=True)
@@ -103,8 +113,9 @@ class Autoencoder(Generative):
         """Joins items and labels to what the encoder takes; an objective calls it too. Here: the items."""
         return x
 
-    def encode(self, x: Tensor, labels: Tensor | None = None) -> EncoderOutput:
-        """Encodes [N, *shape] to a posterior: `encode(x).latent_dist.mean` is [N, *latent_shape].
+    def encode(self, x: Tensor, labels: Tensor | None = None, return_dict: bool = True) -> EncoderOutput:
+        """Encodes [N, *shape] to a posterior: `encode(x).latent_dist.mean` is [N, *latent_shape]. With
+        `return_dict=False`, to a tuple of it, as in diffusers.
 
         Raises:
             UsageError: x has another shape, or see `sample` for labels.
@@ -115,15 +126,16 @@ class Autoencoder(Generative):
             )
         self.check_labels(labels, len(x))
         code = self.encoder(self.encoder_input(x, labels))
-        return EncoderOutput(latent_dist=PointCode(code) if self.code == "point" else Posterior(*code))
+        posterior = PointCode(code) if self.code == "point" else Posterior(*code)
+        return returned(EncoderOutput(latent_dist=posterior), return_dict)
 
     def features(self, x: Tensor) -> Tensor:
         """Encodes items to the mode of their posterior, flat: [N, *shape] -> [N, D]. For nearest neighbors."""
         return self.encode(x).latent_dist.mode().flatten(1)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> DecoderOutput:
-        """Reconstructs from the posterior's mode."""
-        return self.decode(self.encode(x, labels).latent_dist.mode(), labels)
+    def forward(self, x: Tensor, labels: Tensor | None = None, return_dict: bool = True) -> DecoderOutput:
+        """Reconstructs from the posterior's mode; see `decode` for `return_dict`."""
+        return returned(self.decode(self.encode(x, labels).latent_dist.mode(), labels), return_dict)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, labels: Tensor | None = None) -> Tensor:

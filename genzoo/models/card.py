@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from genzoo.markdown import escaped
 from genzoo.models.autoencoder import Autoencoder
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ images = model.sample(16)                      # [16, {shape}]
 """
 ENCODE = """z = model.encode(images).latent_dist.mean      # [16, {latent}]
 again = model.decode(z).sample
+"""
+LICENSE = """## License
+
+Not stated yet. Whoever shares these weights writes theirs, which depends on the training data too, to `license` at the
+top of this file.
 """
 
 
@@ -40,10 +46,13 @@ def prior_text(model: "Generative") -> str:
 
 
 def card(model: "Generative", body: str) -> str:
-    """Returns a model card: metadata for the hub, a title and `body`."""
-    name = model.config["preset"] or type(model).__name__
+    """Returns a model card: metadata for the hub, a title, `body`, and what is to be done about the license."""
+    name = " ".join((model.config["preset"] or type(model).__name__).split())
     kinds = ["autoencoder"] if isinstance(model, Autoencoder) else []
     data = ModelCardData(
-        library_name="genzoo", tags=["genzoo", name.partition(".")[0], *kinds, "image-generation"], model_name=name
+        library_name="genzoo",
+        license="unknown",
+        tags=["genzoo", name.partition(".")[0], *kinds, "image-generation"],
+        model_name=name,
     )
-    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {name}\n\n{body}"))
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {escaped(name)}\n\n{body}\n{LICENSE}"))

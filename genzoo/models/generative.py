@@ -1,28 +1,19 @@
-"""What is trained, saved and shared: networks by name around a decoder, with diffusers' save and load."""
+"""What is trained, saved and shared: networks by name around a decoder."""
 
 import dataclasses
-import math
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
+from diffusers.configuration_utils import register_to_config
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
-from genzoo import hub
 from genzoo.errors import UsageError
-from genzoo.files import write_text
-from genzoo.fitted import FILE as FITTED_PRIOR
-from genzoo.fitted import FittedPrior, load_fitted
 from genzoo.models._prior import draw_latents, resolve_prior
-from genzoo.models.sources import find_config, find_prior
-from genzoo.nn import build_decoder, latent_shape
+from genzoo.models.pretrained import Pretrained
+from genzoo.nn import build_decoder, check_pretrained, latent_shape
 from genzoo.nn.checkpointing import checkpointed
 from genzoo.objective import Spaces
 from genzoo.priors import Prior
@@ -37,7 +28,15 @@ class DecoderOutput(BaseOutput):
     sample: Tensor
 
 
-class Generative(ModelMixin, ConfigMixin):
+Output = TypeVar("Output", bound=BaseOutput)
+
+
+def returned(output: Output, return_dict: bool) -> Output:
+    """Returns an output, or the tuple of its fields where diffusers' `return_dict` is false."""
+    return output if return_dict else output.to_tuple()  # pyright: ignore[reportReturnType]
+
+
+class Generative(Pretrained):
     """Base of every model: a decoder of latents, [N, *latent_shape] -> [N, *shape], and further networks by name.
 
     Data are images in [0, 1], [N, C, H, W], or points, [N, D]. A subclass may override
@@ -47,21 +46,25 @@ class Generative(ModelMixin, ConfigMixin):
     - `latent_shape` and `prior`;
     - `conditional`, `decoder_input` and `draw_latents`: what a model of labeled data makes of the labels.
 
+    To run elsewhere, pass `model.decoder` or `model.encoder` to `torch.export.export`, with a dynamic batch if need be,
+    or to `torch.jit.trace`; `torch.jit.script` cannot read them. diffusers' AutoModel finds diffusers' classes only:
+    load with `genzoo.load`, or with the model's own class.
+
     Args:
         preset: the registry's `model.preset`: the class that reads a saved model, and where its settings come from.
+            Where it is left out, the name of the class's model.
         shape: of one item: (C, H, W) or (D,).
         arch: fields of `arch_class`.
         classes: names of the data's classes, in the order of their numbers.
 
     Raises:
-        UsageError: unknown field of `arch`, networks that cannot take `shape`, or no classes for a conditional model.
+        UsageError: unknown field of `arch`, networks that cannot take `shape`, no classes for a conditional model, or
+            pretrained weights for an encoder that has none.
     """
 
+    model_name: ClassVar[str] = ""  # in the registry; each class has its own
     arch_class: ClassVar[type[ArchConfig]] = ArchConfig
     conditional: ClassVar[bool] = False  # whether the networks take labels
-    fitted_prior: FittedPrior | None = None  # what `sample` draws from, where there is one; saved with the model
-
-    config_name = "config.json"
     _supports_gradient_checkpointing = True  # diffusers' switch; a property of a run, never saved with the model
 
     decoder: nn.Module
@@ -77,12 +80,15 @@ class Generative(ModelMixin, ConfigMixin):
         super().__init__()
         self.shape, self.classes = tuple(shape), tuple(classes)
         self.arch = validated("arch", self.arch_class, arch or {})
+        check_pretrained(self.arch)
         if self.conditional and not self.classes:
             raise UsageError(f"{type(self).__name__} is conditional: it needs `classes`, from data that has labels.")
         for name, network in (self.networks() | self.critics()).items():
             self.add_module(name, network)
         # All fields, as defaults may change; what is saved has its own weights, and loads without timm's hub.
-        self.register_to_config(arch=dataclasses.asdict(self.arch) | {"pretrained": False})
+        own_name = vars(type(self)).get("model_name", "")
+        saved_arch = dataclasses.asdict(self.arch) | {"pretrained": False}
+        self.register_to_config(preset=preset or own_name, arch=saved_arch)
         self.check_parts()
 
     if TYPE_CHECKING:  # diffusers decorates it so that a type checker misses `self`
@@ -155,15 +161,26 @@ class Generative(ModelMixin, ConfigMixin):
         """Draws n latents on the CPU, [n, *latent_shape]; the arguments are those of `sample`."""
         return draw_latents(self, n, generator, labels, prior, temperature)
 
-    def decode(self, z: Tensor, labels: Tensor | None = None) -> DecoderOutput:
+    def decode(self, z: Tensor, labels: Tensor | None = None, return_dict: bool = True) -> DecoderOutput:
         """Decodes [N, *latent_shape] to `.sample`: [N, *shape], not clamped (the decoder has no output activation).
 
         Args:
-            z: latents.
+            z: latents; flat ones also as [N, Z, 1, 1].
             labels: class numbers, int64 [N]; for a conditional model only.
+            return_dict: False for a tuple of one, as in diffusers.
+
+        Raises:
+            UsageError: z has another shape, or see `sample` for labels.
         """
+        if tuple(z.shape[1:]) == (*self.latent_shape, 1, 1):
+            z = z.flatten(1)
+        if tuple(z.shape[1:]) != self.latent_shape:
+            raise UsageError(
+                f"This model decodes latents of shape {self.latent_shape} and got {tuple(z.shape[1:])}: pass "
+                "[N, *latent_shape]."
+            )
         self.check_labels(labels, len(z))
-        return DecoderOutput(sample=self.decoder(self.decoder_input(z, labels)))
+        return returned(DecoderOutput(sample=self.decoder(self.decoder_input(z, labels))), return_dict)
 
     @torch.no_grad()
     def sample(
@@ -232,64 +249,3 @@ class Generative(ModelMixin, ConfigMixin):
                 "train.checkpointing needs a conv network, and this model has none: set train.checkpointing=false."
             )
         super().enable_gradient_checkpointing(gradient_checkpointing_func or checkpointed)
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, *args: Any, card: str | None = None, **kwargs: Any
-    ) -> None:
-        """Writes config.json, the weights and a fitted prior as safetensors, and a model card (`card`, or a short one
-        from the config).
-        """
-        from genzoo.models.card import default_card
-
-        super().save_pretrained(save_directory, *args, **kwargs)
-        if self.fitted_prior is not None:
-            self.fitted_prior.save(Path(save_directory) / FITTED_PRIOR)
-        else:
-            (Path(save_directory) / FITTED_PRIOR).unlink(missing_ok=True)  # of a model that was saved there before
-        write_text(Path(save_directory) / "README.md", card or default_card(self))
-
-    @classmethod
-    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]  (a path is required)
-        cls, path: str | os.PathLike, **kwargs: Any
-    ) -> Self:
-        """Reads a model from a `save_pretrained` folder, a run folder, or the hub (`owner/name`); never with pickle.
-
-        Raises:
-            UsageError: nothing loadable there; the message says what is missing.
-        """
-        return cls.read(find_config(path, **kwargs)[0], **kwargs)
-
-    @classmethod
-    def read(cls, source: str, **kwargs: Any) -> Self:
-        """Reads a model from the folder or hub id that `find_config` returned."""
-        options = {"use_safetensors": True, "low_cpu_mem_usage": False}
-        if not Path(source).is_dir():
-            options["local_files_only"] = not hub.is_reachable()
-        model = super().from_pretrained(source, **(options | kwargs))
-        for tensor in (*model.parameters(), *model.buffers()):
-            tensor.data = tensor.data.clone()  # aligned in memory; mapped from a file it may take another kernel
-        if (path := find_prior(source, **kwargs)) is not None:
-            model.fitted_prior = load_fitted(path, math.prod(model.latent_shape))
-        return model
-
-    def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]  (uploads a folder, with its card)
-        self,
-        repo_id: str,
-        folder: str | Path | None = None,
-        private: bool | None = None,
-        token: str | None = None,
-    ) -> str:
-        """Uploads a `save_pretrained` folder with its model card, by default this model saved to a temporary one;
-        returns the commit's address.
-        """
-        from huggingface_hub import HfApi
-
-        if folder is None:
-            with tempfile.TemporaryDirectory() as temporary:
-                self.save_pretrained(temporary)
-                return self.push_to_hub(repo_id, temporary, private, token)
-        api = HfApi(token=token)
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        return str(
-            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Upload {type(self).__name__}")
-        )

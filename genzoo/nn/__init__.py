@@ -5,7 +5,7 @@ from torch import nn
 from genzoo.nn.conv import ConvDecoder, ConvEncoder, ResidualBlock, latent_grid
 from genzoo.nn.mlp import MLPDecoder, MLPEncoder
 from genzoo.nn.shuffle import ShuffleDecoder, ShuffleEncoder
-from genzoo.nn.tables import DECODERS, ENCODERS
+from genzoo.nn.tables import DECODERS, ENCODERS, check_pretrained
 from genzoo.spec import ArchConfig
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "ShuffleEncoder",
     "build_decoder",
     "build_encoder",
+    "check_pretrained",
     "latent_shape",
 ]
 

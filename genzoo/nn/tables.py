@@ -98,3 +98,12 @@ def check_flat(arch: ArchConfig, name: str) -> None:
             f"arch.latent=grid needs networks with a grid, and {name} has none: "
             "set arch.encoder=conv and arch.decoder=conv, or arch.latent=flat."
         )
+
+
+def check_pretrained(arch: ArchConfig) -> None:
+    """Refuses `arch.pretrained` for an encoder that is not one of timm's."""
+    if arch.pretrained and arch.encoder.partition(":")[0] != "timm":
+        raise UsageError(
+            f"arch.pretrained=true is for timm's trunks, and genzoo has no pretrained weights of arch.encoder="
+            f"{arch.encoder}: set arch.encoder=timm:resnet18, or leave it out. Trained models are read by genzoo.load."
+        )

@@ -1,9 +1,13 @@
 """A timm trunk as encoder: any of timm's image models, pooled, with a linear layer to mu and logvar."""
 
+from typing import Any
+
 import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
+from genzoo import hub
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.nn.conv import image_shape
 from genzoo.nn.tables import check_flat
@@ -29,7 +33,8 @@ class TrunkEncoder(nn.Module):
                 f"timm has no model {name!r}.{did_you_mean(name, timm.list_models())} See timm.list_models()."
             )
         self.outputs = outputs
-        self.trunk = timm.create_model(name, pretrained=pretrained, in_chans=shape[0], num_classes=0)
+        needed = pretrained and torch.get_default_device().type != "meta"  # a plan computes without weights
+        self.trunk = _pretrained(name, shape[0]) if needed else _created(name, shape[0])
         self.head = nn.Linear(_pooled_width(self.trunk, name, shape), outputs * z_dim)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -42,6 +47,44 @@ def trunk_encoder(shape: tuple[int, ...], arch: ArchConfig, outputs: int) -> Tru
     check_flat(arch, arch.encoder)
     name = arch.encoder.removeprefix("timm").removeprefix(":")
     return TrunkEncoder(image_shape(shape), arch.z_dim, name, arch.pretrained, outputs)
+
+
+def _created(name: str, in_chans: int, **options: Any) -> nn.Module:
+    try:
+        return timm.create_model(name, in_chans=in_chans, num_classes=0, **options)
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        raise UsageError(
+            f"timm cannot create {name} ({' '.join(str(error).split())[:200]}): try timm:resnet18, or set "
+            "arch.pretrained=false."
+        ) from error
+
+
+def _pretrained(name: str, in_chans: int) -> nn.Module:
+    """Creates a trunk with timm's weights: from the hub's cache where they are there, else from the network.
+
+    Raises:
+        UsageError: they are in neither. The hub is asked once, as timm tries for a minute.
+    """
+    if (path := _cached(name)) is not None:
+        return _created(name, in_chans, pretrained=True, pretrained_cfg_overlay={"file": path})
+    if not hub.is_reachable():
+        raise UsageError(
+            f"The pretrained weights of timm:{name} are not in the hub's cache, and the hub does not answer: check the "
+            "network, or set arch.pretrained=false."
+        )
+    return _created(name, in_chans, pretrained=True)
+
+
+def _cached(name: str) -> str | None:
+    """The path of a trunk's weights in the hub's cache."""
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # an unknown tag, which `timm.create_model` explains
+        return None
+    if config is None or not config.hf_hub_id:
+        return None
+    found = try_to_load_from_cache(config.hf_hub_id, config.hf_hub_filename or "model.safetensors")
+    return found if isinstance(found, str) and found.endswith(".safetensors") else None
 
 
 def _pooled_width(trunk: nn.Module, name: str, shape: tuple[int, int, int]) -> int:

@@ -1,5 +1,10 @@
 """The model card of a run: the provenance of its weights."""
 
+import os
+from pathlib import Path
+
+from genzoo import hub
+from genzoo.markdown import escaped
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.card import card, prior_text, usage
 from genzoo.models.generative import Generative
@@ -29,7 +34,7 @@ def run_card(
         "preset": f"{run.model}; source: {preset.source}",
         "deviations": preset.deviations,
         "published score": preset.expected,
-        "data": f"{run.data.name}, split {run.data.split}, {size}",
+        "data": escaped(f"{shared_name(run.data.name)}, split {run.data.split}, {size}"),
         "images seen": f"{nimg:,}",
         "weights": "exponential moving average" if averaged else "as trained",
         "BatchNorm": "statistics recomputed on training data" if run.train.recalibrate else "running averages",
@@ -43,3 +48,11 @@ def run_card(
     shown = f"real, reconstructed, {sampled}" if isinstance(model, Autoencoder) else f"real, {sampled}"
     picture = f"Rows: {shown}.\n\n" * model.is_image + "![preview](preview.png)\n"
     return card(model, f"{table}\n{picture * pictured}\n{usage(model)}")
+
+
+def shared_name(data: str) -> str:
+    """Names a dataset for others: of a path its last part, as the rest is private; else the name or id as it is."""
+    path = Path(data).expanduser()
+    if not path.exists() and (hub.is_id(data.partition(":")[0]) or path.name == data):
+        return data
+    return Path(os.path.abspath(path)).name

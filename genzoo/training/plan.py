@@ -53,7 +53,7 @@ class Estimate:
 def plan(run: RunConfig) -> str:
     """Returns the text of a dry run. Everything is computed on the meta device: no data, no weights, no time."""
     c, shape = run.train, data_shape(run)
-    if not hub.is_id(run.data.name):  # that would need the network
+    if not hub.is_id(run.data.name.partition(":")[0]):  # that would need the network
         heldout_split(run.data)  # refuses a name that leads nowhere
     for name in c.measure:
         refuse_unknown(name)

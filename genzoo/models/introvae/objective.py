@@ -25,6 +25,7 @@ from genzoo.signs import Rule
 class IntroVAE(Autoencoder):
     """Encoder and decoder trained introspectively: the KL to the prior that the encoder assigns scores an image."""
 
+    model_name = "introvae"
     arch_class = IntroVAEArch
 
 

@@ -25,6 +25,8 @@ from genzoo.signs import Rule
 class SoftIntroVAE(Autoencoder):
     """Encoder and decoder trained introspectively: the ELBO that they assign together is their score of an image."""
 
+    model_name = "softintrovae"
+
 
 class Batch(NamedTuple):
     x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]

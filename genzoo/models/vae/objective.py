@@ -19,6 +19,8 @@ from genzoo.objective import Objective, Progress, Spaces, Step
 class VAE(Autoencoder):
     """Encoder and decoder trained together on the evidence lower bound."""
 
+    model_name = "vae"
+
 
 class Batch(NamedTuple):
     x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
