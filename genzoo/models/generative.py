@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from genzoo import hub
 from genzoo.errors import UsageError
-from genzoo.files import write_text
+from genzoo.files import apply_umask, write_text
 from genzoo.fitted import FILE as FITTED_PRIOR
 from genzoo.fitted import FittedPrior, load_fitted
 from genzoo.models._prior import draw_latents, resolve_prior
@@ -247,6 +247,7 @@ class Generative(ModelMixin, ConfigMixin):
         else:
             (Path(save_directory) / FITTED_PRIOR).unlink(missing_ok=True)  # of a model that was saved there before
         write_text(Path(save_directory) / "README.md", card or default_card(self))
+        apply_umask(*Path(save_directory).glob("*.safetensors"))
 
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]  (a path is required)
