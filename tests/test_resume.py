@@ -500,7 +500,7 @@ def test_a_checkpoint_of_another_run_is_refused(begun):
     content = json.loads((begun / "run.json").read_text())
     content["config"]["train"]["lr"] = 0.5
     (begun / "run.json").write_text(json.dumps(content))
-    with pytest.raises(UsageError, match=r"train.lr: 0.0002 -> 0.5"):
+    with pytest.raises(UsageError, match=r"train.lr: 0.001 -> 0.5"):
         resumed("train.lr=0.5")
 
 
