@@ -265,7 +265,7 @@ def sending(trainer: Trainer, *numbers: int, at: int = 4) -> Trainer:
     return trainer
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGUSR1", "SIGXCPU"])
 def test_a_signal_saves_and_is_named_at_once(name, capfd):
     number = signal.Signals[name]
     before = signal.getsignal(number)
@@ -311,10 +311,11 @@ def test_a_signal_while_a_run_is_loaded_or_pictured_saves(begun, finished, monke
 def test_nohup_is_respected():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        run = sending(Trainer(tiny_run("vae"), out="run", progress=False), signal.SIGHUP).fit()
+        config = tiny_run("vae", "train.duration=48")
+        run = sending(Trainer(config, out="run", progress=False), signal.SIGHUP).fit()
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert read_log(run)[-1]["nimg"] == 96
+    assert read_log(run)[-1]["nimg"] == 48
 
 
 def test_a_closed_terminal_does_not_end_the_run_before_it_is_saved():
@@ -371,7 +372,7 @@ def test_a_hangup_of_a_real_process_saves(tmp_path, genzoo_process):
 def test_the_umask_decides_who_reads_a_run():
     before = os.umask(0o027)
     try:
-        run = Trainer(tiny_run("vae"), out="run", progress=False).fit()
+        run = Trainer(tiny_run("vae", "train.duration=16"), out="run", progress=False).fit()
         genzoo.load(run).save_pretrained("saved")
         assert main(["encode", "run", "--n", "4", "--out", "z.safetensors"]) == 0
     finally:
@@ -438,10 +439,9 @@ def test_what_cannot_be_resumed_names_the_way(run, args, said, capsys):
 
 
 def test_a_new_run_takes_the_settings_of_another(run, finished):
-    for number, path in enumerate(("run/run.json", "run")):
-        assert main(["train", "--config", path, "--out", f"again{number}"]) == 0
-        assert same(weights(Path(f"again{number}")), weights(finished))
-    assert main(["train", "--config", "run", "--out", "other", "--seed", "1", "--images", "16"]) == 0
+    assert main(["train", "--config", "run", "--out", "again"]) == 0
+    assert same(weights(Path("again")), weights(finished))
+    assert main(["train", "--config", "run/run.json", "--out", "other", "--seed", "1", "--images", "8"]) == 0
     assert differences(read_config(run), read_config(Path("other"))) == ["train.seed: 0 -> 1"]
 
 
@@ -541,16 +541,16 @@ def test_no_message_advises_to_remove_a_run(run, text, capsys):
 
 
 def test_a_share_that_would_move_is_named_and_can_be_written_out():
-    shared = tiny_run("introvae", "objective.warmup=20%", "train.lr_drops=50%,64")
-    longer = tiny_run("introvae", "objective.warmup=20%", "train.lr_drops=50%,64", "train.duration=160")
+    shares = ("objective.warmup=30%", "train.lr_drops=50%,24", "train.snapshot_every=100%")
+    shared, longer = (tiny_run("introvae", *shares, f"train.duration={n}") for n in (32, 48))
     (line,) = differences(shared, longer)
-    assert line.startswith("train.duration: 96 -> 160 (")
-    assert "objective.warmup=20% would move: write it in images to extend, --set objective.warmup=19" in line
-    assert "--set train.lr_drops=48,64" in line
+    assert line.startswith("train.duration: 32 -> 48 (")
+    assert "objective.warmup=30% would move: write it in images to extend, --set objective.warmup=10" in line
+    assert "--set train.lr_drops=16,24" in line
     Trainer(shared, out="run", progress=False).fit()
-    typed = ("objective.warmup=19", "train.lr_drops=48,64", "train.duration=160")
+    typed = ("objective.warmup=10", "train.lr_drops=16,24", "train.duration=48")
     assert main(["train", "--resume", "run", *as_options(*typed)]) == 0
-    straight = Trainer(tiny_run("introvae", *typed), out="straight", progress=False).fit()
+    straight = Trainer(tiny_run("introvae", *shares, *typed), out="straight", progress=False).fit()
     assert same(weights(Path("run")), weights(straight))
 
 
@@ -575,10 +575,9 @@ def test_suggested_settings_can_be_extended(capsys):
     assert "objective.warmup=" in command and "%" not in command
 
 
-@pytest.mark.parametrize("model", ["introvae", "softintrovae"])
-def test_a_run_that_ends_in_its_warm_up_says_so(model, capsys):
-    options = as_options(*TINY, "train.duration=16", "objective.warmup=24")
-    assert main(["train", model, *options, "--out", "run"]) == 0
+def test_a_run_that_ends_in_its_warm_up_says_so(capsys):
+    options = as_options(*TINY, "train.duration=16", "objective.warmup=24", "train.snapshot_every=100%")
+    assert main(["train", "softintrovae", *options, "--out", "run"]) == 0
     said = capsys.readouterr()
     assert "ends after 16 images, in its warm-up of 24" in said.out + said.err
     assert "--images 48" in said.out and "healthy" not in said.out
@@ -591,10 +590,9 @@ def test_a_run_that_ends_in_its_warm_up_says_so(model, capsys):
 # ---- what the clock decides
 
 
-def test_the_best_weights_do_not_depend_on_the_clock(finished):
-    clocked = Trainer(tiny_run("vae", *RUN, "train.snapshot_minutes=1e-9"), out="clocked", progress=False)
-    clocked.fit()
-    logs = (run_log(path).read() for path in (finished, Path("clocked")))
+def test_the_best_weights_do_not_depend_on_the_clock(begun, finished):
+    resumed("train.snapshot_minutes=1e-9")
+    logs = (run_log(path).read() for path in (finished, begun))
     planned, all_of_them = (sum("score/pyramid_frechet" in line for line in log) for log in logs)
-    assert planned == 3 and all_of_them == 12
-    assert same(weights(Path("clocked"), "best"), weights(finished, "best"))
+    assert planned == 3 and all_of_them == 6
+    assert same(weights(begun, "best"), weights(finished, "best"))
