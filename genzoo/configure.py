@@ -10,6 +10,7 @@ from typing import Any, Never
 
 from genzoo.data.catalog import find_entry
 from genzoo.errors import UsageError, did_you_mean
+from genzoo.lengths import LENGTH, by_length, written_out
 from genzoo.registry import split_name
 from genzoo.settings import known, parse_setting, validated
 from genzoo.spec import DataConfig, ModelSpec, Preset, RunConfig, TrainConfig
@@ -28,7 +29,6 @@ FREE = {
     "train.trackers",
     "train.workers",
 }
-BY_LENGTH = ("cosine", "linear", "exponential")  # learning-rate schedules that end with the run
 
 
 def resolve(
@@ -160,24 +160,40 @@ def from_json(values: Mapping[str, Any]) -> RunConfig:
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Lists, as `field: old -> new`, what would make `new` a different run from `old`.
 
-    A longer duration would not, unless something in either run depends on its length: a share (%) or a schedule.
+    A longer duration would not, unless something in `new` depends on its length: a share (%) or a schedule. A share
+    that `new` writes out as what it was in `old` is the same.
     """
-    before, after = (dict(flat(to_json(run))) for run in (old, new))
-    free = FREE if depends_on_length(old) or depends_on_length(new) else FREE | {"train.duration"}
-    return [
-        f"{key}: {before.get(key)} -> {after.get(key)}"
-        for key in sorted(before | after)
-        if key not in free and before.get(key) != after.get(key)
-    ]
+    before, after = map(_decisive, (old, new))
+    same, found = written_out(before, old.train.duration), []
+    for key, value in written_out(after, old.train.duration).items():
+        moved = by_length(after, old.train.duration) if key == LENGTH else []
+        if same.get(key) != value and (moved or key != LENGTH):
+            reason = f" ({'; '.join(moved)})" if moved else ""
+            found.append(f"{key}: {before.get(key)} -> {after[key]}{reason}")
+    gone = [key for key in before.keys() - after.keys() if before[key] is not None]
+    return sorted([*found, *(f"{key}: {before[key]} -> None" for key in gone)])
 
 
 def depends_on_length(run: RunConfig) -> bool:
     """Whether something in a run depends on its duration, a share (%) or a schedule, so that it cannot be prolonged."""
-    return any(
-        "%" in str(value) or (key == "train.lr_schedule" and value in BY_LENGTH)
-        for key, value in flat(to_json(run))
-        if key not in FREE
-    )
+    return bool(by_length(_decisive(run), run.train.duration))
+
+
+def _decisive(run: RunConfig) -> dict[str, Any]:
+    """The values, by `section.field`, that decide the weights that a run ends with."""
+    return {key: value for key, value in flat(to_json(run)) if key not in FREE}
+
+
+def changed(run: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """Returns the run with other values, `section.field=value` texts.
+
+    Raises:
+        UsageError: unknown section or field (with a suggestion), or a value that its field does not take.
+    """
+    classes = section_classes(split_name(run.model)[0])
+    for section, values in _chosen({name: {} for name in SECTIONS}, settings, classes).items():
+        run = in_section(run, section, values)
+    return run
 
 
 def changed_settings(run: RunConfig) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     Readers never see a part of the new content. A process that is killed may leave no `folder`, because a folder cannot
     be replaced by one rename; `restore`, which the next call begins with, then puts the old one back.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     restore(folder)
     temporary, old = _beside(folder, f"{os.getpid()}.tmp"), _beside(folder, f"{os.getpid()}.old.tmp")
     if temporary.exists():  # of a killed process that had this one's number, as in a restarted container
@@ -47,18 +47,37 @@ def replacing(folder: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        apply_umask(*(path for path in temporary.rglob("*") if path.is_file()))
         for path in temporary.rglob("*"):
-            _sync(path)
-        _sync(temporary)
+            sync(path)
+        sync(temporary)
         if folder.exists():
             os.rename(folder, old)
+            sync(folder.parent)
         os.rename(temporary, folder)
     except BaseException:
         restore(folder)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and its parents, and flushes the entry of each new one to disk."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync(path.parent)
+
+
+def apply_umask(*paths: Path) -> None:
+    """Gives files the mode that the umask allows: safetensors makes them readable by their owner only."""
+    mask = os.umask(0o077)  # it can only be read by setting it
+    os.umask(mask)
+    for path in paths:
+        with suppress(OSError):  # a file system without modes
+            path.chmod(0o666 & ~mask)
 
 
 def restore(path: Path) -> None:
@@ -77,6 +96,7 @@ def restore(path: Path) -> None:
         with suppress(OSError):  # another process was first, or the file system is read-only
             if moved_aside and not path.exists():
                 os.rename(found, path)
+                sync(path.parent)
             elif found.is_dir():
                 shutil.rmtree(found)
             else:
@@ -107,7 +127,7 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flushes a file, or a folder's entries, to disk where possible, so that a rename survives a power cut."""
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -122,10 +142,16 @@ def _sync(path: Path) -> None:
 
 
 class JsonLines:
-    """An append-only file of JSON objects, one per line. Reading skips the incomplete line that a crash may leave."""
+    """An append-only file of JSON objects, one per line. Reading skips lines that are damaged, see `damaged`.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Args:
+        path: of the file.
+        intact: whether an object is one that was written, as a damaged byte may leave valid JSON.
+    """
+
+    def __init__(self, path: Path, intact: Callable[[Mapping[str, Any]], bool] = lambda line: True):
+        self.path, self._intact = path, intact
+        self.replaced = 0  # how often the content was replaced through this object
 
     def append(self, *lines: Mapping[str, Any]) -> None:
         """Appends lines in one write. An incomplete last line is ended first, so that it does not damage the next."""
@@ -140,6 +166,7 @@ class JsonLines:
     def replace(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Replaces the content, atomically."""
         write_text(self.path, _encoded(lines).decode())
+        self.replaced += 1
 
     def rewind(self, step: int, length: int | None = None) -> None:
         """Drops the lines after `step`, and those after the first `length`: a resumed run logs no step twice."""
@@ -150,15 +177,39 @@ class JsonLines:
         """Returns all lines that are intact."""
         return [line for _, line in self.numbered() if line is not None]
 
+    def read_from(self, offset: int) -> tuple[list[dict[str, Any]], int]:
+        """Returns the intact lines that begin at or after a byte of the file, and the byte after the last complete one.
+
+        A line that has no end yet is left to the next call.
+        """
+        if not self.path.exists():
+            return [], 0
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+        end = data.rfind(b"\n") + 1
+        parsed = map(self._parsed, data[:end].split(b"\n"))
+        return [line for line in parsed if line is not None], offset + end
+
+    def damaged(self) -> list[int]:
+        """Returns the numbers of damaged lines, from 1; the last line does not count where a crash has cut it short."""
+        found = list(self.numbered())
+        if found and found[-1][1] is None and not self.path.read_bytes().endswith(b"\n"):
+            found.pop()
+        return [number for number, line in found if line is None]
+
     def numbered(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
         """Yields line numbers from 1 with their objects, or with None for damaged lines; skips empty lines."""
-        for number, text in enumerate(self.path.read_bytes().splitlines() if self.path.exists() else [], 1):
+        for number, text in enumerate(self.path.read_bytes().split(b"\n") if self.path.exists() else [], 1):
             if text.strip():
-                try:
-                    line = json.loads(text)
-                except (ValueError, RecursionError):
-                    line = None
-                yield number, line if isinstance(line, dict) else None
+                yield number, self._parsed(text)
+
+    def _parsed(self, text: bytes) -> dict[str, Any] | None:
+        try:
+            line = json.loads(text.decode(errors="replace"))  # a damaged byte of a text costs that letter only
+        except (ValueError, RecursionError):
+            return None
+        return line if isinstance(line, dict) and self._intact(line) else None
 
 
 def _encoded(lines: Iterable[Mapping[str, Any]]) -> bytes:

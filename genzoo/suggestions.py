@@ -272,7 +272,7 @@ def _objective(spec: ModelSpec, stats: Look, total: int, batch: int) -> list[Lin
     """The warm-up, and the model's own weights for data of this detail."""
     steps, epochs = 10 * FIRST, 2 * (stats.count or 0)
     wanted = "2ep" if epochs > steps * batch else f"{steps}it"
-    warmup = wanted if max(epochs, steps * batch) <= total // 5 else "20%"
+    warmup = wanted if max(epochs, steps * batch) <= total // 5 else str(total // 5)  # a share could not be extended
     why = f"2 epochs (published: 1-2) or {steps:,} steps, whichever is longer, but at most a fifth of the run"
     lines = [Line("objective.warmup", warmup, why)] if "warmup" in {name for name, *_ in fields(spec.config)} else []
     weights = spec.suggested(stats.detail, stats.shape)

@@ -26,7 +26,7 @@ LAYERS = (  # a module imports only from its own layer and from layers above it 
     ("models",),
     ("registry",),
     ("data",),
-    ("configure", "recipes"),
+    ("lengths", "configure", "recipes"),
     ("factory",),
     ("runs",),
     ("pictures", "metrics"),

@@ -18,6 +18,7 @@ from genzoo.cli import VERBS, build_verb_parser, main
 OPTIONS = {  # a new flag is a decision: most settings belong to --set
     "train": [
         "--budget",
+        "--config",
         "--data",
         "--dry-run",
         "--epochs",
@@ -26,6 +27,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
         "--images",
         "--out",
         "--res",
+        "--resume",
         "--seed",
         "--set",
         "--skip-corrupt",

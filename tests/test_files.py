@@ -75,6 +75,10 @@ def test_a_kill_while_the_newest_checkpoint_is_saved_again_does_not_lose_it(tmp_
         checkpoints.save(step, {"progress": step})
     killed_at_rename(2, lambda: checkpoints.save(20, {"progress": 20}))
     assert not (tmp_path / f"{20:09d}").exists()
+    left = [name for name in names(tmp_path) if name.endswith(".tmp")]
+    assert checkpoints.load_latest() == (10, {"progress": 10}, [])  # a reader changes nothing
+    assert names(tmp_path) == sorted([*left, f"{10:09d}"])
+    checkpoints.repair()
     assert Checkpoints(tmp_path, keep=2).load_latest() == (20, {"progress": 20}, [])
     assert checkpoints.steps() == [10, 20]
 

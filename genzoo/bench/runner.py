@@ -28,7 +28,7 @@ from genzoo.evaluation.protocols import Protocol, get_protocol
 from genzoo.files import JsonLines, write_text
 from genzoo.progress import bar
 from genzoo.registry import get_spec
-from genzoo.runs.folder import LOG
+from genzoo.runs.folder import run_log
 from genzoo.spec import RunConfig
 from genzoo.termination import sigterm_raises
 
@@ -277,7 +277,7 @@ def _follow_parent() -> None:
 def share_done(cell: Cell, out: Path) -> float:
     """Share of a running cell's training that is done, by its log; 0 if its length is in epochs."""
     c = cell.config().train
-    lines = JsonLines(folder_of(cell, out) / LOG).read()
+    lines = run_log(folder_of(cell, out)).read()
     if lines and cell.budget:
         return min(0.99, lines[-1]["seconds"] / in_seconds(cell.budget))
     if not lines or c.duration.endswith("ep"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.cli.common import CHUNK, Selection, add_data, add_model, default_out, load_autoencoder, select_items
 from genzoo.errors import UsageError
+from genzoo.files import apply_umask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,5 +86,6 @@ def _write(out: Path, arrays: Mapping[str, Any]) -> None:
         return
     texts = [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items() if name not in texts}, out)
+    apply_umask(out)
     if texts:
         print(f"left out, as .safetensors holds numbers only: {', '.join(texts)}; an .npz file takes all")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from genzoo.cli.common import add_res, add_set, resolution
 from genzoo.cli.guard import explains_lack_of_memory
+from genzoo.cli.runs import read_file, refuse_run, resumed
 from genzoo.configure import resolve, section_classes
 from genzoo.errors import UsageError
 from genzoo.recipes import QUICK, table
@@ -14,13 +15,15 @@ from genzoo.settings import fields, show
 from genzoo.spec import ModelSpec, RunConfig
 
 DESCRIPTION = """Trains a model into a run folder: log, curves, previews, checkpoints and a model to load and share.
-The same command again resumes; Ctrl-C saves first. `genzoo train MODEL --help` lists that model's own options."""
+The same command again resumes, and so does --resume RUN; Ctrl-C saves first.
+`genzoo train MODEL --help` lists that model's own options."""
 
 EXAMPLES = """examples:
   genzoo train introvae                                    the quick start: the embedded cartoon faces in 3 minutes
   genzoo train introvae --data FOLDER --budget 30min       your images, as good as half an hour makes them
   genzoo train introvae --res 256                          the recipe for 256x256 on the embedded cartoon faces
   genzoo train introvae --data FOLDER --res 128 --images 2M
+  genzoo train --resume runs/first --images 4M             the same run, made longer
   genzoo train softintrovae.cifar10 --set objective.beta_neg=128 --set train.lr=1e-4
   torchrun --standalone --nproc_per_node 2 -m genzoo train introvae"""
 
@@ -48,6 +51,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", metavar="N", help="seed of weights, data order, augmentation and noise (default 0)")
     parser.add_argument("--out", metavar="RUN", help="run folder (default runs/MODEL-DATA-SIZE-sSEED)")
+    parser.add_argument("--resume", metavar="RUN", help="go on with this run; --images N makes it longer")
+    parser.add_argument("--config", metavar="FILE", help="settings of a new run: a run.json, or TOML by section")
     add_set(parser, "set any option: arch.z_dim=64, objective.beta=1, train.lr=1e-4", metavar="S.F=V")
     parser.add_argument(
         "--fast",
@@ -67,23 +72,45 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         if args.model:
             print("\n".join(_model_help(split_name(args.model)[0])))
         return 0
-    if args.model is None:
-        raise UsageError(f"Which model? genzoo train {' | '.join(list_models())}. See `genzoo train --help`.")
     if any(text.startswith("train.budget=") for text in args.set):
         raise UsageError("train.budget only records what a run was planned for: give --budget TIME.")
+    if args.resume is not None:
+        _start(resumed(args, _settings(args)), args.resume, args.dry_run)
+        return 0
+    given = _read_config(args)
+    if args.model is None:
+        raise UsageError(f"Which model? genzoo train {' | '.join(list_models())}. See `genzoo train --help`.")
+    refuse_run(args.model)
     budget = QUICK if args.budget is None and _bare(args) else args.budget
     if budget is not None:
         _train_within(args, budget, began)
         return 0
     auto = [f"train.{name}=auto" for name in ("precision", "threads", "compile")] if args.fast else []
-    config = _resolve(args, [*auto, *_settings(args)])
-    if args.dry_run:
+    _start(_resolve(args, [*given, *auto, *_settings(args)]), args.out, args.dry_run)
+    return 0
+
+
+def _read_config(args: argparse.Namespace) -> list[str]:
+    """Reads the file of --config, and sets the model that it names; returns its settings."""
+    if args.config is None:
+        return []
+    if args.budget is not None:
+        raise UsageError("--budget plans a run, and --config has the plan of one: leave out either.")
+    name, settings = read_file(args.config)
+    if args.model is not None and name not in (None, args.model):
+        raise UsageError(f"--config {args.config} is for {name}, not for {args.model}: leave out either.")
+    args.model = name or args.model
+    size = [f"data.size={'x'.join(map(str, found))}"] if (found := resolution(args)) else []
+    return [*settings, *([f"data.name={args.data}"] if args.data else []), *size]
+
+
+def _start(config: RunConfig, out: str | None, dry_run: bool) -> None:
+    if dry_run:
         from genzoo.training.plan import plan
 
         print(plan(config))
     else:
-        _train(config, args.out)
-    return 0
+        _train(config, out)
 
 
 def _train_within(args: argparse.Namespace, budget: str, began: float) -> None:
@@ -102,7 +129,7 @@ def _train_within(args: argparse.Namespace, budget: str, began: float) -> None:
 
 def _bare(args: argparse.Namespace) -> bool:
     """Whether nothing but the model says what to train, on what, and for how long."""
-    asked = (args.data, args.res, args.images, args.epochs)
+    asked = (args.data, args.res, args.images, args.epochs, args.config)
     lengths = any(text.startswith(("train.duration=", "data.name=")) for text in args.set)
     return all(value is None for value in asked) and not lengths and split_name(args.model)[1] is None
 

@@ -21,7 +21,6 @@ from genzoo.evaluation.lines import ScoreLine
 from genzoo.evaluation.moments import is_statistics, read_statistics
 from genzoo.evaluation.protocols import Protocol
 from genzoo.evaluation.subject import Subject
-from genzoo.files import JsonLines
 from genzoo.metrics.inputs import (
     BATCH,
     ClassPair,
@@ -39,7 +38,7 @@ from genzoo.metrics.registry import Metric, Result, list_metrics
 from genzoo.models.autoencoder import Autoencoder, can_encode
 from genzoo.noise import generator
 from genzoo.provenance import commit, device_name, versions
-from genzoo.runs.folder import LOG
+from genzoo.runs.folder import run_log
 from genzoo.spec import DataConfig
 
 
@@ -182,7 +181,7 @@ def _inputs(job: Job) -> Inputs:
     if issubclass(asked, Points):
         return _points(job)
     assert issubclass(asked, RunLog) and job.subject.folder is not None, asked
-    return RunLog(seed=job.seed, run=job.subject.name, lines=JsonLines(job.subject.folder / LOG).read())
+    return RunLog(seed=job.seed, run=job.subject.name, lines=run_log(job.subject.folder).read())
 
 
 def _extracted(job: Job, asked: type[Extracted]) -> Extracted:

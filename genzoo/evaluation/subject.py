@@ -16,7 +16,6 @@ from genzoo.errors import UsageError
 from genzoo.evaluation.moments import is_statistics
 from genzoo.evaluation.protocols import Protocol
 from genzoo.factory import load
-from genzoo.files import JsonLines
 from genzoo.fitted import FittedPrior, select
 from genzoo.metrics.inputs import BATCH
 from genzoo.metrics.vitals import batchnorm_gap
@@ -26,7 +25,7 @@ from genzoo.models.sources import find_config
 from genzoo.nn.batchnorm import batch_statistics, batchnorms, recalibrate
 from genzoo.noise import generator
 from genzoo.runs.checkpoint import Checkpoints
-from genzoo.runs.folder import CONFIG, LOG, read_config
+from genzoo.runs.folder import CONFIG, read_config, run_log
 from genzoo.runs.prior import fit_from
 from genzoo.runs.scores import PREFIX
 from genzoo.spec import DataConfig, RunConfig
@@ -255,7 +254,7 @@ def _name(path: str, folder: Path, run: Path | None) -> str:
 
 def _images_seen(run: Path) -> int | None:
     """At the last snapshot, which is what model/ holds; the log may be further on."""
-    lines = JsonLines(run / LOG).read()
+    lines = run_log(run).read()
     return max((line["nimg"] for line in lines if any(name.startswith(PREFIX) for name in line)), default=None)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 
+from genzoo.files import apply_umask
 from genzoo.fitted import FittedPrior, load_fitted
 from genzoo.models.loading import read_model
 from genzoo.models.options import LoadOptions, check_saving
@@ -47,6 +48,7 @@ class Pretrained(ModelMixin, ConfigMixin):
         check_saving(save_directory, kwargs)
         super().save_pretrained(save_directory, is_main_process, **kwargs)
         write_beside(cast("Generative", self), Path(save_directory), card, kwargs.get("variant"))
+        apply_umask(*Path(save_directory).glob("*.safetensors"))
 
     def to_json_string(self) -> str:
         """Returns the text of config.json, without the path that the model was read from."""

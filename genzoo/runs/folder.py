@@ -1,25 +1,41 @@
 """The run folder: the configuration, saved before the first step and compared on resume, and all other files."""
 
 import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
+from genzoo import __version__
 from genzoo.configure import differences, from_json, to_json
 from genzoo.errors import UsageError
-from genzoo.files import JsonLines, restore_folders, write_text
+from genzoo.files import JsonLines, make_folder, restore_folders, write_text
 from genzoo.provenance import versions
+from genzoo.runs.lock import locked
 from genzoo.spec import RunConfig
 
 CONFIG = "run.json"
 LOG = "log.jsonl"
 EVENTS = "events.jsonl"
+CHECKPOINTS = "checkpoints"
 FORMAT = 2  # of run.json and everything beside it; raise it when older folders can no longer be read
+TEXTS = ("problem", "text")
+EVENT_FIELDS = {  # of a line of events.jsonl, by its kind: texts, and numbers
+    "run": ((), ("total_steps",)),
+    "begins": ((*TEXTS, "fix"), ()),
+    "data": ((*TEXTS, "fix"), ()),
+    "ends": (TEXTS, ()),
+    "trouble": ((*TEXTS, "did"), ("at",)),
+}
 
 
 class RunFolder:
     """The files of a run.
 
     `run.json`, `log.jsonl`, `checkpoints/`, `model/` and `best/` (ready to share), `preview.png`, `previews/`,
-    `curves.png`, `quality.png`, and `events.jsonl`: what the monitor found, and what was done about it.
+    `curves.png`, `quality.png`, and `events.jsonl`: what the monitor found, and what was done about it. Hidden files
+    belong to the lock, see `genzoo.runs.lock`.
 
     Raises:
         UsageError: the folder holds another run.
@@ -27,14 +43,10 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: RunConfig):
         self.path, self._config = Path(path).expanduser(), config
-        self.log, self.events = JsonLines(self.path / LOG), JsonLines(self.path / EVENTS)
+        self.log, self.events = run_log(self.path), run_events(self.path)
         saved = read_config(self.path)
-        if saved is not None and (changed := differences(saved, config)):
-            shown = "\n  ".join(changed)
-            raise UsageError(
-                f"{self.path} holds a run with other settings; "
-                f"choose a different --out, or the old settings to resume it:\n  {shown}"
-            )
+        if saved is not None:
+            refuse_changes(self.path, saved, config)
 
     @staticmethod
     def default(config: RunConfig) -> Path:
@@ -46,46 +58,175 @@ class RunFolder:
         """Numbers of lines in the log and in the events."""
         return len(self.log.read()), len(self.events.read())
 
+    def seconds(self) -> float:
+        """For how long the run has been trained, by its log."""
+        lines = self.log.read()
+        return lines[-1].get("seconds", 0.0) if lines else 0.0
+
     def rewind(self, step: int, lengths: tuple[int, int] | None = None) -> None:
         """Removes from the log and the events what came after a step, or after so many lines."""
         for file, length in zip((self.log, self.events), lengths or (None, None), strict=True):
             file.rewind(step, length)
 
-    def create(self) -> None:
-        """Writes the configuration; called once nothing refuses it, so that a corrected command finds the folder free.
+    def locked(self) -> AbstractContextManager[None]:
+        """Holds the run's lock, once there is a run.
 
         Raises:
-            UsageError: nothing can be written there.
+            UsageError: another process holds it.
+        """
+        return locked(self.path) if (self.path / CONFIG).exists() else nullcontext()
+
+    def create(self) -> str | None:
+        """Writes the configuration; called once nothing refuses it, so that a corrected command finds the folder free.
+
+        Returns:
+            which versions have changed since the run was last resumed, in one line; None where none has.
+
+        Raises:
+            UsageError: nothing can be written there, or another process trains into it.
         """
         try:
-            (self.path / "previews").mkdir(parents=True, exist_ok=True)
-            content = {"format": FORMAT, "config": to_json(self._config), "versions": versions()}
-            restore_folders(self.path)  # model/ or best/, if the run was killed while it wrote one
-            write_text(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
+            make_folder(self.path / "previews")
+            with locked(self.path):
+                history = _history(_content(self.path))
+                used = [*history, versions()] if not history or history[-1] != versions() else history
+                content = {"format": FORMAT, "config": to_json(self._config), "versions": used}
+                restore_folders(self.path)  # model/ or best/, if the run was killed while it wrote one
+                write_text(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
         except OSError as error:
             raise UsageError(
                 f"Cannot write to the run folder {self.path} ({error.strerror}): choose another with --out."
             ) from error
+        return _changed(history[-1], versions()) if history else None
+
+
+def run_log(folder: Path) -> JsonLines:
+    """Returns the log of a run folder."""
+    return JsonLines(folder / LOG, lambda line: _has_numbers(line, "step", "nimg"))
+
+
+def run_events(folder: Path) -> JsonLines:
+    """Returns what the monitor of a run has found, and what was done about it."""
+    return JsonLines(folder / EVENTS, _is_event)
+
+
+def damaged_lines(folder: Path) -> Iterator[str]:
+    """Yields a sentence for each file of a run folder that has lines which cannot be read, and are left out."""
+    for file in (run_log(folder), run_events(folder)):
+        if numbers := file.damaged():
+            shown = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+            lines = f"line {shown} is" if len(numbers) == 1 else f"{len(numbers)} lines ({shown}) are"
+            yield f"{file.path}: {lines} damaged and left out"
+
+
+def _has_numbers(line: Mapping[str, Any], *names: str) -> bool:
+    return all(isinstance(line.get(name), (int, float)) for name in names)
+
+
+def _is_event(line: Mapping[str, Any]) -> bool:
+    kind = line.get("kind")
+    texts, numbers = EVENT_FIELDS.get(kind, ((), ())) if isinstance(kind, str) else (("kind",), ())
+    return _has_numbers(line, "step", "nimg", *numbers) and all(isinstance(line.get(name), str) for name in texts)
+
+
+def refuse_changes(folder: Path, saved: RunConfig, config: RunConfig) -> None:
+    """Refuses to resume a run with settings that would make it another one.
+
+    Raises:
+        UsageError: there are such settings; the message lists them.
+    """
+    if changed := differences(saved, config):
+        shown = "\n  ".join(changed)
+        raise UsageError(
+            f"{folder} holds a run with other settings; choose a different --out, or the old settings to resume it, "
+            f"as genzoo train --resume {folder} does:\n  {shown}"
+        )
 
 
 def read_config(folder: Path) -> RunConfig | None:
     """Reads the configuration of a run folder; None if the folder holds none.
 
+    Where run.json was lost, that of the newest checkpoint is read.
+
     Raises:
         UsageError: run.json is there but unreadable.
     """
+    content = _content(folder)
+    return None if content is None else _parsed(folder / CONFIG, content)
+
+
+def _content(folder: Path) -> Mapping[str, Any] | None:
+    """The JSON object in run.json, or in its place what the newest checkpoint holds; None where there is neither.
+
+    Raises:
+        UsageError: run.json is not a JSON object.
+    """
     path = folder / CONFIG
     if not path.exists():
-        return None
+        return _checkpointed(folder / CHECKPOINTS)
     try:
         content = json.loads(path.read_bytes())
-        if content.get("format") == FORMAT:
-            return from_json(content["config"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
+        raise UsageError(unreadable(path, "it is not JSON")) from error
+    if not isinstance(content, dict):
+        raise UsageError(unreadable(path, "it is not a JSON object"))
+    return content
+
+
+def _checkpointed(folder: Path) -> Mapping[str, Any] | None:
+    if not folder.is_dir():
+        return None
+    from genzoo.runs.checkpoint import Checkpoints  # imports torch
+
+    saved = Checkpoints(folder, keep=1).newest("run")
+    return None if saved is None else {"format": FORMAT, **saved}
+
+
+def _parsed(path: Path, content: Mapping[str, Any]) -> RunConfig:
+    """Reads the configuration in the content of a file.
+
+    Raises:
+        UsageError: another version of genzoo wrote it, or it was edited.
+    """
+    version = next((used.get("genzoo", "") for used in reversed(_history(content))), "")
+    if _numbers(version) > _numbers(__version__):
+        by_newer = f"{path} was written by genzoo {version}, this is {__version__}: upgrade, pip install -U genzoo."
+    else:
+        by_newer = ""
+    if (found := content.get("format", 1)) != FORMAT:
         raise UsageError(
-            f"{path} cannot be read as a run ({error}): choose a different --out, or remove the folder."
-        ) from error
-    raise UsageError(
-        f"{path} was written by another version of genzoo (format {content.get('format', 1)}, not {FORMAT}): "
-        "choose a different --out, or use that version."
+            by_newer
+            or f"{path} was written by another version of genzoo (format {found}, not {FORMAT}): choose a different "
+            "--out, or use that version."
+        )
+    try:
+        return from_json(content["config"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(by_newer or unreadable(path, str(error))) from error
+
+
+def unreadable(path: Path, reason: str) -> str:
+    """What to say of a configuration that no version of genzoo wrote."""
+    return (
+        f"{path} cannot be read as a run ({reason.rstrip('.')}): repair it, or rename it if the run has checkpoints, "
+        "which hold a copy."
     )
+
+
+def _history(content: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """The versions that a run was trained with, oldest first."""
+    found = (content or {}).get("versions", [])
+    found = [found] if isinstance(found, dict) else found if isinstance(found, list) else []
+    return [used for used in found if isinstance(used, dict)]
+
+
+def _numbers(version: Any) -> tuple[int, ...]:
+    """`(0, 1, 0)` of 0.1.0."""
+    return tuple(map(int, re.findall(r"\d+", str(version))[:3]))
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    changes = [f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
+    if not changes:
+        return None
+    return f"note: versions have changed since this run was last resumed ({', '.join(changes)}); last bits may differ"

@@ -3,9 +3,7 @@
 import os
 import re
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -175,29 +173,6 @@ def launch_mistake(env: Mapping[str, str], gpus: int | None) -> str | None:
             "CUDA_VISIBLE_DEVICES= to run on CPU."
         )
     return None
-
-
-class StopFlag:
-    """Turns the first Ctrl-C or SIGTERM into a flag, so that the step is finished and saved; a second Ctrl-C interrupts
-    at once.
-    """
-
-    def __enter__(self) -> "StopFlag":
-        self.is_set = False
-        self._before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():  # handlers can be set nowhere else
-            self._before = {number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _set(self, number: int, _: Any) -> None:
-        # A launcher follows the terminal's Ctrl-C with a SIGTERM of its own, which must not interrupt.
-        if self.is_set and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.is_set = True
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 def agree(flag: bool, acc: Processes) -> bool:

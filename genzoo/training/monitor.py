@@ -19,19 +19,20 @@ from torch import Tensor
 from genzoo.configure import data_shape, depends_on_length, planned_classes
 from genzoo.errors import UsageError
 from genzoo.factory import build, build_objective
-from genzoo.files import JsonLines
 from genzoo.objective import Objective
 from genzoo.progress import write_line
-from genzoo.runs.folder import EVENTS, LOG, RunFolder, read_config
+from genzoo.runs.folder import RunFolder, read_config, run_events, run_log
 from genzoo.runs.scores import PREFIX, scored
 from genzoo.signs import SHARED, Rule, View
 from genzoo.training.rules import RULES, data_findings, still_improving
+from genzoo.training.warmup import TOO_SHORT, Problem
 
 SHARE, SHORTEST, LONGEST = 0.02, 50, 500  # patience: 2% of the run, in steps, within these bounds
 SETTLING = 2  # patiences after the run's start, and after each change of its losses, in which nothing is reported
 
 # A line of events.jsonl: step, kind (run, begins, ends, data, trouble, control, budget), and what belongs to the kind.
 Event = dict[str, Any]
+START = {"step": 0, "nimg": 0}
 GENERAL = {  # what `{word}` in a rule's fix means without an option of the model
     "reconstruction": "an option of the model's objective",
     "adversary": "the weight of the adversarial terms",
@@ -136,8 +137,16 @@ class Watch:
         self._reported = set[tuple[int, str, str]]()
         self._monitor = Monitor(total_steps, objective)
 
-    def begin(self, first_batch: Tensor | None) -> None:
-        """Reads the log again, at a start, a resume or a rollback; checks the run's first batch where it is given."""
+    def begin(
+        self, first_batch: Tensor | None, problem: Problem | None = None, position: Mapping[str, Any] = START
+    ) -> None:
+        """Reads the log again, at a start, a resume or a rollback.
+
+        Args:
+            first_batch: of the run, to check; None after its first step.
+            problem: what is wrong with the run's length, if anything; a longer run no longer has it.
+            position: step and images seen.
+        """
         events = self._folder.events.read()
         self._reported = {_key(event) for event in events}
         began_with = next((event["total_steps"] for event in events if event["kind"] == "run"), self._total_steps)
@@ -145,8 +154,12 @@ class Watch:
         self.report({"step": 0, "nimg": 0, "kind": "run", "total_steps": self._total_steps})
         for line in self._folder.log.read():
             self.observe(line)
-        for problem, text, fix in data_findings(first_batch) if first_batch is not None else ():
-            self.report({"step": 0, "nimg": 0, "kind": "data", "problem": problem, "text": text, "fix": fix})
+        found = data_findings(first_batch) if first_batch is not None else []
+        for name, text, fix in [*found, *([problem] if problem else [])]:
+            self.report({"step": 0, "nimg": 0, "kind": "data", "problem": name, "text": text, "fix": fix})
+        if problem is None and any(one.problem == TOO_SHORT and one.ended is None for one in read_findings(events)):
+            end = {"step": position["step"], "nimg": position["nimg"], "kind": "ends", "problem": TOO_SHORT}
+            self.report({**end, "text": "the run was made longer"})
 
     def observe(self, line: Mapping[str, Any]) -> None:
         """Takes a line of the log."""
@@ -198,8 +211,8 @@ def read_findings(events: Sequence[Event]) -> list[Finding]:
     findings: list[Finding] = []
     for event in events:
         if event["kind"] == "ends":
-            i = max(i for i, finding in enumerate(findings) if finding.problem == event["problem"])
-            findings[i] = replace(findings[i], ended=event["step"])
+            for i in [i for i, finding in enumerate(findings) if finding.problem == event["problem"]][-1:]:
+                findings[i] = replace(findings[i], ended=event["step"])
         elif event["kind"] == "trouble":
             text, done = event["text"].rstrip("."), f"done: {event['did']}"
             findings.append(Finding(event["problem"], text, done, event["at"], event["step"]))
@@ -215,7 +228,7 @@ def diagnose(folder: Path) -> tuple[list[Finding], int, str]:
     Raises:
         UsageError: the folder contains no run.
     """
-    log, events = JsonLines(folder / LOG).read(), JsonLines(folder / EVENTS).read()
+    log, events = run_log(folder).read(), run_events(folder).read()
     last = log[-1]["step"] if log else 0
     if any(event["kind"] == "run" for event in events):
         planned = next(event["total_steps"] for event in events if event["kind"] == "run")
@@ -238,7 +251,7 @@ def diagnose(folder: Path) -> tuple[list[Finding], int, str]:
 
 def advice(folder: Path) -> str | None:
     """What a finished run that is not at fault could do better, in one line; by its log and its events."""
-    lines, events = JsonLines(folder / LOG).read(), JsonLines(folder / EVENTS).read()
+    lines, events = run_log(folder).read(), run_events(folder).read()
     planned = [event["total_steps"] for event in events if event["kind"] == "run"]
     if not lines or not planned or lines[-1]["step"] < planned[-1]:
         return None

@@ -17,6 +17,7 @@ from genzoo.models.generative import Generative
 from genzoo.objective import Objective
 from genzoo.pictures import save_curves, save_grid, save_points, save_quality
 from genzoo.runs.card import run_card
+from genzoo.runs.curves import Curves
 from genzoo.runs.folder import RunFolder
 from genzoo.runs.recalibration import recalibrated
 from genzoo.runs.scores import PREFIX, REFINED
@@ -62,6 +63,7 @@ class Snapshots:
         self.best = math.inf  # lowest score so far
         self.due: tuple[int, int] | None = None  # while the last snapshot is taken: `RunFolder.lengths` before it
         self._fixed: Fixed | None = None
+        self._curves = Curves(folder.log)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "score": self._score, "due": self.due}
@@ -78,7 +80,12 @@ class Snapshots:
             self._fixed = fixed_items(self._config, self._dataset, self._heldout, model)
 
     def take(
-        self, weights: Weights, position: Callable[[], Mapping[str, Any]], last: bool, save: Callable[[], None]
+        self,
+        weights: Weights,
+        position: Callable[[], Mapping[str, Any]],
+        last: bool,
+        save: Callable[[], None],
+        planned: bool = True,
     ) -> bool:
         """Measures, shows and exports the run as it stands; saves it afterwards, and before the last snapshot, which
         may take minutes.
@@ -88,6 +95,8 @@ class Snapshots:
             position: returns step, images seen and seconds, for the log.
             last: whether the run ends here.
             save: writes a checkpoint.
+            planned: whether the run's length decides that a snapshot is taken here; where the clock or an interruption
+                does, `best/` stays as it is, so that it does not depend on them.
 
         Returns:
             whether Ctrl-C cut the last snapshot short. It is taken again when the run is resumed.
@@ -97,7 +106,7 @@ class Snapshots:
             save()
         try:
             with evaluated(weights), self._recalibrated(weights):
-                self._take(weights, position, last)
+                self._take(weights, position, last, planned)
         except KeyboardInterrupt:
             if not last:
                 raise
@@ -116,7 +125,7 @@ class Snapshots:
                     stack.enter_context(recalibrated(model, self._dataset, c.data.labels, c.train.seed))
             yield
 
-    def _take(self, weights: Weights, position: Callable[[], Mapping[str, Any]], last: bool) -> None:
+    def _take(self, weights: Weights, position: Callable[[], Mapping[str, Any]], last: bool, planned: bool) -> None:
         self._prior(weights.shown, last)
         self.prepare(weights.shown)
         assert self._fixed is not None
@@ -125,7 +134,8 @@ class Snapshots:
         line = {**here, "prior": weights.shown.prior_name(), **values}
         self._folder.log.append(line)
         self._watch.observe(line)
-        improved, self.best = score < self.best, min(score, self.best)  # of mixtures: only the last one is refined
+        improved = planned and score < self.best
+        self.best = score if improved else self.best  # of mixtures: only the last one is refined
         stopped = None
         try:
             if last and self._prior.refine(weights.shown):
@@ -159,12 +169,12 @@ class Snapshots:
         if path.exists():
             shutil.copyfile(path, self._preview)
         curves = self._folder.path / "curves.png"
-        lines = self._folder.log.read()
+        lines = self._curves.lines()
         save_curves(lines, self._objective.guides, curves, self._watch.marks())
         save_quality(lines, self._folder.path / "quality.png")
 
     def _export(self, model: Generative, nimg: int, score: float, improved: bool) -> None:
-        """Writes `model/`, and `best/` when the score has improved: folders that `genzoo.load` reads."""
+        """Writes `model/`, and `best/` when a planned snapshot has the best score so far: folders for `genzoo.load`."""
         pictured, averaged = self._preview.exists(), self._config.train.ema > 0
         n = n_scored(self._dataset.shape)
         card = run_card(self._config, model, nimg=nimg, score=score, n=n, averaged=averaged, pictured=pictured)

@@ -6,10 +6,16 @@ from typing import Any, Protocol
 
 import torch
 
+from genzoo.configure import from_json, to_json
 from genzoo.data import Dataset
 from genzoo.errors import UsageError
+from genzoo.provenance import versions
 from genzoo.runs.checkpoint import Checkpoints
+from genzoo.runs.folder import RunFolder, damaged_lines, refuse_changes
+from genzoo.spec import RunConfig
 from genzoo.training.launch import Processes
+
+RUN = "run"  # the part that checkpoints of earlier versions lack
 
 
 class Stateful(Protocol):
@@ -56,7 +62,10 @@ class TrainingState:
         Raises:
             UsageError: the processes see different checkpoints, none of them is intact, or a part refuses its state.
         """
-        step, state, complaints = self.checkpoints.load_latest() or (0, {}, [])
+        if self._acc.is_main_process:
+            self.checkpoints.repair()
+        self._acc.wait_for_everyone()
+        step, state, complaints = self.checkpoints.load_latest() or (0, None, [])
         steps = self._acc.gather(torch.tensor([step], device=self._acc.device)).tolist()
         if min(steps) != max(steps):
             raise UsageError(
@@ -65,20 +74,65 @@ class TrainingState:
             )
         for complaint in complaints:
             self._acc.print(f"warning: {complaint}")
-        if state:
-            if missing := self._parts.keys() - state.keys():
-                raise UsageError(
-                    f"The checkpoints in {self.checkpoints.folder} lack {', '.join(sorted(missing))}: "
-                    "choose a different --out, or the version of genzoo that wrote them."
-                )
-            for name, part in self._parts.items():
+        if state is None:
+            return step
+        if missing := self._parts.keys() - state.keys() - {RUN}:
+            raise UsageError(
+                f"The checkpoints in {self.checkpoints.folder} lack {', '.join(sorted(missing))}: "
+                "choose a different --out, or the version of genzoo that wrote them."
+            )
+        for name, part in self._parts.items():
+            if name in state:
                 part.load_state_dict(state[name])
+        return step
+
+    def resume(self, folder: RunFolder, lengths: Callable[[], tuple[int, int] | None]) -> int:
+        """Restores the newest intact checkpoint, and removes from the folder what came after it; returns its step.
+
+        Args:
+            folder: the run's.
+            lengths: returns those of its log and events where the restored state says so, see `RunFolder.lengths`.
+
+        Raises:
+            UsageError: see `restore`.
+        """
+        step = self.restore()
+        if self._acc.is_main_process:
+            for sentence in damaged_lines(folder.path):
+                self._acc.print(f"warning: {sentence}")
+            folder.rewind(step, lengths())
+            self.checkpoints.rewind(step)
+            self.checkpoints.trim()
+        self._acc.wait_for_everyone()  # the others read what is left
         return step
 
     def reset(self) -> None:
         """Returns every part to its state before the first step."""
         for name, part in self._parts.items():
             part.load_state_dict(self._initial[name]())
+
+
+class RunIdentity:
+    """Stateful: the settings of a run, so that a checkpoint says by itself what it belongs to.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+    """
+
+    def __init__(self, config: RunConfig, folder: RunFolder):
+        self._config, self._folder = config, folder
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"config": to_json(self._config), "versions": [versions()]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Compares the settings with those that the checkpoint was saved with.
+
+        Raises:
+            UsageError: they would make it another run.
+        """
+        refuse_changes(self._folder.path, from_json(state_dict["config"]), self._config)
 
 
 class DataIdentity:

@@ -19,14 +19,15 @@ from genzoo.models.generative import Generative
 from genzoo.objective import Progress
 from genzoo.progress import Bar
 from genzoo.runs.checkpoint import Checkpoints
-from genzoo.runs.folder import RunFolder
+from genzoo.runs.folder import CHECKPOINTS, RunFolder
 from genzoo.spec import RunConfig
 from genzoo.training.budget import Pace
 from genzoo.training.distances import distances
 from genzoo.training.evaluators import Growth, Weights, scores, shown_vitals
+from genzoo.training.feed import batches_of
 from genzoo.training.fitting import PriorFit
 from genzoo.training.iteration import Iteration, Scalars
-from genzoo.training.launch import StopFlag, agree, deterministic, make_accelerator, resume_command
+from genzoo.training.launch import agree, deterministic, make_accelerator, resume_command
 from genzoo.training.log import Broken, Window, progress_bar
 from genzoo.training.misfits import refuse_constant, refuse_misfits
 from genzoo.training.monitor import Watch
@@ -35,10 +36,12 @@ from genzoo.training.recovery import Ladder, Recovery
 from genzoo.training.reporting import Reporter
 from genzoo.training.schedule import Schedule
 from genzoo.training.snapshot import Snapshots
-from genzoo.training.state import DataIdentity, TrainingState
+from genzoo.training.state import RUN, DataIdentity, RunIdentity, TrainingState
+from genzoo.training.stopping import StopFlag, sole_writer
 from genzoo.training.threads import torch_threads
 from genzoo.training.timing import settled, way
 from genzoo.training.trackers import show_preview, start_trackers
+from genzoo.training.warmup import too_short
 
 
 class Trainer:
@@ -71,6 +74,8 @@ class Trainer:
         self.acc = make_accelerator(c.device, c.precision, c.trackers, path)
         self.rank, self.world = self.acc.process_index, self.acc.num_processes
         self.folder = RunFolder(path, config)
+        with sole_writer(self.folder, self.acc):
+            pass  # or it is refused before time is spent
         with self.acc.main_process_first():  # the first process decodes the cache, the others read it
             self.shows_bars = progress and self.acc.is_main_process
             self.dataset = dataset or open_dataset(config.data, progress=self.shows_bars)
@@ -82,6 +87,7 @@ class Trainer:
         self.total_steps = -(-self.total_nimg // self.per_step)
         refuse_misfits(config, self.objective, self.world, self.total_steps)
         refuse_constant(self.objective, self.dataset)
+        self.short = too_short(config, self.total_nimg, self.per_step, self.dataset.size)
         # Un-wrapped networks: gradients are averaged after each phase, which no phase can silently get wrong. In
         # channels_last, convolutions are faster and give the same result; for BatchNorm see genzoo.nn.batchnorm.
         self.model.to(self.acc.device, memory_format=torch.channels_last).train()
@@ -115,8 +121,8 @@ class Trainer:
             interval=self.schedule.every_steps,
             writing=self.reporter.writing,
         )
-        if self.acc.is_main_process:
-            self.folder.create()
+        if self.acc.is_main_process and (note := self.folder.create()):
+            self.acc.print(note)
 
     def _make_model(self) -> Generative:
         """The run's model with its first weights, a function of the seed."""
@@ -126,7 +132,8 @@ class Trainer:
 
     def _register_state(self) -> TrainingState:
         """Registers everything that later steps depend on."""
-        state = TrainingState(Checkpoints(self.folder.path / "checkpoints", self.config.train.keep), self.acc)
+        state = TrainingState(Checkpoints(self.folder.path / CHECKPOINTS, self.config.train.keep), self.acc)
+        state.add(RUN, RunIdentity(self.config, self.folder))
         fresh = lambda: self._make_model().state_dict()  # noqa: E731
         state.add("model", self.model, fresh)
         if self.ema is not None:
@@ -160,13 +167,32 @@ class Trainer:
         """Trains to the end, or from the newest checkpoint on; returns the run folder.
 
         Raises:
+            UsageError: another process trains into the folder, or what it holds cannot be resumed.
             RunStopped: a loss is not finite and no rung of the ladder helps, or nothing can be written; the last good
                 checkpoint stays.
-            KeyboardInterrupt: on Ctrl-C or SIGTERM, after saving.
+            KeyboardInterrupt: on Ctrl-C or another signal of `genzoo.training.stopping`, after saving.
         """
-        self._resume()
-        lines = self.folder.log.read()
-        earlier = lines[-1]["seconds"] if lines else 0.0
+        with StopFlag() as stop, sole_writer(self.folder, self.acc):
+            stopped = self._fit(stop)
+        if stopped:
+            self.acc.print(
+                f"Stopped by {stop.cause} at {self.progress.nimg:,} images; everything is saved. To resume:\n"
+                f"  {resume_command(self.folder.path)}"
+            )
+            raise KeyboardInterrupt
+        if self.shows_bars:
+            self.acc.print(self.watch.summary())
+        for tracker in self.acc.trackers:  # not end_training(): it would also end the process group of the next run
+            tracker.finish()
+        return self.folder.path
+
+    def _fit(self, stop: StopFlag) -> bool:
+        """Resumes and trains; returns whether it was stopped."""
+        self.step = self.state.resume(self.folder, lambda: self.snapshots.due)
+        if self.step:
+            done, total = f"{self.progress.nimg:,}", f"{self.total_nimg:,}"
+            self.acc.print(f"Resuming {self.folder.path} at {done} of {total} images.")
+        earlier = self.folder.seconds()
         self.schedule.start(earlier)
         self.pace.start(earlier)
         start_trackers(self.acc, self.config)
@@ -175,7 +201,6 @@ class Trainer:
         stopping, done, end = None, self.step * self.per_step, self.total_steps * self.per_step
         with (
             progress_bar(self.config.model, done, end, self.shows_bars, self.pace) as bar,
-            StopFlag() as stop,
             torch_threads(self.config.train.threads),
             deterministic(self.acc.device),
         ):
@@ -187,23 +212,14 @@ class Trainer:
                     self.step = self.recovery.go_back(trouble, self.data(whole=True))
                     bar.n = self.step * self.per_step
                     bar.refresh()
-        if stopping:
-            self.acc.print(
-                f"Stopped at {self.progress.nimg:,} images; everything is saved. To resume:\n"
-                f"  {resume_command(self.folder.path)}"
-            )
-            raise KeyboardInterrupt
-        if self.shows_bars:
-            self.acc.print(self.watch.summary())
-        for tracker in self.acc.trackers:  # not end_training(): it would also end the process group of the next run
-            tracker.finish()
-        return self.folder.path
+        return stopping
 
     def _run(self, bar: Bar, stop: StopFlag, resident: Resident | None) -> bool:
         """Trains to the end, or until a stop is requested; returns whether it was."""
         if self.acc.is_main_process:
             with self.reporter.writing():
-                self.watch.begin(self.data(whole=True)[0][0].x if self.step == 0 else None)
+                first = self.data(whole=True)[0][0].x if self.step == 0 else None
+                self.watch.begin(first, self.short, self._position())
         if self.snapshots.due and self.step == self.total_steps:  # the last snapshot was cut short
             return self.snapshot()
         window = Window(self.folder.log.read())
@@ -239,7 +255,8 @@ class Trainer:
                 if text := self.pace.late(self.step, self.total_steps):
                     self.watch.report({**self._position(), "kind": "budget", "text": text})
                 last, save = self.step == self.total_steps, partial(self.state.save, self.step)
-                cut = self.snapshots.take(Weights(self.shown, self.model), self._position, last, save)
+                planned = last or self.schedule.planned(self.step)
+                cut = self.snapshots.take(Weights(self.shown, self.model), self._position, last, save, planned)
                 show_preview(self.acc, self.folder.path, self.step)
         cut = agree(cut, self.acc)  # the other processes wait for the first one
         self.schedule.taken()
@@ -270,29 +287,5 @@ class Trainer:
 
     def data(self, whole: bool = False) -> Batches:
         """This process's part of every step's batches, or the global ones."""
-        c, data = self.config.train, self.config.data
-        local = c.batch // self.world
-        start, stop = (0, c.batch) if whole else (self.rank * local, (self.rank + 1) * local)
-        return Batches(
-            self.dataset,
-            seed=c.seed,
-            batch=c.batch,
-            start=start,
-            stop=stop,
-            mirror=data.mirror,
-            labels=data.labels,
-            parts=1 + self.objective.fresh,
-            seed_of=self.ladder.seed,
-            left_out=self.ladder.left_out,
-        )
-
-    def _resume(self) -> None:
-        """Restores the newest intact checkpoint in every process; `step` is the number of steps done."""
-        self.step = self.state.restore()
-        if self.step:
-            done, total = f"{self.progress.nimg:,}", f"{self.total_nimg:,}"
-            self.acc.print(f"Resuming {self.folder.path} at {done} of {total} images.")
-        if self.acc.is_main_process:
-            self.folder.rewind(self.step, self.snapshots.due)
-            self.state.checkpoints.rewind(self.step)
-        self.acc.wait_for_everyone()  # the others read what is left
+        place = (0, 1) if whole else (self.rank, self.world)
+        return batches_of(self.config, self.dataset, self.ladder, 1 + self.objective.fresh, *place)

@@ -1,0 +1,88 @@
+"""Where `genzoo train` finds settings that were written down before: a run to resume, or a file of a new run."""
+
+import argparse
+import json
+import shlex
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from genzoo.configure import SECTIONS, changed
+from genzoo.errors import UsageError, did_you_mean
+from genzoo.runs.folder import CONFIG, read_config
+from genzoo.spec import RunConfig
+
+
+def resumed(args: argparse.Namespace, settings: list[str]) -> RunConfig:
+    """Returns the settings of the run that --resume names, with those that the command changes.
+
+    Raises:
+        UsageError: there is no run, or the command has options that a run cannot be resumed with.
+    """
+    given = {"MODEL": args.model, "--out": args.out, "--budget": args.budget, "--config": args.config}
+    given |= {"--fast": args.fast or None, "--res": args.res}
+    if wrong := [name for name, value in given.items() if value is not None]:
+        raise UsageError(f"--resume {args.resume} says it already: leave out {', '.join(wrong)}.")
+    config = read_config(Path(args.resume).expanduser())
+    if config is None:
+        raise UsageError(f"{args.resume} contains no {CONFIG}: give the folder of a run, as `genzoo train` printed it.")
+    return changed(config, [*([f"data.name={args.data}"] if args.data else []), *settings])
+
+
+def refuse_run(model: str) -> None:
+    """Refuses a run folder in the place of a model, and says how to resume it.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if (Path(model).expanduser() / CONFIG).is_file():
+        raise UsageError(f"{model} is a run: resume it with `genzoo train --resume {shlex.quote(model)}`.")
+
+
+def read_file(path: str) -> tuple[str | None, list[str]]:
+    """Reads the file of --config: a run.json, the folder of a run, or TOML with a table for each section.
+
+    Returns:
+        the model, if the file names one, and the settings as `section.field=value` texts.
+
+    Raises:
+        UsageError: it cannot be read, or has something else in it.
+    """
+    file = Path(path).expanduser()
+    file = file / CONFIG if file.is_dir() else file
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"--config {path} cannot be read ({reason}): give a run.json or a TOML file.") from error
+    try:
+        values = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        kind = "TOML" if file.suffix == ".toml" else "JSON"
+        raise UsageError(f"--config {path} is not {kind} ({' '.join(str(error).split())}).") from error
+    if isinstance(values, Mapping) and isinstance(values.get("config"), Mapping):
+        values = values["config"]
+    if not isinstance(values, Mapping):
+        raise UsageError(f"--config {path} has no settings: write `model`, and a table for each section.")
+    return _name(values, path), list(_texts(values, path))
+
+
+def _name(values: Mapping[str, Any], path: str) -> str | None:
+    name = values.get("model")
+    if name is not None and not isinstance(name, str):
+        raise UsageError(f"--config {path}: model must be a name (got {name!r}).")
+    return name
+
+
+def _texts(values: Mapping[str, Any], path: str) -> Iterator[str]:
+    for section, fields in values.items():
+        if section in ("model", "notes"):
+            continue
+        if section not in SECTIONS:
+            raise UsageError(f"--config {path}: unknown section {section!r}.{did_you_mean(section, SECTIONS)}")
+        if not isinstance(fields, Mapping):
+            raise UsageError(f"--config {path}: {section} must be a table of settings (got {fields!r}).")
+        for field, value in fields.items():
+            if (section, field) != ("train", "budget"):  # only records what the other run was planned for
+                yield f"{section}.{field}={value if isinstance(value, str) else json.dumps(value, default=str)}"
