@@ -28,6 +28,9 @@ class TrunkEncoder(nn.Module):
             raise UsageError(
                 f"timm has no model {name!r}.{did_you_mean(name, timm.list_models())} See timm.list_models()."
             )
+        if "." in name and name not in timm.list_pretrained():
+            tags = [known for known in timm.list_pretrained() if known.startswith(f"{name.partition('.')[0]}.")]
+            raise UsageError(f"timm has no weights {name!r}.{did_you_mean(name, tags)} See timm.list_pretrained().")
         self.outputs = outputs
         self.trunk = timm.create_model(name, pretrained=pretrained, in_chans=shape[0], num_classes=0)
         self.head = nn.Linear(_pooled_width(self.trunk, name, shape), outputs * z_dim)

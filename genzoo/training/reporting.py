@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from genzoo.errors import RunStopped
+from genzoo.errors import RunStopped, cause
 from genzoo.objective import Objective, Progress
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.folder import RunFolder
@@ -79,7 +79,8 @@ class Reporter:
         except (OSError, SafetensorError) as error:
             saved = self._checkpoints.steps()
             at = f"the checkpoint of step {saved[-1]} is intact" if saved else "no checkpoint was written yet"
+            reason, fix = cause(error)
+            then = f"{fix[:1].upper()}{fix[1:]}, then resume" if fix else "To resume"
             raise RunStopped(
-                f"Cannot write to {self._folder.path} ({error}); {at}. Make room, then resume:\n"
-                f"  {resume_command(self._folder.path)}"
+                f"Cannot write to {self._folder.path} ({reason}); {at}. {then}:\n  {resume_command(self._folder.path)}"
             ) from error
