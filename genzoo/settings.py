@@ -96,7 +96,7 @@ def _validate(key: str, value: str, adapter: TypeAdapter, readings: Sequence[Any
             errors.append(("too_large", "it is too large"))
     kind, default = next((kind, default) for field, kind, default, _ in fields(cls) if field == name)
     own = [message for kind, message in errors if kind == "value_error"]  # of genzoo's validators
-    exact = [message for kind, message in errors if not kind.endswith("_type")]  # of a reading that has the right type
+    exact = [message for kind, message in errors if not kind.endswith(("_type", "missing"))]  # of the right type
     message = lower([*own, *exact, errors[0][1]][0])
     raise UsageError(f"{key}={shown(value)[1:-1]}: {message}; it is {kind}, default {show(default)}.")
 
@@ -166,7 +166,7 @@ def as_size(res: int | str | Sequence[int]) -> tuple[int, int]:
     Raises:
         UsageError: it is none of these.
     """
-    sides = [res] if isinstance(res, int | str) else res
+    sides = [res] if isinstance(res, str) or hasattr(res, "__index__") else res
     if not isinstance(sides, Sequence) or not 1 <= len(sides) <= 2:
         raise UsageError(f"res={res!r}: give pixels per side, res=256, or (height, width), res=(48, 64).")
     return parse_size("x".join(map(str, sides)))
