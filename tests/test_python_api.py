@@ -1,11 +1,13 @@
 """What people pass in Python: names, paths and numbers of other types; data of their own; callbacks."""
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, read_log, same, tiny_run, weights
+from helpers import ROOT, TINY, read_log, same, tiny_run, weights
+from packaging.requirements import Requirement
 from PIL import Image
 
 import genzoo
@@ -145,6 +147,8 @@ def test_the_name_is_a_hash_of_the_content():
         (torch.full((4, 3), torch.inf), "infinite"),
         (torch.zeros(()), "shape"),
         (Stream(), "map-style"),
+        ({"x": PIXELS}, "map-style"),
+        (torch.utils.data.DataLoader(Pairs(PIXELS)), "map-style"),
         (5, "map-style"),
         ([], "no items"),
         ([PIXELS[0], PIXELS[1, :, :8]], "item 1 is uint8"),
@@ -231,3 +235,19 @@ def test_what_is_no_callback_is_refused():
     for wrong in (print, Callback, "x"):
         with pytest.raises(UsageError, match=r"genzoo\.Callback"):
             own(callbacks=[wrong])
+
+
+def test_no_public_name_is_that_of_a_module():
+    """Some versions of lazy-loader give the module where both have one name."""
+    modules = {path.stem for path in (ROOT / "genzoo").iterdir()}
+    assert not modules & set(genzoo.__all__)
+    assert all(callable(getattr(genzoo, name)) for name in genzoo.__all__)
+
+
+def test_lower_bounds_are_those_of_versions_without_known_holes():
+    """CVE-2025-68146 and CVE-2026-22701; CVE-2026-59199 and CVE-2026-59205; GHSA-4prv-5hj7-c2xr; CVE-2024-34062."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    floors = {Requirement(text).name: Requirement(text).specifier for text in project["dependencies"]}
+    for name, last_bad in {"filelock": "3.20.2", "pillow": "12.2.0", "diffusers": "0.42.0", "tqdm": "4.66.2"}.items():
+        assert last_bad not in floors[name]
+    assert all(str(floor).startswith(">=") for floor in floors.values())

@@ -1,12 +1,13 @@
 """Data that a program passes instead of a name: a tensor, an array or a map-style dataset, read once and checked."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from genzoo.data.labels import ONLY, Labels, class_label
 from genzoo.data.sets import ArraySet
@@ -53,16 +54,13 @@ def _read(data: Any, kind: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns all items, and their class numbers, int64 [N], if there are any."""
     if isinstance(data, Tensor | np.ndarray):
         return _array(data), None
-    try:
-        count = len(data)
-        rows = [data[i] for i in range(count)]
-    except TypeError:
-        raise UsageError(
-            f"data={kind}: {FORMS}, or a map-style dataset, which has a length and gives items by number."
-        ) from None
+    by_number = hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, Mapping)
+    if not by_number or isinstance(data, IterableDataset):
+        raise UsageError(f"data={kind}: {FORMS}, or a map-style dataset, which has a length and gives items by number.")
+    rows = [data[i] for i in range(len(data))]
     if not rows:
         raise UsageError(f"data={kind} has no items.")
-    if isinstance(rows[0], dict):
+    if isinstance(rows[0], Mapping):
         raise UsageError(
             f"data={kind} has items with {', '.join(map(str, rows[0]))}: pass the images alone, "
             "[item['image'] for item in data], or pairs (image, class number)."
