@@ -60,16 +60,22 @@ _NETWORK = {
     getattr(errno, name)
     for name in ("ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "ECONNREFUSED", "ECONNRESET", "ECONNABORTED", "ETIMEDOUT")
 }
-_CLIENTS = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2", "huggingface_hub")  # packages
+_CLIENTS = ("requests", "urllib", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2", "huggingface_hub")  # packages
+_UNREACHED = re.compile("Connect|Timeout|Network|Proxy|Offline|LocalEntryNotFound|URLError")  # in names of their errors
+
+
+def of_client(error: BaseException) -> bool:
+    """Whether an error is of a library that talks to servers."""
+    return type(error).__module__.partition(".")[0] in _CLIENTS
 
 
 def is_network(error: BaseException) -> bool:
-    """Whether an error comes from the network rather than from a disk."""
+    """Whether a server was not reached."""
     if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
         return not isinstance(error, BrokenPipeError)
     if isinstance(error, OSError) and error.errno in _NETWORK:
         return True
-    return type(error).__module__.partition(".")[0] in _CLIENTS
+    return of_client(error) and _UNREACHED.search(type(error).__name__) is not None
 
 
 def cause(error: BaseException) -> tuple[str, str]:

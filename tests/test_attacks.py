@@ -12,13 +12,11 @@ from helpers import environment
 SEEDS = range(30)
 
 
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory):
+@pytest.fixture
+def ground(tmp_path, monkeypatch):
     """A tiny run with data of each kind, which is restored before each attack."""
-    folder, cache = os.getcwd(), os.environ["GENZOO_CACHE"]
-    yield corruption.Ground(tmp_path_factory.mktemp("attacks"))
-    os.chdir(folder)
-    os.environ["GENZOO_CACHE"] = cache
+    monkeypatch.setenv("GENZOO_CACHE", os.environ["GENZOO_CACHE"])  # put back afterwards
+    return corruption.Ground(tmp_path)
 
 
 def bad(outcomes):
@@ -48,7 +46,7 @@ def test_what_needs_no_torch_is_refused_before_torch_is_imported():
     assert done.stdout.split(maxsplit=1)[1].strip() == "{'refused'} False"
 
 
-def test_damaged_files_are_told(ground, monkeypatch):
+def test_damaged_files_are_told(ground):
     assert not bad(map(ground.attack, SEEDS))
 
 

@@ -5,10 +5,13 @@ import json
 import os
 import re
 import sys
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 import pytest
 from helpers import TINY, as_options, tiny_run
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from genzoo import Trainer, resolve
 from genzoo.cli import main
@@ -188,6 +191,28 @@ def test_an_error_without_a_known_cause_gets_no_advice():
     assert cause(OSError("cannot identify image file")) == ("cannot identify image file", "")
     assert cause(Exception("I/O error: No space left on device (os error 28)"))[0] == "the disk is full"
     assert cause(OSError(errno.ENOSPC, "x", "a", None, "b"))[0] == "b: the disk is full"
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (LocalEntryNotFoundError("cannot find the file in the cache"), "the network does not answer"),
+        (OfflineModeIsEnabled("offline"), "the network does not answer"),
+        (HFValidationError("Repo id must not have spaces"), "Repo id must not have spaces."),
+        (URLError("Name or service not known"), "the network does not answer"),
+        (HTTPError("https://a.b", 404, "Not Found", Message(), None), "HTTP Error 404: Not Found."),
+        (TimeoutError("timed out"), "the network does not answer"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_errors_of_servers_are_one_line(error, what, monkeypatch, capsys):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("genzoo.cli.list.run", fail)
+    assert main(["list"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"genzoo: {what}") and len(line.splitlines()) == 1
 
 
 def test_a_run_that_cannot_write_says_why(monkeypatch):

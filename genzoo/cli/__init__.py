@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from genzoo import __version__
-from genzoo.errors import PeerLost, RunStopped, UsageError, cause, did_you_mean, is_network, shown
+from genzoo.errors import PeerLost, RunStopped, UsageError, cause, did_you_mean, of_client, shown
 
 VERBS = {
     "train": "train a model, or resume a run with the same command",
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunStopped as error:
         return _fail(str(error), 1)
     except Exception as error:
-        if is_network(error):  # the clients of the hub have errors of their own
+        if of_client(error):  # these are no OSErrors
             return _fail(_line(error), 2)
         raise
 

@@ -170,7 +170,7 @@ class Ground:
         self._enter()
         prepare()
         shutil.copytree(self.work, self._copy, symlinks=True)
-        self._expected: dict[Target, bytes] = {}
+        self._expected: dict[tuple[str, str], bytes] = {}
 
     def _enter(self) -> None:
         os.chdir(self.work)
@@ -184,12 +184,13 @@ class Ground:
 
     def expected(self, target: Target) -> bytes:
         """What the command leaves without an attack."""
-        if target not in self._expected:
+        key = target.command, target.product
+        if key not in self._expected:
             self.restore()
             status, out, errors = run(shlex.split(target.command))
             assert status == 0, (target, errors)
-            self._expected[target] = left(target, out)
-        return self._expected[target]
+            self._expected[key] = left(target, out)
+        return self._expected[key]
 
     def attack(self, seed: int, targets: Iterable[Target] = TARGETS) -> Outcome:
         """Damages one file, and runs the command that reads it."""
