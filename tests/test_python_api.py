@@ -9,6 +9,7 @@ import torch
 from helpers import ROOT, TINY, read_log, same, tiny_run, weights
 from packaging.requirements import Requirement
 from PIL import Image
+from shortcuts import blank_subplots
 
 import genzoo
 from genzoo import Callback, Trainer, resolve
@@ -17,6 +18,7 @@ from genzoo.data import open_dataset
 from genzoo.data.own import own_dataset
 from genzoo.errors import UsageError
 from genzoo.runs.folder import read_config
+from genzoo.training.inputs import prepared
 
 PIXELS = torch.randint(0, 256, (40, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
@@ -97,9 +99,9 @@ def test_a_model_is_named_by_text(name):
 
 
 def test_a_trainer_takes_a_name():
-    trainer = Trainer("introvae", out="run", progress=False)
-    assert trainer.config == resolve("introvae")
-    assert Trainer("vae", out="digits", progress=False, data="digits").dataset.name.startswith("digits")
+    assert prepared("introvae", None, None) == (resolve("introvae"), None)
+    trainer = Trainer("vae", out="rings", progress=False, data="rings")
+    assert trainer.config == resolve("vae", data="rings") and trainer.dataset.name == "rings"
     with pytest.raises(UsageError, match="names its data"):
         Trainer(resolve("vae"), out="other", data="digits")
 
@@ -174,7 +176,9 @@ def trained(tmp_path_factory):
             seen["snapshots"].append((position["step"], genzoo.load(folder / "model").shape))
 
     folder = tmp_path_factory.mktemp("own") / "run"
-    return own(out=folder, callbacks=[Remember()]).fit(), seen
+    with pytest.MonkeyPatch.context() as unrendered:
+        unrendered.setattr("genzoo.pictures._subplots", blank_subplots)
+        return own(out=folder, callbacks=[Remember()]).fit(), seen
 
 
 def test_a_tensor_trains_and_is_recorded(trained, capsys):
