@@ -8,6 +8,7 @@ from genzoo.configure import resolve
 from genzoo.data.own import own_dataset
 from genzoo.data.sets import ArraySet, Dataset, EndlessSet, FiniteSet
 from genzoo.errors import UsageError
+from genzoo.registry import split_name
 from genzoo.spec import DataConfig, RunConfig
 
 
@@ -44,7 +45,10 @@ def prepared(config: RunConfig | str, data: Any, dataset: Dataset | None) -> tup
 def _resolved(name: str, own: Dataset) -> RunConfig:
     """Resolves a model's default preset for data of this shape."""
     if not own.is_image:
-        return resolve(name, data={"name": own.name}, arch={"encoder": "mlp", "decoder": "mlp"})
+        arch, _ = split_name(name)[0].arch.fitted({}, own.shape, None)
+        if own.shape != (2,):  # two latent dimensions are for the plane
+            arch.pop("z_dim", None)
+        return resolve(name, data={"name": own.name}, arch=arch)
     channels, *size = own.shape
     return resolve(name, data={"name": own.name, "size": size, "channels": channels})
 

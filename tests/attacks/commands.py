@@ -195,7 +195,7 @@ WITH_TORCH = (  # these need a model, data or networks
     ("train introvae --images 64 --set data.limit=64 --set arch.encoder=timm:resnet10t.evil", "timm has no weights"),
     ("train introvae --images 64 --set data.limit=64 --set train.lr_of.decodr=1", "Did you mean decoder"),
     ("train introvae --images 64 --set data.limit=64 --set train.trackers=nothing", "train.trackers"),
-    ("train introvae --images 64 --set data.limit=64 --set train.optimizer=adamm", "train.optimizer"),
+    ("train introvae --images 64 --set data.limit=64 --set train.optimizer=adamm", "Did you mean adam"),
     ("train introvae --images 64 --set data.limit=64 --set data.split=tset", "no split"),
     ("train introvae --images 64 --set data.limit=64 --set data.background=blakc", "blakc"),
     ("sample missing", "does not exist"),

@@ -36,6 +36,7 @@ label = "vae"
 model = "vae"
 [[data]]
 name = "digits"
+preset = "toyfaces32"
 source = "digits"
 settings = ["data.size=8,8", "train.duration=64"]
 """
