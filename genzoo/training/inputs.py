@@ -9,6 +9,7 @@ from genzoo.data.own import own_dataset
 from genzoo.data.sets import ArraySet, Dataset, EndlessSet, FiniteSet
 from genzoo.errors import UsageError
 from genzoo.registry import split_name
+from genzoo.settings import validated
 from genzoo.spec import DataConfig, RunConfig
 
 
@@ -63,15 +64,8 @@ def _recorded(run: RunConfig, own: Dataset) -> RunConfig:
             f"The data are {shape} and the configuration is of {wanted}: resolve(..., "
             f"data={{'size': {tuple(size)}, 'channels': {channels}}}), or pass Trainer a model's name."
         )
-    c = run.data
-    read = DataConfig(
-        name=own.name,
-        size=(size[0], size[1]) if own.is_image else None,
-        channels=channels,
-        labels=c.labels,
-        mirror=c.mirror,
-        limit=c.limit,
-    )
+    kept = {field: getattr(run.data, field) for field in ("labels", "mirror", "limit")}
+    read = validated("data", DataConfig, {"name": own.name, "size": size or None, "channels": channels, **kept})
     items = "endless data" if own.size is None else f"{own.size:,} items"
     note = f"{items} of shape {'x'.join(map(str, own.shape))}, passed from Python: all are trained on, none is held out"
     return replace(run, data=read, notes=(*run.notes, note))

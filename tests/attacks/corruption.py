@@ -53,6 +53,7 @@ class Target:
         product: what the command leaves; equal bytes mean that the damage did no harm. "": what it prints.
         users: whether the content is the user's own, in which no other value can be told from a right one.
         flips: how many of the first bytes may be flipped; 0 = all. Weights of a shared model have no digest.
+        optional: whether the file may be missing.
     """
 
     files: str
@@ -60,6 +61,7 @@ class Target:
     product: str = ""
     users: bool = False
     flips: int = 0
+    optional: bool = False
 
 
 SAMPLE = "sample run --n 4 --out s.png"
@@ -75,7 +77,7 @@ TARGETS = (
     Target("run/checkpoints/*/manifest.json", LONGER, MODEL),
     Target("run/model/config.json", SAMPLE, "s.png"),
     Target(MODEL, SAMPLE, "s.png", flips=256),
-    Target("run/model/prior.safetensors", SAMPLE, "s.png", flips=64),
+    Target("run/model/prior.safetensors", SAMPLE, "s.png", flips=64, optional=True),
     Target("cache/pixels/*/*", "reconstruct run --data images --n 4 --out r.png", "r.png"),
     Target("cache/pixels/*/*", LONGER, MODEL),
     Target("images/1*.png", "reconstruct run --data images --n 24 --out r.png", users=True),
@@ -124,10 +126,10 @@ def prepare() -> None:
     assert status == 0, errors
 
 
-def damage(path: Path, rng: random.Random, flips: int) -> str:
+def damage(path: Path, rng: random.Random, target: Target) -> str:
     """Damages a file and says how."""
-    content = path.read_bytes()
-    kinds = ["flip", "cut", "empty", "zeros", "other", "noise", "folder", "gone"]
+    content, flips = path.read_bytes(), target.flips
+    kinds = ["flip", "cut", "empty", "zeros", "other", "noise", "folder", *([] if target.optional else ["gone"])]
     if path.suffix in (".json", ".jsonl"):
         kinds += ["json"] * 4
     if path.suffix in (".jsonl", ".toml") and content:
@@ -200,7 +202,7 @@ class Ground:
         expected = self.expected(target)
         self.restore()
         path = Path(rng.choice(sorted(map(str, Path().glob(target.files)))))
-        how = damage(path, rng, target.flips)
+        how = damage(path, rng, target)
         status, out, errors = run(shlex.split(target.command))
         same = target.users or left(target, out) == expected
         return judged(
