@@ -5,6 +5,8 @@ user sets.
 import dataclasses
 import json
 import math
+import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Never
 
@@ -12,7 +14,7 @@ from genzoo.data.catalog import find_entry
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.lengths import LENGTH, by_length, written_out
 from genzoo.registry import split_name
-from genzoo.settings import known, parse_setting, validated
+from genzoo.settings import as_size, known, parse_setting, validated
 from genzoo.spec import DataConfig, ModelSpec, Preset, RunConfig, TrainConfig
 
 SECTIONS = ("arch", "objective", "data", "train")
@@ -34,9 +36,9 @@ FREE = {
 def resolve(
     name: str,
     *,
-    res: tuple[int, int] | None = None,
-    data: str | Mapping[str, Any] | None = None,
-    settings: Sequence[str] = (),
+    res: int | str | tuple[int, int] | None = None,
+    data: str | os.PathLike | Mapping[str, Any] | None = None,
+    settings: str | Sequence[str] = (),
     arch: Mapping[str, Any] | None = None,
     objective: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
@@ -47,9 +49,9 @@ def resolve(
     Args:
         name: `model` or `model.preset`. A bare model takes the preset of `res`, else that of `data`, else its default
             one.
-        res: height and width in pixels.
-        data: what to train on, by name (see `DataConfig.name`), or values of the data section by field.
-        settings: `section.field=value` texts, typed by the field; they win over everything else.
+        res: pixels per side, or (height, width); or as text, `256` or `48x64`.
+        data: what to train on, by name or path (see `DataConfig.name`), or values of the data section by field.
+        settings: one or several `section.field=value` texts, typed by the field; they win over everything else.
         arch: values of the section by field, for callers that have them typed; so are `objective` and `train`.
         **unknown: refused, with a suggestion.
 
@@ -58,12 +60,15 @@ def resolve(
     """
     for section in unknown:
         raise UsageError(f"Unknown section {section!r} in resolve(...).{did_you_mean(section, SECTIONS)}")
+    if not isinstance(name, str):
+        raise UsageError(f"resolve({name!r}): give the name of a model, e.g. resolve('introvae').")
     spec, preset_name = split_name(name)
     classes = section_classes(spec)
-    asked = data if isinstance(data, str) else None  # by name, which a bare model takes its preset by
-    fields = {} if data is None or isinstance(data, str) else data
+    res = None if res is None else as_size(res)
+    asked = os.fspath(data) if isinstance(data, str | os.PathLike) else None  # by name: a bare model's preset's choice
+    fields = {} if data is None or asked is not None else data
     given = {"arch": arch or {}, "objective": objective or {}, "data": fields, "train": train or {}}
-    chosen = _chosen(given, settings, classes)
+    chosen = _chosen(given, [settings] if isinstance(settings, str) else settings, classes)
     notes: list[str] = []
     explicit = preset_name is not None
     preset_name = preset_name or _choose(spec, res, asked, notes)
@@ -79,7 +84,7 @@ def resolve(
     if asked is not None:
         chosen["data"].setdefault("name", asked)
     if res is not None:
-        chosen["data"].setdefault("size", tuple(res))
+        chosen["data"].setdefault("size", res)
     shape = _adapt_data(layers["data"], chosen["data"], preset, notes)
     if shape is not None:
         _adapt_arch(spec, layers["arch"], chosen["arch"], shape, preset, notes)
@@ -92,6 +97,9 @@ def _chosen(
     given: Mapping[str, Mapping[str, Any]], settings: Sequence[str], classes: Mapping[str, type]
 ) -> dict[str, dict[str, Any]]:
     """What the user set, by section and field; unknown fields are refused."""
+    for section, values in given.items():
+        if not isinstance(values, Mapping):
+            raise UsageError(f"{section}={values!r}: give its values by field, as in {section}={{FIELD: value}}.")
     chosen = {section: dict(values) for section, values in given.items()}
     for text in settings:
         section, field, value = parse_setting(text, classes)
@@ -211,10 +219,15 @@ def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, note
         by_data = [
             name for name, preset in spec.presets.items() if data is not None and preset.data.get("name") == data
         ]
+        if data is not None:
+            notes.append(_reason(spec, by_data, data))
         return by_data[0] if by_data else spec.default_preset
     sizes = {name: preset.data["size"] for name, preset in spec.presets.items() if preset.data.get("size")}
     exact = [name for name, size in sizes.items() if tuple(size) == tuple(res)]
     if exact:
+        if data is not None:
+            others = f"; also at this size: {', '.join(exact[1:])}" if exact[1:] else ""
+            notes.append(f"preset {spec.name}.{exact[0]}: the first of {res[0]}x{res[1]}{others}")
         return exact[0]
     if not sizes:
         return spec.default_preset
@@ -224,6 +237,18 @@ def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, note
         "its weights may need tuning"
     )
     return nearest
+
+
+def _reason(spec: ModelSpec, by_data: Sequence[str], data: str) -> str:
+    """Why a bare model has its preset, and how to choose another."""
+    if by_data:
+        others = f"; also for them: {', '.join(by_data[1:])}" if by_data[1:] else ""
+        return f"preset {spec.name}.{by_data[0]}: the first made for {data}{others}"
+    return (
+        f"preset {spec.name}.{spec.default_preset}: the default, as none is made for these data; another one: type "
+        f"{spec.name}.PRESET (`genzoo list presets {spec.name}`); settings by their look: `genzoo suggest {spec.name} "
+        f"--data {shlex.quote(data)}`"
+    )
 
 
 def _adapt_data(

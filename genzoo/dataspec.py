@@ -3,20 +3,29 @@
 No torch here, so that `genzoo list` and every `--help` are fast.
 """
 
+import os
 from dataclasses import field
-from typing import Annotated, Literal, TypeVar, cast, dataclass_transform
+from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from genzoo.duration import MOST
+
 T = TypeVar("T")
-STRICT = ConfigDict(extra="forbid")  # an unknown key is refused, never ignored
+# An unknown key is refused, never ignored; so are numbers that are not finite.
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+Side = Annotated[int, Field(gt=0, le=2**16)]  # pixels
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, Field))
 def config(cls: type[T]) -> type[T]:
     """Decorates a configuration class: a frozen, keyword-only dataclass whose fields pydantic checks by annotation."""
     return cast(type[T], dataclass(frozen=True, kw_only=True, config=STRICT)(cls))
+
+
+def _path(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 @config
@@ -26,12 +35,14 @@ class DataConfig:
     name: Annotated[
         str,
         Field(
+            min_length=1,
             description="short name (`genzoo list data`), hub id owner/name[:config], folder, or file: .parquet, .npy, "
-            ".npz, .zip, .tar, idx, or .csv, .tsv, .jsonl or .txt with paths"
+            ".npz, .zip, .tar, idx, or .csv, .tsv, .jsonl or .txt with paths",
         ),
+        BeforeValidator(_path),
     ] = "toyfaces"
     size: Annotated[
-        tuple[int, int] | None, Field(description="height, width in pixels; none keeps the dataset's own size")
+        tuple[Side, Side] | None, Field(description="height, width in pixels; none keeps the dataset's own size")
     ] = None
     channels: Annotated[
         int,
@@ -45,7 +56,8 @@ class DataConfig:
     column: Annotated[str | None, Field(description="column or array of images; none finds it")] = None
     fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="how other aspect ratios are fitted")] = "crop"
     precrop: Annotated[
-        int | None, Field(gt=0, description="center square cut out before resizing, in source pixels (CelebA: 148)")
+        int | None,
+        Field(gt=0, le=2**16, description="center square cut out before resizing, in source pixels (CelebA: 148)"),
     ] = None
     background: Annotated[str, Field(description="color behind transparency and padding: a name or #rrggbb")] = "white"
     labels: Annotated[
@@ -56,6 +68,6 @@ class DataConfig:
         ),
     ] = None
     mirror: Annotated[bool, Field(description="flip half of the images left to right")] = False
-    limit: Annotated[int | None, Field(gt=0, description="use only the first n images")] = None
+    limit: Annotated[int | None, Field(gt=0, le=MOST, description="use only the first n images")] = None
     skip_corrupt: Annotated[bool, Field(description="count unreadable images and go on instead of stopping")] = False
     cache: Annotated[bool, Field(description="decode once into a uint8 cache where it fits")] = True

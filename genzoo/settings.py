@@ -2,6 +2,7 @@
 suggestion.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -10,11 +11,14 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
-from genzoo.errors import UsageError, did_you_mean
+from genzoo.duration import in_count
+from genzoo.errors import UsageError, did_you_mean, shown
 
 T = TypeVar("T")
+FINITE = ConfigDict(allow_inf_nan=False)
+LARGEST = 2**16  # pixels per side
 
 
 @functools.cache
@@ -25,7 +29,7 @@ def _hints(cls: type) -> Mapping[str, Any]:
 @functools.cache
 def _adapter(cls: type, field: str | None = None) -> TypeAdapter:
     """Reads values of a field, or of the whole class. Kept, because a suite resolves hundreds of configurations."""
-    return TypeAdapter(cls if field is None else _hints(cls)[field])
+    return TypeAdapter(cls) if field is None else TypeAdapter(_hints(cls)[field], config=FINITE)
 
 
 def parse_setting(text: str, classes: Mapping[str, type]) -> tuple[str, str, Any]:
@@ -33,40 +37,68 @@ def parse_setting(text: str, classes: Mapping[str, type]) -> tuple[str, str, Any
     key, equals, value = text.partition("=")
     section, dot, field = key.partition(".")
     if not equals or not dot or not field:
-        raise UsageError(f"--set {text!r} is not section.field=value, as in --set train.lr=1e-4.")
+        raise UsageError(
+            f"--set {shown(text)} is not section.field=value, as in --set {_example(key, value, classes)}."
+        )
     if section not in classes:
-        raise UsageError(f"Unknown section {section!r} in --set {key}.{did_you_mean(section, classes)}")
+        raise UsageError(f"Unknown section {shown(section)} in --set {key}.{_suggested(section, field, classes)}")
     name, _, entry = field.partition(".")
-    known(section, name, cls := classes[section])
+    cls = classes[section]
+    if name not in _hints(cls) and (places := _places(name, classes)):
+        raise UsageError(f"Unknown option {section}.{name}. Did you mean {' or '.join(places)}?")
+    known(section, name, cls)
     if entry:
-        return section, field, _validate(key, TypeAdapter(dict[str, float]), [{entry: value}], cls, name)
-    return section, field, _validate(key, _adapter(cls, name), _readings(value), cls, name)
+        tables = [{entry: reading} for reading in _readings(value)]
+        return section, field, _validate(key, value, _adapter(cls, name), tables, cls, name)
+    return section, field, _validate(key, value, _adapter(cls, name), _readings(value), cls, name)
+
+
+def _places(field: str, classes: Mapping[str, type]) -> list[str]:
+    """Returns the options of this name, in any section."""
+    return [f"{section}.{field}" for section, cls in classes.items() if field in _hints(cls)]
+
+
+def _example(key: str, value: str, classes: Mapping[str, type]) -> str:
+    """Returns what was meant by a text without a section or a value, or else an example."""
+    places = _places(key, classes) or [place for place in (key,) if key.partition(".")[2]]
+    return f"{places[0]}={value or 'VALUE'}" if places else "train.lr=1e-4"
+
+
+def _suggested(section: str, field: str, classes: Mapping[str, type]) -> str:
+    places = _places(field, classes)
+    return f" Did you mean {' or '.join(places)}?" if places else did_you_mean(section, classes)
 
 
 def _readings(value: str) -> list[Any]:
-    """The ways to read a text, likeliest first: JSON, none, HxW, a comma list, the text itself."""
+    """The ways to read a text, likeliest first: JSON, none, HxW, the text itself, a comma list, a count."""
     readings: list[Any] = []
-    try:
+    with contextlib.suppress(ValueError, RecursionError):
         readings.append(json.loads(value))
-    except ValueError:
-        pass
     if value.lower() in ("none", "null"):
         readings.append(None)
-    if re.fullmatch(r"\d+x\d+", value):
+    if re.fullmatch(r"[0-9]{1,6}x[0-9]{1,6}", value):
         readings.append([int(side) for side in value.split("x")])
-    return [*readings, value, [part.strip() for part in value.split(",") if part.strip()]]
+    readings += [value, [part.strip() for part in value.split(",") if part.strip()]]
+    with contextlib.suppress(UsageError):
+        readings.append(in_count(value))
+    return readings
 
 
-def _validate(key: str, adapter: TypeAdapter, readings: Sequence[Any], cls: type, name: str) -> Any:
-    errors = []
+def _validate(key: str, value: str, adapter: TypeAdapter, readings: Sequence[Any], cls: type, name: str) -> Any:
+    """Returns the first reading that the field takes, or refuses `value` with what is wrong with the likeliest one."""
+    errors: list[tuple[str, str]] = []  # kind, message
     for reading in readings:
         try:
             return adapter.validate_python(reading)
         except ValidationError as error:
-            errors.append(error.errors()[0]["msg"])
+            errors += [(found["type"], found["msg"]) for found in error.errors()]
+        except OverflowError:
+            errors.append(("too_large", "it is too large"))
     kind, default = next((kind, default) for field, kind, default, _ in fields(cls) if field == name)
-    given = readings[-2] if len(readings) > 1 else readings[0]
-    raise UsageError(f"{key}={given}: {lower(errors[0])}; it is {kind}, default {show(default)}.")
+    own = [message for kind, message in errors if kind == "value_error"]  # of genzoo's validators
+    exact = [message for kind, message in errors if not kind.endswith(("_type", "missing"))]  # of the right type
+    message = lower([*own, *exact, errors[0][1]][0])
+    raise UsageError(f"{key}={shown(value)[1:-1]}: {message}; it is {kind}, default {show(default)}.")
 
 
 def validated(section: str, cls: type[T], values: Mapping[str, Any]) -> T:
@@ -78,12 +110,17 @@ def validated(section: str, cls: type[T], values: Mapping[str, Any]) -> T:
     for field in values:
         known(section, field, cls)
     try:
-        return _adapter(cls).validate_python(dict(values))
+        return _adapter(cls).validate_python({field: _plain(value) for field, value in values.items()})
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(
-            f"{section}.{'.'.join(map(str, first['loc']))}: {lower(first['msg'])} (got {first['input']!r})."
-        ) from error
+        place = ".".join(map(str, first["loc"]))
+        got = shown(repr(first["input"]))[1:-1]
+        raise UsageError(f"{section}.{place}: {lower(first['msg'])} (got {got}).") from error
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy or torch as Python's."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
 def show(value: Any) -> str:
@@ -115,10 +152,24 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         UsageError: it is neither.
     """
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    if not match or int(match[1]) == 0 or match[2] == "0":
-        raise UsageError(f"{text!r} is not a resolution: write 256, or height x width as in 48x64.")
-    return int(match[1]), int(match[2] or match[1])
+    match = re.fullmatch(r"([0-9]{1,9})(?:[xX]([0-9]{1,9}))?", text)
+    size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not all(size) or max(size) > LARGEST:
+        limit = f", at most {LARGEST}" if max(size) > LARGEST else ""
+        raise UsageError(f"{shown(text)} is not a resolution: write 256, or height x width as in 48x64{limit}.")
+    return size
+
+
+def as_size(res: int | str | Sequence[int]) -> tuple[int, int]:
+    """Returns (height, width) of 256, `256`, `48x64` or (48, 64).
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    sides = [res] if isinstance(res, str) or hasattr(res, "__index__") else res
+    if not isinstance(sides, Sequence) or not 1 <= len(sides) <= 2:
+        raise UsageError(f"res={res!r}: give pixels per side, res=256, or (height, width), res=(48, 64).")
+    return parse_size("x".join(map(str, sides)))
 
 
 def fields(cls: type) -> Iterator[tuple[str, str, Any, str]]:

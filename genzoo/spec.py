@@ -8,10 +8,10 @@ from dataclasses import asdict, field
 from dataclasses import dataclass as plain_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from genzoo.dataspec import DataConfig, config
-from genzoo.duration import Duration, TimeSpan
+from genzoo.duration import MOST, Duration, TimeSpan, is_share
 
 if TYPE_CHECKING:
     from genzoo.models.generative import Generative
@@ -22,6 +22,9 @@ NormPlace = Annotated[
     Field(description="second norm of a residual block: after the addition (IntroVAE) or before it (Soft-IntroVAE)"),
 ]
 
+Width = Annotated[int, Field(gt=0, le=2**16)]  # of a layer
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
 OF_IMAGES = ("conv", "shuffle", "timm")  # genzoo's networks that take no points
 
 
@@ -43,12 +46,16 @@ class ArchConfig:
         Literal["flat", "grid"],
         Field(description="flat: vectors of z_dim numbers; grid (conv, shuffle): z_dim channels on the smallest grid"),
     ] = "flat"
-    z_dim: Annotated[int, Field(gt=0, description="latent dimensions, or channels of a grid")] = 128
+    z_dim: Annotated[int, Field(gt=0, le=2**20, description="latent dimensions, or channels of a grid")] = 128
     channels: Annotated[
-        tuple[Annotated[int, Field(gt=0)], ...],
-        Field(min_length=1, description="conv, shuffle: widths from image to latent; each entry halves the image once"),
+        tuple[Width, ...],
+        Field(
+            min_length=1,
+            max_length=16,
+            description="conv, shuffle: widths from image to latent; each entry halves the image once",
+        ),
     ] = (64, 128, 256)
-    hidden: Annotated[tuple[int, ...], Field(description="mlp: hidden widths")] = (256, 256, 256, 256)
+    hidden: Annotated[tuple[Width, ...], Field(description="mlp: hidden widths")] = (256, 256, 256, 256)
     norm: Annotated[Literal["batch", "group", "none"], Field(description="normalization in the conv stacks")] = "batch"
     norm_place: NormPlace = "before"
     shortcut: Annotated[
@@ -109,25 +116,46 @@ def fit_channels(size: tuple[int, int], channels: tuple[int, ...]) -> tuple[int,
     return channels[:depth]
 
 
+def _length(text: str) -> str:
+    if is_share(text):
+        raise ValueError("the length of a run is no share (%) of it: write images (2M), epochs (3ep) or steps (2000it)")
+    if not text.strip("0_.kKMGepit"):
+        raise ValueError("a run without an image trains nothing: write images (2M), epochs (3ep) or steps (2000it)")
+    return text
+
+
+def _device(value: Any) -> Any:
+    if value not in ("auto", "cpu"):
+        raise ValueError(
+            "auto takes the GPU where there is one, and cpu does not; to choose one of several, start with "
+            "CUDA_VISIBLE_DEVICES=1"
+        )
+    return value
+
+
 @config
 class TrainConfig:
     """The run: how long, how fast, how precise, what is kept."""
 
-    duration: Annotated[Duration, Field(description="images (50k, 2M), epochs (3ep) or steps (2000it)")] = "1M"
+    duration: Annotated[
+        Duration, AfterValidator(_length), Field(description="images (50k, 2M), epochs (3ep) or steps (2000it)")
+    ] = "1M"
     batch: Annotated[
-        int, Field(gt=0, description="images per optimizer step, over all processes and micro-batches")
+        int, Field(gt=0, le=2**20, description="images per optimizer step, over all processes and micro-batches")
     ] = 32
-    accumulate: Annotated[int, Field(gt=0, description="micro-batches a step is split into, to save memory")] = 1
+    accumulate: Annotated[
+        int, Field(gt=0, le=2**20, description="micro-batches a step is split into, to save memory")
+    ] = 1
     checkpointing: Annotated[
         bool,
         Field(description="conv networks compute activations again in backward: less memory, more time, same weights"),
     ] = False
     optimizer: Annotated[str, Field(description="adam, or any timm optimizer by name")] = "adam"
     lr: Annotated[float, Field(gt=0, description="learning rate of every network")] = 2e-4
-    lr_of: Annotated[dict[str, float], Field(description="learning rate of one network: train.lr_of.decoder=1e-4")] = (
+    lr_of: Annotated[dict[str, Rate], Field(description="learning rate of one network: train.lr_of.decoder=1e-4")] = (
         field(default_factory=dict)
     )
-    betas: Annotated[tuple[float, float], Field(description="moment decays, of Adam only")] = (0.9, 0.999)
+    betas: Annotated[tuple[Decay, Decay], Field(description="moment decays, of Adam only")] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0, description="weight decay of the optimizer")] = 0.0
     momentum: Annotated[
         float | None,
@@ -158,7 +186,7 @@ class TrainConfig:
         ),
     ] = "fp32"
     threads: Annotated[
-        Annotated[int, Field(gt=0)] | Literal["auto"] | None,
+        Annotated[int, Field(gt=0, le=4096)] | Literal["auto"] | None,
         Field(description="CPU threads of one process; none = PyTorch's default; auto: the fastest here, by timing"),
     ] = None
     compile: Annotated[
@@ -168,14 +196,20 @@ class TrainConfig:
             "record its kernels instead and launch them together, on GPUs; one process; auto: the fastest, by timing"
         ),
     ] = False
-    device: Annotated[Literal["auto", "cpu"], Field(description="auto takes the GPU when there is one")] = "auto"
-    seed: Annotated[int, Field(ge=0, description="seed of weights, data order, augmentation and noise")] = 0
-    log_every: Annotated[int, Field(gt=0, description="steps between log lines")] = 10
+    device: Annotated[
+        Literal["auto", "cpu"], BeforeValidator(_device), Field(description="auto takes the GPU when there is one")
+    ] = "auto"
+    seed: Annotated[
+        int, Field(ge=0, le=2**63 - 1, description="seed of weights, data order, augmentation and noise")
+    ] = 0
+    log_every: Annotated[int, Field(gt=0, le=MOST, description="steps between log lines")] = 10
     snapshot_every: Annotated[
         Duration, Field(description="pictures, curves, score and checkpoint: a share (5%) or a duration")
     ] = "5%"
     snapshot_minutes: Annotated[float, Field(gt=0, description="at least one snapshot in so many minutes")] = 10
-    keep: Annotated[int, Field(gt=0, description="newest checkpoints kept; the best weights stay in best/ besides")] = 2
+    keep: Annotated[
+        int, Field(gt=0, le=10**6, description="newest checkpoints kept; the best weights stay in best/ besides")
+    ] = 2
     recover: Annotated[
         int,
         Field(ge=0, le=3, description="fixes tried for a broken step: 1 redraw, 2 halve the rate, 3 clip; 0: stop"),
@@ -190,7 +224,7 @@ class TrainConfig:
     prior: Annotated[
         str,
         Field(
-            pattern=r"^(auto|normal|uniform|sphere|(gmm|flow)(:[1-9]\d*)?)$",
+            pattern=r"^(auto|normal|uniform|sphere|(gmm|flow)(:[1-9][0-9]{0,8})?)$",
             description="what samples come from: gmm, a mixture of Gaussians fitted to encodings at snapshots (gmm:K: "
             "of K); flow, the last mixture refined by a flow, if that scores better (flow:N: trained for N steps); "
             "normal, the model's own prior; auto: flow for images, if the encoder takes no labels; gmm in short runs",
@@ -200,7 +234,9 @@ class TrainConfig:
     trackers: Annotated[tuple[str, ...], Field(description="tensorboard, wandb, ... (any of Accelerate's)")] = ()
     workers: Annotated[
         int | None,
-        Field(ge=0, description="loader processes; none = as many as pay, or the data in the GPU where they fit"),
+        Field(
+            ge=0, le=1024, description="loader processes; none = as many as pay, or the data in the GPU where they fit"
+        ),
     ] = None
 
 

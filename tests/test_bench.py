@@ -355,7 +355,7 @@ def test_a_suite_that_is_not_text_is_refused(capsys):
     [
         (["quik"], "Did you mean quick"),
         (["missing.toml"], "No suite is called 'missing.toml'"),
-        (["quick", "--jobs", "0"], "give at least 1"),
+        (["quick", "--jobs", "0"], "at least 1"),
         (["quick", "--cells", "*celeba*"], "no cell of quick matches"),
         (["quick", "--seeds", "0;1"], "--seeds 0,1,2"),
         (["quick", "--seeds", ""], "--seeds 0,1,2"),

@@ -99,12 +99,12 @@ def test_help_and_lists_do_not_import_torch(args):
 def test_model_help_lists_types_defaults_and_meaning(capsys):
     assert main(["train", "softintrovae", "--help"]) == 0
     text = capsys.readouterr().out
-    assert "beta_neg          float | auto [256.0]" in text
+    assert "beta_neg          float | auto [32.0, default 256.0]" in text
     assert "norm_place        after | before [before]" in text
     assert main(["train", "introvae", "--help"]) == 0
     text = capsys.readouterr().out
     assert "norm_place        after | before [after]" in text
-    assert "margin            float | auto [110.0]" in text
+    assert "margin            float | auto [150.0, default 110.0]" in text
 
 
 SETTINGS = as_options(*TINY, "objective.warmup=2it")

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from genzoo import __version__
 from genzoo.cli.guard import guarded, prepare_streams, print_error, print_warning, reports
-from genzoo.errors import PeerLost, RunStopped, UsageError, did_you_mean
+from genzoo.errors import PeerLost, RunStopped, UsageError, cause, did_you_mean, of_client, shown
 
 VERBS = {
     "train": "train a model, or resume a run with the same command",
@@ -40,7 +40,7 @@ GRACE_S = 3  # a silent process outlives the reporting one by this long, as a la
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that raises `UsageError`: one line, with the closest option's name."""
+    """An argparse parser that raises `UsageError`: one line, with the option that was meant."""
 
     def __init__(self, prog: str, description: str | None = None, epilog: str | None = None):
         super().__init__(
@@ -56,12 +56,41 @@ class Parser(argparse.ArgumentParser):
         """Returns the long options, in the order of the help."""
         return re.findall(r"^  (?:-\w, )?(--[\w-]+)", self.format_help(), re.MULTILINE)
 
+    def parse_args(self, args: Sequence[str], namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
+        """Parses what was typed after the verb.
+
+        Raises:
+            UsageError: an option or argument is unknown, empty or wrong.
+        """
+        _refuse_empty(args)
+        found, unknown = self.parse_known_args(args)
+        if unknown:
+            from genzoo.cli.hints import unrecognized
+
+            raise unrecognized(self.prog.partition(" ")[2], self.options(), args, unknown)
+        return found
+
     def error(self, message: str) -> NoReturn:
-        _, _, unknown = message.partition("unrecognized arguments: ")
-        hint = did_you_mean(re.split(r"[\s=]", unknown)[0], self.options()) if unknown else ""
-        if wrong := re.match(r"argument VERB: invalid choice: '(.*?)' ", message):
-            message, hint = f"unknown verb {wrong[1]!r}", did_you_mean(wrong[1], VERBS)
-        raise UsageError(f"{message}.{hint} See `{self.prog} --help`.")
+        if wrong := re.match(r"argument (.+?): invalid choice: '(.*?)' \(choose from (.*)\)", message, re.DOTALL):
+            name = "verb" if wrong[1] == "VERB" else wrong[1]
+            choices = VERBS if wrong[1] == "VERB" else re.findall(r"[\w-]+", wrong[3])
+            message = f"unknown {name} {shown(wrong[2])}.{did_you_mean(wrong[2], choices)}"
+        raise UsageError(
+            f"{message.rstrip('.?')}{message[-1] if message[-1] in '.?' else '.'} See `{self.prog} --help`."
+        )
+
+
+def _refuse_empty(args: Sequence[str]) -> None:
+    """Refuses an empty text, which an unset variable of the shell leaves, before it is taken for a default.
+
+    Raises:
+        UsageError: the line names the option.
+    """
+    for before, text in zip(("", *args), args, strict=False):
+        option = text[:-1] if re.fullmatch(r"--[\w-]+=", text) else before if not text.strip() else None
+        if option is not None:
+            name = option if option.startswith("-") else "an argument"
+            raise UsageError(f"{name} is empty (an unset shell variable?): give a value, or leave it out.")
 
 
 def build_parser() -> Parser:
@@ -98,24 +127,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
         return 141
     except OSError as error:  # a file or folder that cannot be read or written
-        reason = " ".join(str(error).split())
-        return _fail(f"{reason}: check the path, the disk and its permissions, or choose a different --out.", 2)
+        return _fail(_line(error), 2)
     except KeyboardInterrupt:
         return 130
     except PeerLost as error:
         return _fail(str(error), 1, ranks=("0", "1"))  # the lost peer may be rank 0
     except RunStopped as error:
         return _fail(str(error), 1)
+    except Exception as error:
+        if of_client(error):  # these are no OSErrors
+            return _fail(_line(error), 2)
+        raise
 
 
 def _dispatch(argv: Sequence[str]) -> int:
     if argv and argv[0] in VERBS:
         verb = build_verb_parser(argv[0])
         return importlib.import_module(f"genzoo.cli.{argv[0]}").run(verb.parse_args(argv[1:]), verb) or 0
+    if argv and argv[0].startswith("-") and (verb := next((text for text in argv if text in VERBS), None)):
+        raise UsageError(f"the verb comes first: genzoo {verb} {argv[0]} ...")
     parser = build_parser()
     parser.parse_args(argv)
     parser.print_help()
     return 0
+
+
+def _line(error: Exception) -> str:
+    """What was in the way of reading or writing, and what helps."""
+    return f"{': '.join(filter(None, cause(error)))}."
 
 
 def _fail(message: str, status: int, ranks: Sequence[str] = ("0",)) -> int:

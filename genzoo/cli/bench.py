@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genzoo.cli.numbers import count
 from genzoo.errors import UsageError
 from genzoo.launcher import launcher_number
 
@@ -40,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="where a dataset of the suite is: cifar10=FOLDER; repeatable",
     )
     parser.add_argument(
-        "--jobs", metavar="N", type=int, default=1, help="cells at a time; they share the cores (default 1)"
+        "--jobs", metavar="N", type=count(), default=1, help="cells at a time; they share the cores (default 1)"
     )
     parser.add_argument("--seeds", metavar="A,B", help="seeds to run instead of the suite's: 0,1,2")
     parser.add_argument(
@@ -76,12 +77,11 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return int(bool(complaint))
     if launcher_number("WORLD_SIZE") > 1:
         raise UsageError("genzoo bench starts its own processes: run it without a launcher, with --jobs N.")
-    if args.jobs < 1:
-        raise UsageError(f"--jobs {args.jobs}: give at least 1.")
+    seeds, paths = _seeds(args.seeds), dict(_data_path(text) for text in args.data)
     from genzoo.bench.suites import get_suite
 
     name, spec = get_suite(args.suite)
-    cells = spec.cells(name, _seeds(args.seeds), args.budget, dict(_data_path(text) for text in args.data))
+    cells = spec.cells(name, seeds, args.budget, paths)
     weights = Path(args.extractor_weights).expanduser() if args.extractor_weights else None
     chosen = [cell for cell in cells if fnmatch(cell.name, args.cells)]
     if not chosen:

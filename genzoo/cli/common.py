@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genzoo.cli.numbers import count, positive, seed
 from genzoo.errors import UsageError
 from genzoo.settings import parse_setting, parse_size
 from genzoo.spec import DataConfig
@@ -25,7 +26,7 @@ def add_model(parser: argparse.ArgumentParser, out: str) -> None:
     """Adds MODEL, --out (with this help text) and --seed."""
     parser.add_argument("model", metavar="MODEL", help="run folder, save_pretrained folder (RUN/best too), or hub id")
     parser.add_argument("--out", metavar="PATH", help=out)
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of the draws (default 0)")
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="seed of the draws (default 0)")
 
 
 def add_data(parser: argparse.ArgumentParser, n: int | None) -> None:
@@ -37,7 +38,7 @@ def add_data(parser: argparse.ArgumentParser, n: int | None) -> None:
         help="dataset to take images from (default: what the run was trained on, held-out part first)",
     )
     shown = "all" if n is None else n
-    parser.add_argument("--n", metavar="N", type=int, default=n, help=f"how many of them (default {shown})")
+    parser.add_argument("--n", metavar="N", type=count(), default=n, help=f"how many of them (default {shown})")
     add_set(parser, "how images are read: data.fit=pad, data.split=test, ...")
 
 
@@ -53,7 +54,7 @@ def add_prior(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature",
         metavar="T",
-        type=float,
+        type=positive,
         default=1.0,
         help="scales the deviation from the prior's mean, or from its component's (default 1)",
     )
@@ -152,8 +153,6 @@ def select_items(args: argparse.Namespace, model: "Generative") -> Selection:
         raise UsageError(
             f"{args.model} is trained on labels, and image files have none: take images of a dataset, --data."
         )
-    if args.n is not None and args.n < 1:
-        raise UsageError(f"--n {args.n}: ask for at least one.")
     config = data_config(args.model, model, args.data, args.set, bool(args.images))
     if args.images:
         files = Items(torch.stack([load_image(path, model.shape, config) for path in args.images]))

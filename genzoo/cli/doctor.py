@@ -21,11 +21,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from genzoo.runs.folder import LOG, damaged_lines
-    from genzoo.training.monitor import advice, diagnose
 
     folder = Path(args.run).expanduser()
     if not (folder / LOG).is_file():
         raise UsageError(f"{folder} contains no {LOG}: give the folder of a run, as `genzoo train` names it.")
+    from genzoo.training.monitor import advice, diagnose
+
     for sentence in damaged_lines(folder):
         print(f"warning: {sentence}.")
     findings, step, verdict = diagnose(folder)

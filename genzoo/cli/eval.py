@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.cli.common import add_res, add_set, data_config, resolution
+from genzoo.cli.numbers import seed
 from genzoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ Prints a table and appends one JSON line per protocol, with everything that deci
 
 EXAMPLES = """examples:
   genzoo eval RUN                                                   without a feature extractor
+  genzoo eval RUN RUN2                                              both in one table
   genzoo eval RUN --metrics fid50k_train,kid50k_train --extractor-weights FOLDER
   genzoo eval RUN --metrics fd_classifier_cifar10_10k_test --data FOLDER
   genzoo eval RUN --metrics classes_classifier_toyfaces_10k_test    which classes samples show, and how surely
@@ -35,10 +37,10 @@ DEFAULT_OF_POINTS = ("density2d",)
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument(
-        "subject",
-        nargs="?",
+        "subjects",
+        nargs="*",
         metavar="RUN_OR_MODEL",
-        help="run folder, save_pretrained folder, hub id, or folder of images",
+        help="run folder, save_pretrained folder, hub id, or folder of images; several are scored into one table",
     )
     parser.add_argument("--data", metavar="DATA", help="what to compare with (default: what the run was trained on)")
     add_res(parser, ", at which a folder of images and that data are compared (default: their own)")
@@ -48,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="weights of the extractor: Inception's file or folder, a timm checkpoint",
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of samples and choices (default 0)")
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="seed of samples and choices (default 0)")
     parser.add_argument(
         "--out", metavar="FILE", help="JSON lines to append to (default RUN/eval.jsonl, or eval.jsonl here)"
     )
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if args.list:
         _list()
         return 0
-    if args.subject is None:
+    if not args.subjects:
         raise UsageError(
             "There is nothing to score: genzoo eval RUN_OR_MODEL, or a folder of images. See `genzoo eval --help`."
         )
@@ -71,7 +73,14 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         raise UsageError(
             "--metrics is empty: name a protocol, e.g. --metrics rec1k_test; `genzoo eval --list` shows them."
         )
-    _score(args, [get_protocol(name) for name in names])  # a wrong name is refused before anything slow
+    protocols = [get_protocol(name) for name in names]  # a wrong name is refused before anything slow
+    scored: list[tuple[str, ScoreLine]] = []
+    try:
+        for subject in args.subjects:
+            _score(argparse.Namespace(**vars(args), subject=subject), protocols, scored)
+    finally:
+        if scored:
+            _print(scored)
     return 0
 
 
@@ -85,7 +94,10 @@ def _list() -> None:
     print("".join(f"\nwarning: {line}" for line in broken_plugins()))
 
 
-def _score(args: argparse.Namespace, protocols: "list[Protocol]") -> None:
+def _score(args: argparse.Namespace, protocols: "list[Protocol]", scored: "list[tuple[str, ScoreLine]]") -> None:
+    """Scores one subject. The first process adds its lines to `scored` and to the file, each at once, so that an error
+    in a later protocol loses nothing.
+    """
     from genzoo.evaluation.evaluate import Job, result_line
     from genzoo.evaluation.subject import ModelSubject, open_subject
     from genzoo.files import JsonLines
@@ -116,18 +128,18 @@ def _score(args: argparse.Namespace, protocols: "list[Protocol]") -> None:
         data, out = like, Path("eval.jsonl")
     file = JsonLines(Path(args.out) if args.out else out)
     weights = Path(args.extractor_weights) if args.extractor_weights else None
-    lines, memo = [], {}
+    lines, memo = 0, {}
     try:
         for protocol in protocols:
             chosen = subjects[protocol.weights == "raw"]
             line = result_line(Job(chosen, protocol, data, args.seed, weights, acc.is_main_process, memo))
-            lines.append(line)
             if acc.is_main_process:
-                file.append(line.to_json())  # at once, so that an error in a later protocol loses nothing
+                file.append(line.to_json())
+                scored.append((args.subject, line))
+                lines += 1
     finally:
-        if lines and acc.is_main_process:
-            _print(lines)
-            print(f"{file.path}: {len(lines)} line{'s' * (len(lines) > 1)} added")
+        if lines:
+            print(f"{file.path}: {lines} line{'s' * (lines > 1)} added")
 
 
 def _defaults(subject: "ModelSubject") -> "list[Protocol]":
@@ -157,16 +169,18 @@ def _data_of_run(args: argparse.Namespace, subject: "ModelSubject") -> "DataConf
     return data_config(args.subject, subject.model, args.data, args.set)
 
 
-def _print(lines: "Sequence[ScoreLine]") -> None:
+def _print(scored: "Sequence[tuple[str, ScoreLine]]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("protocol", "value", "", "n", box=None, header_style="bold")
-    for line in lines:
+    several = len({subject for subject, _ in scored}) > 1
+    table = Table(*["of"] * several, "protocol", "value", "", "n", box=None, header_style="bold")
+    for subject, line in scored:
         n = line.details.get("n_fake") or line.details.get("n_real")
         for i, (name, value) in enumerate(line.values.items()):
             spread = f"± {line.spreads[name]:.3g}" if name in line.spreads else ""
             table.add_row(
+                *[subject if i == 0 else ""] * several,
                 line.protocol if i == 0 else "",
                 name,
                 f"{value:.5g} {spread}",
@@ -174,7 +188,7 @@ def _print(lines: "Sequence[ScoreLine]") -> None:
             )
     console = Console()
     console.print(table)
-    for line in lines:
+    for _, line in scored:
         if kinds := line.details.get("classes"):
             console.print(f"\n{line.protocol}: classes in samples, and in the data", highlight=False)
             console.print(_classes(kinds))

@@ -3,6 +3,7 @@
 import argparse
 
 from genzoo.cli.common import add_data, add_model, load_autoencoder, picture, select_items
+from genzoo.cli.numbers import count
 from genzoo.errors import UsageError
 
 DESCRIPTION = """Encodes two images, walks between their latents in a straight line, and decodes the steps (IntroVAE,
@@ -21,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         metavar="N",
-        type=int,
+        type=count(2),
         default=9,
         help="images per row, reconstructions of both ends included (default 9)",
     )
@@ -32,8 +33,6 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
     from genzoo.pictures import ANIMATED, save_animation, save_grid
 
-    if args.steps < 2:
-        raise UsageError(f"--steps {args.steps}: a walk has at least its two ends.")
     model = load_autoencoder(args.model, "interpolate")
     if not model.is_image:
         raise UsageError("This model is for points, not images: use model.interpolate in Python.")

@@ -18,6 +18,7 @@ from genzoo.cli.common import (
     load_model,
     picture,
 )
+from genzoo.cli.numbers import count
 from genzoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,13 +42,13 @@ EXAMPLES = """examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add_model(parser, "PNG for a grid, or a folder for one PNG each; .npz for points (default MODEL/samples.png)")
-    parser.add_argument("--n", metavar="N", type=int, help="how many (default 64, or as many as --grid takes)")
+    parser.add_argument("--n", metavar="N", type=count(), help="how many (default 64, or as many as --grid takes)")
     parser.add_argument("--grid", metavar="RxC", help="rows and columns of the picture, e.g. 4x12 (default: a square)")
     add_prior(parser)
     parser.add_argument(
         "--neighbors",
         metavar="K",
-        type=int,
+        type=count(),
         help="shows each sample beside its K nearest training images, in pixels and in the encoder's means",
     )
     parser.add_argument(
@@ -59,8 +60,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     rows, columns = _sides(args.grid) if args.grid else (0, 0)
     args.n = args.n if args.n is not None else rows * columns or 64
-    if args.n < 1:
-        raise UsageError(f"--n {args.n}: ask for at least one.")
     if args.grid and args.neighbors is not None:
         raise UsageError("--neighbors shows each sample in a row of its own: leave out --grid.")
     if args.grid and args.n > rows * columns:
@@ -86,7 +85,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 def _sides(grid: str) -> tuple[int, int]:
     """Reads --grid: rows, columns."""
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", grid)
+    match = re.fullmatch(r"([1-9][0-9]{0,8})x([1-9][0-9]{0,8})", grid)
     if match is None:
         raise UsageError(f"--grid {grid}: write rows x columns, e.g. --grid 4x12.")
     return int(match[1]), int(match[2])

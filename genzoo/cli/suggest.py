@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from genzoo.cli.common import add_res, add_set, resolution
 from genzoo.configure import resolve
+from genzoo.duration import in_seconds
 from genzoo.errors import UsageError
 from genzoo.recipes import table, texts
 from genzoo.registry import split_name
@@ -28,10 +29,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    import torch
-
-    from genzoo.suggestions import EXPLAINED, suggest_preset
-
     spec, preset = split_name(args.model)
     if preset is not None:
         raise UsageError(f"{args.model} is a preset, and this makes another: give the model alone, {spec.name}.")
@@ -39,7 +36,12 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         _within(args)
         return
     data = replace(resolve(spec.name, data=args.data, settings=args.set).data, size=None)  # at its own size
-    stats, lines = suggest_preset(spec, data, resolution(args), accelerated=torch.accelerator.is_available())
+    size = resolution(args)
+    import torch
+
+    from genzoo.suggestions import EXPLAINED, suggest_preset
+
+    stats, lines = suggest_preset(spec, data, size, accelerated=torch.accelerator.is_available())
     items = "endless" if stats.count is None else f"{stats.count:,} items"
     shape = "x".join(map(str, stats.own))
     components = f"{stats.components} principal components carry {EXPLAINED:.0%} of the variance"
@@ -50,6 +52,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 def _within(args: argparse.Namespace) -> None:
     """Prints what a run with a budget takes from the data, and leaves open what it measures."""
+    in_seconds(args.budget)
+    resolve(args.model, res=resolution(args), data=args.data, settings=args.set)
     from genzoo.budgets import ask, standing_lines
 
     lines = standing_lines(ask(args.model, args.budget, resolution(args), args.data, args.set))

@@ -8,11 +8,12 @@ from genzoo.cli.common import add_res, add_set, resolution
 from genzoo.cli.guard import explains_lack_of_memory
 from genzoo.cli.runs import read_file, refuse_run, resumed
 from genzoo.configure import resolve, section_classes
+from genzoo.duration import in_seconds
 from genzoo.errors import UsageError
 from genzoo.recipes import QUICK, table
 from genzoo.registry import list_models, split_name
 from genzoo.settings import fields, show
-from genzoo.spec import ModelSpec, RunConfig
+from genzoo.spec import RunConfig
 
 DESCRIPTION = """Trains a model into a run folder: log, curves, previews, checkpoints and a model to load and share.
 The same command again resumes, and so does --resume RUN; Ctrl-C saves first.
@@ -68,9 +69,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     began = time.monotonic()
     if args.help:
-        print(parser.format_help())
-        if args.model:
-            print("\n".join(_model_help(split_name(args.model)[0])))
+        values = list(_model_help(_resolve(args, _settings(args)))) if args.model else []
+        print("\n".join([parser.format_help(), *values]))
         return 0
     if any(text.startswith("train.budget=") for text in args.set):
         raise UsageError("train.budget only records what a run was planned for: give --budget TIME.")
@@ -115,6 +115,8 @@ def _start(config: RunConfig, out: str | None, dry_run: bool) -> None:
 
 def _train_within(args: argparse.Namespace, budget: str, began: float) -> None:
     """Plans a run with a budget of time, and trains it."""
+    in_seconds(budget)
+    _resolve(args, _settings(args))  # what is wrong is refused before torch is imported
     from genzoo.budgets import ask, planned
 
     found = planned(ask(args.model, budget, resolution(args), args.data, _settings(args)), args.out, began)
@@ -156,15 +158,22 @@ def _resolve(args: argparse.Namespace, settings: list[str]) -> RunConfig:
 
 def _settings(args: argparse.Namespace) -> list[str]:
     """The short options as `--set` texts, before the user's own, which win."""
-    short = {"train.duration": args.images or (f"{args.epochs}ep" if args.epochs else None), "train.seed": args.seed}
+    epochs = None if args.epochs is None else f"{args.epochs.removesuffix('ep')}ep"
+    short = {"train.duration": args.images or epochs, "train.seed": args.seed}
     settings = [f"{key}={value}" for key, value in short.items() if value is not None]
     return [*settings, *(["data.skip_corrupt=true"] if args.skip_corrupt else []), *args.set]
 
 
-def _model_help(spec: ModelSpec) -> Iterator[str]:
+def _model_help(run: RunConfig) -> Iterator[str]:
+    """The values that a run would take, marked where they differ from their class's."""
+    spec, _ = split_name(run.model)
     yield f"{spec.name}: {spec.summary}\n{spec.paper}\n"
-    yield f"presets: {', '.join(spec.presets)}  (see `genzoo list presets`)"
+    yield f"presets: {', '.join(spec.presets)}  (see `genzoo list presets {spec.name}`)"
+    yield f"values: as {run.model} has them; * = other than {spec.name}'s default"
     for section, cls in section_classes(spec).items():
         yield f"\n{section}: --set {section}.NAME=VALUE"
         for name, kind, default, description in fields(cls):
-            yield f"  {name:<17} {kind} [{show(default)}]\n{'':20}{description}"
+            value = getattr(getattr(run, section), name)
+            differs = value != default
+            shown = f"{show(value)}, default {show(default)}" if differs else show(value)
+            yield f"{'*' if differs else ' '} {name:<17} {kind} [{shown}]\n{'':20}{description}"

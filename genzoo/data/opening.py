@@ -12,6 +12,7 @@ from genzoo.data.catalog import dataset_names, find_dataset
 from genzoo.data.decoding import CorruptImageError, Decode, rgb
 from genzoo.data.formats import is_file_name, open_path, refuse_address
 from genzoo.data.materialize import open_images
+from genzoo.data.own import PREFIX
 from genzoo.data.sets import ArraySet, Dataset, EndlessSet
 from genzoo.data.sources import Collection, Part, Source
 from genzoo.errors import UsageError, did_you_mean
@@ -151,6 +152,8 @@ def _choose(collection: Collection, split: str, limit: int | None) -> tuple[Sour
 
 def _find(config: DataConfig) -> Collection:
     name, path = config.name, Path(os.path.expanduser(config.name))
+    if name.startswith(PREFIX):
+        raise UsageError(f"{name} was passed from Python, Trainer(data=...), and is not stored: give --data.")
     refuse_address(name)
     registered = find_dataset(name)
     if registered is not None and (registered.entry.kind != "hub" or not path.exists()):

@@ -32,6 +32,9 @@ class TrunkEncoder(nn.Module):
             raise UsageError(
                 f"timm has no model {name!r}.{did_you_mean(name, timm.list_models())} See timm.list_models()."
             )
+        if "." in name and name not in timm.list_pretrained():
+            tags = [known for known in timm.list_pretrained() if known.startswith(f"{name.partition('.')[0]}.")]
+            raise UsageError(f"timm has no weights {name!r}.{did_you_mean(name, tags)} See timm.list_pretrained().")
         self.outputs = outputs
         needed = pretrained and torch.get_default_device().type != "meta"  # a plan computes without weights
         self.trunk = _pretrained(name, shape[0]) if needed else _created(name, shape[0])

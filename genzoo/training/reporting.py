@@ -1,17 +1,18 @@
 """How a run reports: losses read from the device, shown to the controllers and the monitor, and logged."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from safetensors import SafetensorError
 
-from genzoo.errors import RunStopped
+from genzoo.errors import RunStopped, cause
 from genzoo.objective import Objective, Progress
 from genzoo.progress import Bar
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.folder import RunFolder
+from genzoo.training.callbacks import Callback
 from genzoo.training.launch import Processes, peak_memory, resume_command
 from genzoo.training.log import Window
 from genzoo.training.monitor import Watch
@@ -28,11 +29,20 @@ class Reporter:
         objective: its controllers see every step's scalars; its guides are logged while they change.
         acc: averages over processes; its trackers get every line's scalars.
         checkpoints: are named when nothing can be written any more.
+        callbacks: are called for every line and snapshot.
     """
 
-    def __init__(self, folder: RunFolder, watch: Watch, objective: Objective, acc: Processes, checkpoints: Checkpoints):
+    def __init__(
+        self,
+        folder: RunFolder,
+        watch: Watch,
+        objective: Objective,
+        acc: Processes,
+        checkpoints: Checkpoints,
+        callbacks: Sequence[Callback] = (),
+    ):
         self._folder, self._watch, self._objective, self._acc = folder, watch, objective, acc
-        self._controllers, self._checkpoints = objective.controllers, checkpoints
+        self._controllers, self._checkpoints, self._callbacks = objective.controllers, checkpoints, callbacks
 
     def observe(self, window: Window, at: Progress, position: Position) -> None:
         """Reads the losses since the last time, refuses to continue with a broken one, and informs the controllers.
@@ -65,8 +75,16 @@ class Reporter:
             with self.writing():
                 self._folder.log.append(line)
                 self._watch.observe(line)
+            for callback in self._callbacks:
+                callback.on_log(line)
             shown = (name for name in sorted(scalars) if not name.startswith(("gradient/", "guide/")))
             bar.set_postfix({name.replace("loss/", ""): f"{scalars[name]:.3g}" for name in shown}, refresh=False)
+
+    def took_snapshot(self, position: Position) -> None:
+        """Calls the callbacks after a snapshot."""
+        if self._acc.is_main_process:
+            for callback in self._callbacks:
+                callback.on_snapshot(self._folder.path, position)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -80,7 +98,8 @@ class Reporter:
         except (OSError, SafetensorError) as error:
             saved = self._checkpoints.steps()
             at = f"the checkpoint of step {saved[-1]} is intact" if saved else "no checkpoint was written yet"
+            reason, fix = cause(error)
+            then = f"{fix[:1].upper()}{fix[1:]}, then resume" if fix else "To resume"
             raise RunStopped(
-                f"Cannot write to {self._folder.path} ({error}); {at}. Make room, then resume:\n"
-                f"  {resume_command(self._folder.path)}"
+                f"Cannot write to {self._folder.path} ({reason}); {at}. {then}:\n  {resume_command(self._folder.path)}"
             ) from error

@@ -17,15 +17,17 @@ from genzoo.factory import build, build_objective
 from genzoo.items import Items
 from genzoo.models.generative import Generative
 from genzoo.objective import Progress
-from genzoo.progress import Bar
+from genzoo.progress import Bar, write_line
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.folder import CHECKPOINTS, RunFolder
 from genzoo.spec import RunConfig
 from genzoo.training.budget import Pace
+from genzoo.training.callbacks import Callback, hooks
 from genzoo.training.distances import distances
 from genzoo.training.evaluators import Growth, Weights, scores, shown_vitals
 from genzoo.training.feed import batches_of
 from genzoo.training.fitting import PriorFit
+from genzoo.training.inputs import prepared
 from genzoo.training.iteration import Iteration, Scalars
 from genzoo.training.launch import agree, deterministic, make_accelerator, resume_command
 from genzoo.training.log import Broken, Window, progress_bar
@@ -48,11 +50,13 @@ class Trainer:
     """Trains what a RunConfig describes, into a run folder; the same call resumes it.
 
     Args:
-        config: from `genzoo.resolve(...)`.
+        config: from `genzoo.resolve(...)`, or a model's name.
         out: the run folder; by default `runs/<model>-<data>-<size>-s<seed>`.
         progress: show bars.
         dataset: trains on this instead of opening what `config.data` names; nothing is held out then.
         began: `time.monotonic()` when the time of `train.budget` began; None = now.
+        data: a name, or a tensor, array or torch Dataset (see `genzoo.data.own`), of which nothing is held out.
+        callbacks: called for each log line and snapshot.
 
     Raises:
         UsageError: the configuration does not fit the data, the folder or the machine.
@@ -60,12 +64,15 @@ class Trainer:
 
     def __init__(
         self,
-        config: RunConfig,
+        config: RunConfig | str,
         out: str | Path | None = None,
         progress: bool = True,
         dataset: Dataset | None = None,
         began: float | None = None,
+        data: Any = None,
+        callbacks: Sequence[Callback] = (),
     ):
+        config, dataset = prepared(config, data, dataset)
         path = Path(out).expanduser() if out is not None else RunFolder.default(config)
         config = settled(config, path, lambda run, folder: Trainer(run, folder, progress, dataset))
         c = config.train
@@ -111,15 +118,11 @@ class Trainer:
         self.prior_fit = fit = PriorFit(config, self.dataset, self.model, images, steps, report, self.shows_bars)
         self.snapshots = Snapshots(config, self.dataset, split, self.folder, self.objective, self.watch, measures, fit)
         self.state = self._register_state()
-        self.reporter = Reporter(self.folder, self.watch, self.objective, self.acc, self.state.checkpoints)
+        called = hooks(callbacks, self.shows_bars and c.budget is None, self.total_steps, write_line)
+        self.reporter = Reporter(self.folder, self.watch, self.objective, self.acc, self.state.checkpoints, called)
+        interval, writing = self.schedule.every_steps, self.reporter.writing
         self.recovery = Recovery(
-            self.ladder,
-            self.state,
-            self.folder,
-            self.acc,
-            rungs=c.recover,
-            interval=self.schedule.every_steps,
-            writing=self.reporter.writing,
+            self.ladder, self.state, self.folder, self.acc, rungs=c.recover, interval=interval, writing=writing
         )
         if self.acc.is_main_process and (note := self.folder.create()):
             self.acc.print(note)
@@ -245,10 +248,7 @@ class Trainer:
         return planned or (self.world == 1 and (stop.is_set or self.schedule.due(self.step)))
 
     def snapshot(self) -> bool:
-        """Measures, shows, exports and saves; returns whether Ctrl-C cut the last snapshot short.
-
-        All processes call it; the first one writes.
-        """
+        """Takes a snapshot, which the first process writes; returns whether Ctrl-C cut the last one short."""
         cut = False
         if self.acc.is_main_process:
             with self.reporter.writing():
@@ -260,6 +260,7 @@ class Trainer:
                 show_preview(self.acc, self.folder.path, self.step)
         cut = agree(cut, self.acc)  # the other processes wait for the first one
         self.schedule.taken()
+        self.reporter.took_snapshot(self._position())
         return cut
 
     @property
