@@ -11,7 +11,7 @@ from typing import Any, Never
 from genzoo.data.catalog import find_entry
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.registry import split_name
-from genzoo.settings import known, parse_setting, validated
+from genzoo.settings import known, parse_setting, show, validated
 from genzoo.spec import DataConfig, ModelSpec, Preset, RunConfig, TrainConfig
 
 SECTIONS = ("arch", "objective", "data", "train")
@@ -80,7 +80,7 @@ def resolve(
         chosen["data"].setdefault("name", asked)
     if res is not None:
         chosen["data"].setdefault("size", tuple(res))
-    shape = _adapt_data(layers["data"], chosen["data"], preset)
+    shape = _adapt_data(layers["data"], chosen["data"], preset, notes)
     if shape is not None:
         _adapt_arch(spec, layers["arch"], chosen["arch"], shape, preset, notes)
 
@@ -210,13 +210,21 @@ def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, note
     return nearest
 
 
-def _adapt_data(layer: dict[str, Any], chosen: Mapping[str, Any], preset: Preset) -> tuple[int, ...] | None:
+def _adapt_data(
+    layer: dict[str, Any], chosen: Mapping[str, Any], preset: Preset, notes: list[str]
+) -> tuple[int, ...] | None:
     """Makes a preset's data section fit other data than its own; returns the shape of one item where it is known."""
     name = chosen.get("name", layer.get("name", DataConfig().name))
     row = find_entry(name)
     if name != preset.data.get("name"):  # how a preset reads its own files says nothing about others
-        for field in OWN_FILES:
-            layer.pop(field, None)
+        dropped = {field: layer.pop(field) for field in OWN_FILES if field in layer}
+        settings = " ".join(
+            f"--set data.{field}={show(value)}" for field, value in dropped.items() if field not in chosen
+        )
+        if settings and row is None:
+            notes.append(
+                f"if {name} is a copy of {preset.data.get('name', 'its data')}, read it as the preset does: {settings}"
+            )
         if row is not None:
             layer["channels"] = row.channels
     if row is not None and row.kind == "points":

@@ -168,7 +168,9 @@ class TrainConfig:
         Duration, Field(description="pictures, curves, score and checkpoint: a share (5%) or a duration")
     ] = "5%"
     snapshot_minutes: Annotated[float, Field(gt=0, description="at least one snapshot in so many minutes")] = 10
-    keep: Annotated[int, Field(gt=0, description="newest checkpoints kept; the best weights stay in best/ besides")] = 2
+    keep: Annotated[
+        int, Field(gt=0, description="newest checkpoints kept; best/ keeps the weights of the lowest score")
+    ] = 2
     recover: Annotated[
         int,
         Field(ge=0, le=3, description="fixes tried for a broken step: 1 redraw, 2 halve the rate, 3 clip; 0: stop"),

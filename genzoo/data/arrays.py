@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from genzoo.data.folder import stamp
+from genzoo.data.identity import content_key, contents_of_files
 from genzoo.data.labels import Labels
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source, fingerprint
@@ -31,7 +31,7 @@ class ArrayCollection:
         if isinstance(arrays, Mapping):
             member = split if len(arrays) > 1 else next(iter(arrays))
             arrays = self._read(lambda: arrays[member])
-        return open_array(arrays, name, (stamp(self._path, str(self._path.resolve())), split))
+        return open_array(arrays, name, (contents_of_files([self._path]), split))
 
     def _load(self) -> np.ndarray | Mapping[str, np.ndarray]:
         """Opens the file: an array, memory-mapped, or arrays by name, read when they are asked for."""
@@ -79,7 +79,9 @@ def open_array(array: np.ndarray, name: str, identity: object, labels: Labels | 
         raise UsageError(f"{name} has shape {list(array.shape)}: images are [n,C,H,W] and vectors [n,D].")
     if array.ndim == 2:
         _refuse_first(array, lambda items: ~np.isfinite(items), name, "NaN or infinity: remove or repair it.")
-        return ArraySet(name, fingerprint(name, identity), array.astype(np.float32), partial(dict, labels or {}))
+        return ArraySet(
+            name, fingerprint(*content_key(name, identity)), array.astype(np.float32), partial(dict, labels or {})
+        )
     images = _channels_first(array, name)
     if images.dtype != np.uint8:
         _refuse_first(images, lambda items: ~np.isfinite(items), name, "NaN or infinity: remove or repair it.")

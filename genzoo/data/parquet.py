@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genzoo.data.arrays import ArraySource, open_array
-from genzoo.data.folder import SPLITS, files_under, stamp
+from genzoo.data.folder import SPLITS, files_under
+from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import Labels, class_label, only_or_all
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source
@@ -42,7 +43,7 @@ class ParquetSource(Source):
     """The images of one column over several files, in order."""
 
     def __init__(self, files: Sequence[Path], name: str, column: str) -> None:
-        self.name, self.identity = name, (column, _stamps(files))
+        self.name, self.identity = name, (column, contents_of_files(files))
         self._files, self._column = list(files), column
         self._groups: list[tuple[Path, int, int]] = []  # file, number of a row group, its first row in the file
         starts = [0]  # first row of each row group in the split
@@ -107,7 +108,7 @@ def open_parquet(files: Sequence[Path], name: str, column: str | None) -> Parque
     if not is_list(schema.field(column).type):
         return ParquetSource(files, name, column)
     array = to_array(pq.read_table(list(files), columns=[column]).column(0), name)
-    return open_array(array, name, (column, _stamps(files)), read_labels(files))
+    return open_array(array, name, (column, contents_of_files(files)), read_labels(files))
 
 
 def to_array(column: pa.ChunkedArray, name: str) -> np.ndarray:
@@ -204,10 +205,6 @@ def _split_of(path: Path) -> str:
 
 def _rank(split: str) -> tuple[int, str]:
     return SPLITS.index(split) if split in SPLITS else len(SPLITS), split
-
-
-def _stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    return [stamp(path, str(path.resolve())) for path in files]
 
 
 @contextmanager

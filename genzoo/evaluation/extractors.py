@@ -5,6 +5,7 @@ has the same weights in layers with a train mode, behind pytorch-fid's resize (b
 the same with and without antialiasing), which some published scores were computed with.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from genzoo.evaluation.classifier import (
     classifier_folder,
     included_classifier,
     load_classifier,
+    namesakes,
     short_name,
 )
 from genzoo.evaluation.classifier_training import train_classifier
@@ -205,6 +207,12 @@ def _classifier(request: _Request) -> Extractor:
         folder = classifier_folder(config, progress=request.progress)
         if not folder.exists():
             folder = train_classifier(config, device=request.device, progress=request.progress)
+        if others := namesakes(folder):
+            warnings.warn(
+                f"classifier:{request.name} is {folder.name}, trained on {config.name}; {others[0].name} has the same "
+                "name and other data: scores of the two cannot be compared",
+                stacklevel=2,
+            )
     else:
         folder = _only_classifier(request.name)
     kept = load_classifier(folder)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from genzoo.data import open_dataset
 from genzoo.data.batches import to_float
-from genzoo.data.sets import FiniteSet
+from genzoo.data.sets import EndlessSet, FiniteSet
 from genzoo.errors import UsageError
+from genzoo.evaluation.own_sizes import OwnSizes, open_at_own_sizes
 from genzoo.evaluation.protocols import Protocol
 from genzoo.factory import load
 from genzoo.files import JsonLines
@@ -25,6 +27,7 @@ from genzoo.models.sources import find_config
 from genzoo.nn.batchnorm import batch_statistics, batchnorms, recalibrate
 from genzoo.noise import generator
 from genzoo.runs.checkpoint import Checkpoints
+from genzoo.runs.data import TrainedOn, trained_on
 from genzoo.runs.folder import CONFIG, LOG, read_config
 from genzoo.runs.prior import fit_from
 from genzoo.runs.scores import PREFIX
@@ -51,14 +54,18 @@ class Subject(Interface):
     images_seen: int | None  # in training; None if unknown
     weights: str  # "ema", "raw", "as saved" for a model without its run, "none" for a folder of images
     prior: str  # what samples are drawn from: "normal", "gmm:50"; "none" for a folder of images
+    trained_on: TrainedOn | None  # None if unknown, and for a folder of images
+    chosen_on: str | None  # the split by whose score these weights were chosen, for best/ of a run
 
     @property
     def model(self) -> Generative | None:
         """None for a folder of images."""
         ...
 
-    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor]:
-        """Yields batches of float32, images in [0, 1]; those that are not `mine` are on the device `meta`."""
+    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor | list[Tensor]]:
+        """Yields batches of float32, images in [0, 1]; those that are not `mine` are on the device `meta`. Images of
+        different sizes, for extractors, come as lists.
+        """
         ...
 
     def policy(self, protocol: Protocol, data: DataConfig) -> "AbstractContextManager[Subject]":
@@ -83,6 +90,9 @@ class ModelSubject:
         self.run = read_config(run) if run else None
         self.model: Generative = load(path)
         self.model.to(device=device)
+        self.trained_on = trained_on(path, self.model)
+        record = self.trained_on.record if self.trained_on and run and not newest else None
+        self.chosen_on = record.chooses if record else None
         self.prior = self.model.prior.kind
         self._fitted: dict[str, FittedPrior] = {}  # what was not saved, by name
         averaged = self.run is not None and self.run.train.ema > 0
@@ -184,16 +194,19 @@ class FolderSubject:
     images_seen: int | None = None
     weights: str = "none"
     prior: str = "none"
+    trained_on: TrainedOn | None = None
+    chosen_on: str | None = None
 
     def __init__(self, path: str, device: torch.device, like: DataConfig):
         resolved = Path(path).expanduser().resolve()
         self.name, self.device = resolved.name, device
-        dataset = open_dataset(DataConfig(name=str(resolved), size=like.size, channels=like.channels))
-        if not isinstance(dataset, FiniteSet) or not dataset.is_image:
+        whole = {"split": "train", "limit": None, "holdout": 0, "column": None, "labels": None}
+        dataset = open_at_own_sizes(replace(like, name=str(resolved), **whole))
+        if isinstance(dataset, EndlessSet) or not dataset.is_image:
             raise UsageError(f"{path} contains no images: give a folder of PNG or JPEG files, or a model.")
         self.dataset = dataset
 
-    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor]:
+    def samples(self, n: int, seed: int, mine: Mine = every) -> Iterator[Tensor | list[Tensor]]:
         if self.dataset.size < n:
             raise UsageError(
                 f"{self.name} holds {self.dataset.size:,} images and the protocol takes {n:,}: "
@@ -201,10 +214,12 @@ class FolderSubject:
             )
         chosen = torch.randperm(self.dataset.size, generator=generator(seed, "eval samples"))[:n]
         for i, part in enumerate(chosen.split(BATCH)):
-            if mine(i):
-                yield to_float(self.dataset.batch(part.numpy()), self.device)
-            else:
+            if not mine(i):
                 yield torch.empty(len(part), *self.dataset.shape, device="meta")
+            elif isinstance(self.dataset, OwnSizes):
+                yield [to_float(image, self.device) for image in self.dataset.batch(part.numpy())]
+            else:
+                yield to_float(self.dataset.batch(part.numpy()), self.device)
 
     def policy(self, protocol: Protocol, data: DataConfig) -> "AbstractContextManager[FolderSubject]":
         if protocol.fitted_prior:
@@ -212,6 +227,8 @@ class FolderSubject:
                 f"{protocol.name}: {self.name} is a folder of images: leave out _{protocol.fitted_prior}, "
                 "or give a model."
             )
+        if isinstance(self.dataset, OwnSizes) and protocol.extractor is None:
+            raise UsageError(f"{protocol.name}: images of {self.name} have different sizes: give --res.")
         return nullcontext(self)
 
 

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
-from genzoo.configure import differences, from_json, to_json
+from genzoo.configure import from_json, to_json
+from genzoo.data.identity import DataRecord
 from genzoo.errors import UsageError
 from genzoo.files import JsonLines, restore_folders, write_text
 from genzoo.provenance import versions
+from genzoo.runs.data import run_changes, save_record
 from genzoo.spec import RunConfig
 
 CONFIG = "run.json"
@@ -27,9 +29,10 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: RunConfig):
         self.path, self._config = Path(path).expanduser(), config
+        self.data: DataRecord | None = None  # what it trains on, once `create` is called
         self.log, self.events = JsonLines(self.path / LOG), JsonLines(self.path / EVENTS)
         saved = read_config(self.path)
-        if saved is not None and (changed := differences(saved, config)):
+        if saved is not None and (changed := run_changes(self.path, saved, config)):
             shown = "\n  ".join(changed)
             raise UsageError(
                 f"{self.path} holds a run with other settings; "
@@ -51,8 +54,11 @@ class RunFolder:
         for file, length in zip((self.log, self.events), lengths or (None, None), strict=True):
             file.rewind(step, length)
 
-    def create(self) -> None:
+    def create(self, data: DataRecord | None = None) -> None:
         """Writes the configuration; called once nothing refuses it, so that a corrected command finds the folder free.
+
+        Args:
+            data: what the data section leads to; None for a dataset that the configuration does not name.
 
         Raises:
             UsageError: nothing can be written there.
@@ -60,6 +66,9 @@ class RunFolder:
         try:
             (self.path / "previews").mkdir(parents=True, exist_ok=True)
             content = {"format": FORMAT, "config": to_json(self._config), "versions": versions()}
+            self.data = data
+            if data is not None:
+                content["data"] = save_record(self.path, data)
             restore_folders(self.path)  # model/ or best/, if the run was killed while it wrote one
             write_text(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
         except OSError as error:
