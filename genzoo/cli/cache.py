@@ -11,7 +11,7 @@ from genzoo.errors import UsageError
 if TYPE_CHECKING:
     from genzoo.data.cache_entries import Entry
 
-DESCRIPTION = """Lists the caches of decoded images and extracted features: where they come from, size, age and last use.
+DESCRIPTION = """Lists the caches of decoded images and extracted features: what they are of, size, age and last use.
 What is cleared is rebuilt when it is needed; classifiers, which take minutes to train, are cleared by key only."""
 
 EXAMPLES = """examples:
