@@ -102,9 +102,10 @@ def test_the_share_can_be_set(tmp_path, capsys):
 @pytest.mark.parametrize("split", ["test", "val"])
 def test_data_with_a_split_for_scores_holds_nothing_else_out(tmp_path, split):
     folder_of(tmp_path / "x" / "train", 30)
-    folder_of(tmp_path / "x" / split, 4)
+    folder_of(tmp_path / "x" / split, 24)
     config = DataConfig(name="x")
-    assert (open_dataset(config).size, heldout_split(config), describe(config).held_out) == (30, split, 0)
+    assert (open_dataset(config).size, open_dataset(config, split).size) == (30, 24)
+    assert (heldout_split(config), describe(config).held_out) == (split, 0)
     assert f"has a split {split} for that" in refusal("x", holdout=0.1)
 
 
@@ -114,6 +115,7 @@ def test_embedded_data_and_parts_in_brackets_are_as_they_were(tmp_path):
     folder_of(tmp_path / "x", 30)
     config = DataConfig(name="x", split="train[:20]")
     assert (open_dataset(config).size, heldout_split(config), describe(config).held_out) == (20, "train[20:]", 0)
+    assert open_dataset(DataConfig(name="x", split="train[:]")).size == 30
     assert "leaves none of them" in refusal("digits", "train[heldout]")
 
 

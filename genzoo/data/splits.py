@@ -53,6 +53,8 @@ def parse(split: str) -> Split:
             f"{split!r} is not a split: write a name (train), or a part of one (train[:29000], train[29000:])."
         )
     start, stop = (int(text) if text else None for text in (match["start"], match["stop"]))
+    if split.endswith("[:]"):
+        start = 0
     return Split(match["name"], start, stop, match["heldout"] is not None)
 
 
@@ -77,7 +79,7 @@ def held_out(collection: Collection, source: Opened, name: str, holdout: float |
     """Returns the numbers of the items of a split that are held out, ascending; an item is chosen by its name and size.
 
     Args:
-        collection: the dataset; one that has a split for scores holds nothing else out.
+        collection: the dataset; one that has a split for scores holds nothing else out, nor does that split.
         source: the split `name` of it.
         name: of the split.
         holdout: as in `DataConfig`.
@@ -89,7 +91,7 @@ def held_out(collection: Collection, source: Opened, name: str, holdout: float |
     other = named_split(collection, name, FOR_SCORES)
     if other is not None and holdout:
         raise UsageError(f"data.holdout={holdout:g}: {collection.name} has a split {other} for that: leave it out.")
-    none = other is not None or holdout == 0 or (holdout is None and not own)
+    none = other is not None or name in FOR_SCORES or holdout == 0 or (holdout is None and not own)
     if none or isinstance(source, EndlessSet) or source.size < FEWEST:
         return np.empty(0, np.int64)
     n = max(1, int(source.size * (SHARE if holdout is None else holdout)))
