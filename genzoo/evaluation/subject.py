@@ -106,9 +106,9 @@ class ModelSubject:
             self.weights = "raw"
             self.model.fitted_prior = None  # it was fitted to the encodings of the average
 
-    def with_fitted_prior(self, protocol: Protocol) -> "ModelSubject":
+    def with_fitted_prior(self, protocol: Protocol, data: DataConfig) -> "ModelSubject":
         """Samples from the fitted prior that the protocol names, which is fitted to the run's training data where the
-        model was saved without it.
+        model was saved without it, in the place of `data` if that is the same.
 
         Raises:
             UsageError: there is none, and no run that tells what to fit it to, or none can be fitted.
@@ -127,7 +127,8 @@ class ModelSubject:
                 )
             other.model = copy.copy(self.model)  # whose saved prior stays
             if asked not in self._fitted:
-                dataset = open_dataset(self.run.data, progress=False)
+                assert self.trained_on is not None
+                dataset = open_dataset(self.trained_on.located(data), progress=False)
                 self._fitted[asked] = fit_from(other.model, dataset, asked, seed=self.run.train.seed)
             other.model.fitted_prior = self._fitted[asked]
         other.prior = other.model.prior_name(asked)
@@ -136,7 +137,7 @@ class ModelSubject:
     @contextmanager
     def policy(self, protocol: Protocol, data: DataConfig) -> Iterator["ModelSubject"]:
         if protocol.fitted_prior:
-            yield self.with_fitted_prior(protocol)
+            yield self.with_fitted_prior(protocol, data)
         elif protocol.batchnorm == "ema" or not batchnorms(self.model):
             yield self
         elif protocol.batchnorm == "batch":

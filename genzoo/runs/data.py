@@ -99,6 +99,25 @@ class TrainedOn:
             return "other data"
         return "" if now.identity == identity else _difference(self.record, now)
 
+    def located(self, other: DataConfig | None = None) -> DataConfig:
+        """Returns the data of a run: in the place of `other` if that is the same data, else where it was in training,
+        whatever folder the command is started in.
+
+        Raises:
+            UsageError: it is not there, and nothing of its name here has the same content.
+        """
+        if other is not None and self.difference(other) == "":
+            return replace(self.data, name=other.name)
+        if self.record is None or self.record.place is None:
+            return self.data
+        here = Path(self.data.name).expanduser()
+        if Path(self.record.place).exists():
+            same = here.exists() and str(here.resolve()) == self.record.place
+            return self.data if same else replace(self.data, name=self.record.place)
+        if here.exists() and self.difference(self.data) == "":
+            return self.data
+        raise UsageError(f"the run was trained on {self.record.where}, which is not there: give --data.")
+
 
 def trained_on(path: str | Path, model: "Generative") -> TrainedOn | None:
     """Finds what a model was trained on: in its run folder, or in its config.json; None where neither says it.
@@ -164,7 +183,9 @@ def as_trained(
         )
     before = known.data if known else DataConfig()
     chosen = dict(parse_setting(text, {"data": DataConfig})[1:] for text in settings)
-    data = replace(before, name=name) if name else before if images else _located(known)
+    data = replace(before, name=name) if name else before
+    if known is not None and not (name or images):
+        data = known.located()
     asked = chosen.get("name")
     difference = None
     if not images:
@@ -175,24 +196,6 @@ def as_trained(
     sized = {"size": tuple(model.shape[1:]), "channels": model.shape[0]} if model.is_image else {}
     data = replace(replace(data, **sized), **chosen)
     return Reading(data, tuple(_notes(path, known, data, difference)) if known else (), difference)
-
-
-def _located(known: TrainedOn | None) -> DataConfig:
-    """The data of a run where it was trained, whatever folder the command is started in.
-
-    Raises:
-        UsageError: it is not there, and nothing of its name here has the same content.
-    """
-    assert known is not None
-    record, data = known.record, known.data
-    if record is None or record.place is None:
-        return data
-    if Path(record.place).exists():
-        here = Path(data.name).expanduser()
-        return data if here.exists() and str(here.resolve()) == record.place else replace(data, name=record.place)
-    if Path(data.name).expanduser().exists() and known.difference(data) == "":
-        return data
-    raise UsageError(f"the run was trained on {record.where}, which is not there: give --data.")
 
 
 def _notes(path: str, known: TrainedOn, data: DataConfig, difference: str | None) -> list[str]:
