@@ -19,7 +19,7 @@ from genzoo.spec import DataConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHORT = ("data.limit=none", "data.size=8x8", "arch.channels=4", "train.duration=32")
+SHORT = ("train.prior=normal", "data.limit=none", "data.size=8x8", "arch.channels=4", "train.duration=32")
 
 
 def names_of(config: DataConfig, split: str | None = None) -> set[str]:
@@ -180,7 +180,7 @@ def test_images_that_were_held_out_by_another_share_are_not_test_images(flat, ca
 
 def test_a_shared_model_refuses_its_training_images_too(flat, tmp_path, capsys):
     shutil.copytree(flat / "run" / "model", tmp_path / "shared")
-    place = ["--data", str(flat / "imgs"), "--metrics", "rec10_test"]
+    place = ["--data", str(flat / "imgs"), "--metrics", "rec100_test"]
     (line,) = scored("shared", *place)
     assert (line["split"], line["details"]["n_real"]) == ("train[heldout]", 33)
     assert main(["eval", "shared", *place, "--set", "data.split=train[:15]"]) == 2

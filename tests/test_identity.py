@@ -25,7 +25,7 @@ from genzoo.spec import DataConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-READING = ("data.fit=pad", "data.background=black", "data.split=train[:15]")
+READING = ("train.prior=normal", "data.fit=pad", "data.background=black", "data.split=train[:15]")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_what_is_other_content(tmp_path):
     assert (
         change(lambda: [(folder / name).unlink() for name in ("0.png", "9.png")]) == "files: 2 removed (0.png, 9.png)"
     )
-    assert change(lambda: folder_of(folder, 9)).startswith("files: 8 added (0.png, 2.png, 4.png, ...)")
+    assert change(lambda: folder_of(folder, 9)).startswith("files: 7 added (0.png, 2.png, 4.png, ...), 1 changed")
     assert change(lambda: os.utime(folder / "0.png", ns=(1, 1))) == ""
     assert len({one.identity for one in found}) == 5
 
@@ -120,7 +120,7 @@ def test_few_files_of_a_large_set_are_read(tmp_path, monkeypatch):
 
 def test_blocks_of_a_large_file_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(identity, "FEW_BYTES", 0)
-    monkeypatch.setattr(identity, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(identity, "BLOCK_BYTES", 512)
     array = np.zeros((400, 8, 8, 3), np.uint8)
     saved(tmp_path / "x", array)
     before = describe(DataConfig(name="x.npy")).identity
