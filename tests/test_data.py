@@ -238,7 +238,7 @@ def test_corrupt_file_is_named_or_skipped(tmp_path, kind):
     folder_of(tmp_path, 3)
     (tmp_path / "1.png").write_bytes(BROKEN[kind])
     line = refusal(tmp_path)
-    assert "1.png" in line and "--skip-corrupt" in line
+    assert "1.png" in line and "data.skip_corrupt=true" in line
     with pytest.warns(UserWarning, match=r"1 unreadable left out: .*1\.png"):
         data = open_dataset(DataConfig(name=str(tmp_path), skip_corrupt=True))
     assert data.size == 2 and len(data.skipped) == 1 and "1.png" in data.skipped[0]
