@@ -43,7 +43,7 @@ class FolderSource(Source):
             )
         self._paths = [path for path, *_ in files]
         self.size = len(files)
-        self.identity = contents_of(root, files)
+        self.identity = self._contents = contents_of(root, files)
 
     def fetch(self, indices: Sequence[int]) -> list[Path]:
         return [self._root / self._paths[i] for i in indices]
@@ -53,7 +53,7 @@ class FolderSource(Source):
 
     def keys(self) -> Iterable[str]:
         """Names the images by their paths under the folder, and their sizes."""
-        return (f"{name} {size}" for name, (size, _) in self.identity.files.items())
+        return (f"{name} {size}" for name, (size, _) in self._contents.files.items())
 
     def labels(self) -> Labels:
         """Classes where every image lies in one of several sub-folders, in natural order of the folders' names."""

@@ -233,7 +233,9 @@ def _images(job: Job, asked: type[Images]) -> Images:
         return to_float(dataset.batch(indices.numpy()), subject.device)
 
     def generate(n: int) -> Iterator[Tensor]:
-        return subject.samples(n, job.seed)
+        for batch in subject.samples(n, job.seed):
+            assert isinstance(batch, Tensor)  # images of different sizes were refused
+            yield batch
 
     options: dict[str, Any] = {
         "seed": job.seed,
