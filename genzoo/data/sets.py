@@ -3,7 +3,7 @@
 import mmap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -189,7 +189,7 @@ class MappedSet(ArraySet):
         self.digest = digest
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:
-        mapped: object = self._array.base  # what was sent to another process is mapped no more
+        mapped = cast(object, self._array.base)  # what was sent to another process is mapped no more
         if isinstance(mapped, mmap.mmap) and mapped.size() < len(mapped):
             raise UsageError(
                 f"the decoded images of {self.name} were cut to {mapped.size():,} of {len(mapped):,} bytes while they "
