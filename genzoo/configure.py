@@ -14,7 +14,7 @@ from genzoo.data.catalog import find_entry
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.lengths import LENGTH, by_length, written_out
 from genzoo.registry import split_name
-from genzoo.settings import as_size, known, parse_setting, validated
+from genzoo.settings import as_size, known, parse_setting, show, validated
 from genzoo.spec import DataConfig, ModelSpec, Preset, RunConfig, TrainConfig
 
 SECTIONS = ("arch", "objective", "data", "train")
@@ -259,7 +259,7 @@ def _adapt_data(
     row = find_entry(name)
     if name != preset.data.get("name"):  # how a preset reads its own files says nothing about others
         own = {field: layer.pop(field) for field in OWN_FILES if field in layer}
-        options = " ".join(f"--set data.{field}={value}" for field, value in own.items() if field not in chosen)
+        options = " ".join(f"--set data.{field}={show(value)}" for field, value in own.items() if field not in chosen)
         if row is not None:
             layer["channels"] = row.channels
         elif options and "name" in preset.data:

@@ -4,7 +4,7 @@ No torch here, so that `genzoo list` and every `--help` are fast.
 """
 
 import os
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from genzoo.duration import MOST
 
 T = TypeVar("T")
+NOT_READING = ("name", "labels", "mirror", "cache")  # of DataConfig: what does not decide which pixels are read
 # An unknown key is refused, never ignored; so are numbers that are not finite.
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Side = Annotated[int, Field(gt=0, le=2**16)]  # pixels
@@ -69,5 +70,25 @@ class DataConfig:
     ] = None
     mirror: Annotated[bool, Field(description="flip half of the images left to right")] = False
     limit: Annotated[int | None, Field(gt=0, le=MOST, description="use only the first n images")] = None
+    holdout: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=0.1,
+            description="share of a split that is held out for scores, by the items' names; 0 = nothing; none = a "
+            "tenth, at most 1,000, of your own data without a test or val split; brackets in data.split overrule it",
+        ),
+    ] = None
     skip_corrupt: Annotated[bool, Field(description="count unreadable images and go on instead of stopping")] = False
     cache: Annotated[bool, Field(description="decode once into a uint8 cache where it fits")] = True
+
+
+def reading(data: DataConfig) -> dict[str, Any]:
+    """Returns the way images are read: all fields but where they are, and what training makes of them."""
+    return {one.name: getattr(data, one.name) for one in fields(data) if one.name not in NOT_READING}
+
+
+def reading_changes(before: DataConfig, now: DataConfig) -> dict[str, list[Any]]:
+    """Returns the fields that are read in another way, `data.fit: [before, now]`."""
+    old, new = reading(before), reading(now)
+    return {f"data.{name}": [value, new[name]] for name, value in old.items() if new[name] != value}

@@ -208,7 +208,8 @@ class TrainConfig:
     ] = "5%"
     snapshot_minutes: Annotated[float, Field(gt=0, description="at least one snapshot in so many minutes")] = 10
     keep: Annotated[
-        int, Field(gt=0, le=10**6, description="newest checkpoints kept; the best weights stay in best/ besides")
+        int,
+        Field(gt=0, le=10**6, description="newest checkpoints kept; best/ keeps the weights of the lowest score"),
     ] = 2
     recover: Annotated[
         int,

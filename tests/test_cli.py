@@ -63,6 +63,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     ],
     "doctor": ["--help"],
     "suggest": ["--budget", "--data", "--help", "--res", "--set"],
+    "cache": ["--check", "--clear", "--help"],
     "list": ["--help"],
 }
 
@@ -122,7 +123,7 @@ SETTINGS = as_options(*TINY, "objective.warmup=2it")
         (["train", "introvae", "--data", "cifar11"], "Did you mean cifar10"),
         (["train", "introvae", "--data", "./missing"], "no file or folder"),
         (["train", "introvae", "--data", "empty"], "empty"),
-        (["train", "introvae", "--data", "corrupt"], "--skip-corrupt"),
+        (["train", "introvae", "--data", "corrupt"], "data.skip_corrupt=true"),
         (["train", "introvae", "--data", "nan.npy"], "item 0 of nan holds NaN"),
         (["train", "introvae", "--res", "50x64", "--dry-run"], "--res 48x64"),
         (["train", "introvae", "--res", "big"], "write 256"),

@@ -482,7 +482,7 @@ def test_points_are_not_images_to_compare_with(digits):
 
 def test_data_without_a_held_out_split(digits, folder):
     with pytest.raises(UsageError, match=r"no held-out split: .* _train, or set data.split=train\[:N\]"):
-        values(digits, "rec50_test", data=DataConfig(name=str(folder), channels=1))
+        values(digits, "rec50_test", data=DataConfig(name=str(folder), channels=1, holdout=0))
     held_out = DataConfig(name=str(folder), channels=1, split="train[:50]")
     assert evaluate(job(digits, "rec50_test", data=held_out)).details["n_real"] == 10
 
@@ -596,7 +596,7 @@ class InMemory:
     """A model without its folder."""
 
     name, device, weights, prior = "model", CPU, "raw", "normal"
-    run = folder = images_seen = None
+    run = folder = images_seen = trained_on = chosen_on = None
 
     def __init__(self, model: Generative):
         self.model = model.eval()
@@ -699,10 +699,12 @@ def test_eval_scores_a_folder(folder, capsys):
     assert (line["run"], line["data"], line["split"]) == ("pictures", "digits", "test")
     assert line["values"]["precision"] > 0.8
     Image.new("L", (9, 12)).save(folder / "other.png")
-    assert main(command) == 2
-    assert "give --res" in capsys.readouterr().err
+    assert main([*command[:-1], "msssim20_train"]) == 2
+    assert "different sizes: give --res" in capsys.readouterr().err
+    assert main(command) == 0  # each image is resized on its own
     assert main([*command, "--res", "4"]) == 0
-    assert lines_of(Path("eval.jsonl"))[1]["resolution"] == [4, 4]
+    _, _, line = lines_of(Path("eval.jsonl"))
+    assert line["resolution"] == [4, 4] and "crop to 4x4" in line["details"]["resize"]
 
 
 def test_eval_reads_other_data_as_set(digits, folder):
@@ -749,7 +751,7 @@ def no_weights(monkeypatch, tmp_path):
         (["RUN", "--set", "data.splt=test"], "Did you mean split"),
         (["FOLDER"], "needs --metrics"),
         (["FOLDER", "--metrics", "msssim10_train"], "give --data"),
-        (["FOLDER", "--metrics", "msssim10_train", "--data", "digits", "--set", "data.fit=pad"], "--set is for models"),
+        (["FOLDER", "--metrics", "msssim10_train", "--data", "digits", "--set", "data.fti=pad"], "Did you mean fit"),
         (["FOLDER", "--metrics", "rec10_test", "--data", "digits"], "needs a model"),
         (["FOLDER", "--metrics", "kd_classifier_digits_61_test", "--data", "digits"], "name a smaller protocol"),
         (["FOLDER", "--metrics", "msssim10_train", "--data", "digits", "--res", "huge"], "write 256"),

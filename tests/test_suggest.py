@@ -25,7 +25,7 @@ def ramps(folder: str, n: int, size: tuple[int, int], gray: bool = True) -> Data
         image = np.full(size, level) + slope * np.linspace(-1, 1, size[1])
         pixels = np.rint(255 * np.stack([image, image, image if gray else 1 - image], axis=-1)).astype(np.uint8)
         Image.fromarray(pixels).save(f"{folder}/{i:03}.png")
-    return DataConfig(name=folder, size=None)
+    return DataConfig(name=folder, size=None, holdout=0)
 
 
 def as_dict(lines) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from genzoo.cli.numbers import count, positive, seed
 from genzoo.errors import UsageError
-from genzoo.settings import parse_setting, parse_size
+from genzoo.settings import parse_size
 from genzoo.spec import DataConfig
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def add_data(parser: argparse.ArgumentParser, n: int | None) -> None:
     parser.add_argument(
         "--data",
         metavar="DATA",
-        help="dataset to take images from (default: what the run was trained on, held-out part first)",
+        help="dataset to take images from, read as in training (default: what the run was trained on, held-out part "
+        "first)",
     )
     shown = "all" if n is None else n
     parser.add_argument("--n", metavar="N", type=count(), default=n, help=f"how many of them (default {shown})")
@@ -196,36 +197,17 @@ def data_config(
     settings: Sequence[str] = (),
     images: bool = False,
 ) -> DataConfig:
-    """Decides how images are read: as in the run, resized to the model's size.
-
-    Args:
-        model_path: of the model; a run folder gives the default of `data`.
-        model: what is loaded from there.
-        data: another dataset.
-        settings: `data.field=value`, applied last.
-        images: whether image files are given, so that no dataset is needed.
+    """Decides how images are read, as `genzoo.runs.data.as_trained` does, and prints what differs from training.
 
     Raises:
-        UsageError: neither a dataset nor image files are given, or a setting is wrong.
+        UsageError: as `as_trained`.
     """
-    from genzoo.runs.folder import read_config
+    from genzoo.runs.data import as_trained
 
-    folder = Path(model_path).expanduser()
-    run = next((found for at in (folder, folder.parent) if (found := read_config(at)) is not None), None)
-    if run is None and not (data or images):
-        raise UsageError(
-            f"{model_path} is not a run folder, so there is no default data: give --data, or image files where the "
-            "command takes them."
-        )
-    config = (
-        run.data if run is not None and data in (None, run.data.name) else DataConfig(name=data or DataConfig().name)
-    )
-    sized = {"size": tuple(model.shape[1:]), "channels": model.shape[0]} if model.is_image else {}
-    config = dataclasses.replace(config, **sized)
-    for text in settings:
-        _, field, value = parse_setting(text, {"data": DataConfig})
-        config = dataclasses.replace(config, **{field: value})
-    return config
+    found = as_trained(model_path, model, data, settings, images)
+    for note in found.notes:
+        print(f"note: {note}")
+    return found.data
 
 
 def default_out(model: str, name: str) -> Path:

@@ -2,10 +2,11 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genzoo.cli.common import add_res, add_set, data_config, resolution
+from genzoo.cli.common import add_res, add_set, resolution
 from genzoo.cli.numbers import seed
 from genzoo.errors import UsageError
 
@@ -42,8 +43,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="RUN_OR_MODEL",
         help="run folder, save_pretrained folder, hub id, or folder of images; several are scored into one table",
     )
-    parser.add_argument("--data", metavar="DATA", help="what to compare with (default: what the run was trained on)")
-    add_res(parser, ", at which a folder of images and that data are compared (default: their own)")
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help="what to compare with, read as in training (default: what the run was trained on)",
+    )
+    add_res(parser, ", at which a folder of images and that data are compared: both are cropped (default: their own)")
     parser.add_argument("--metrics", metavar="A,B", help="protocols (default: some that need no extractor); see --list")
     parser.add_argument(
         "--extractor-weights",
@@ -54,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE", help="JSON lines to append to (default RUN/eval.jsonl, or eval.jsonl here)"
     )
-    add_set(parser, "how the data is read: data.split=train[:29000], data.fit=pad, ...")
+    add_set(parser, "how the data, and a folder of images, are read: data.split=train[:29000], data.fit=pad, ...")
     parser.add_argument("--list", action="store_true", help="explain the protocols' names and print examples")
 
 
@@ -111,8 +116,10 @@ def _score(args: argparse.Namespace, protocols: "list[Protocol]", scored: "list[
     }
     subject = next(iter(subjects.values()))
     if isinstance(subject, ModelSubject):
-        data = _data_of_run(args, subject)
-        protocols = protocols or _defaults(subject)
+        data, notes = _data_of_run(args, subject)
+        protocols, note = (protocols, "") if protocols else _defaults(subject, data)
+        for text in filter(None, (*notes, note)):
+            acc.print(f"note: {text}")
         out = (subject.folder or Path()) / "eval.jsonl"
         if alarm := subject.batchnorm_alarm(data):
             acc.print(f"warning: {alarm}")
@@ -123,8 +130,6 @@ def _score(args: argparse.Namespace, protocols: "list[Protocol]", scored: "list[
             )
         if like is None:
             raise UsageError(f"{args.subject} is a folder of images: give --data, what it is compared with.")
-        if args.set:
-            raise UsageError("--set is for models; a folder of images is compared with the data as it is.")
         data, out = like, Path("eval.jsonl")
     file = JsonLines(Path(args.out) if args.out else out)
     weights = Path(args.extractor_weights) if args.extractor_weights else None
@@ -142,31 +147,39 @@ def _score(args: argparse.Namespace, protocols: "list[Protocol]", scored: "list[
             print(f"{file.path}: {lines} line{'s' * (lines > 1)} added")
 
 
-def _defaults(subject: "ModelSubject") -> "list[Protocol]":
-    """Protocols that need no extractor and that the model can be scored by."""
+def _defaults(subject: "ModelSubject", data: "DataConfig") -> "tuple[list[Protocol], str]":
+    """Protocols that need no extractor and that the model can be scored by; and a sentence where training images are
+    scored because nothing is held out.
+    """
     from genzoo.evaluation.evaluate import refusal
+    from genzoo.evaluation.heldout import with_split
     from genzoo.evaluation.protocols import get_protocol
 
-    names = DEFAULT_OF_IMAGES if subject.model.is_image else DEFAULT_OF_POINTS
-    return [p for name in names if refusal((p := get_protocol(name)).metric, subject) is None]
+    names, note = with_split(DEFAULT_OF_IMAGES if subject.model.is_image else DEFAULT_OF_POINTS, data)
+    return [p for name in names if refusal((p := get_protocol(name)).metric, subject) is None], note
 
 
 def _data_of_folder(args: argparse.Namespace) -> "DataConfig | None":
-    """What a folder of images is compared with."""
+    """What a folder of images is compared with, all of it, and how both are read."""
     from genzoo.data import find_entry
+    from genzoo.settings import parse_setting
     from genzoo.spec import DataConfig
 
     if args.data is None:
         return None
     entry = find_entry(args.data)
-    return DataConfig(name=args.data, size=resolution(args), channels=entry.channels if entry else 3)
+    data = DataConfig(name=args.data, size=resolution(args), channels=entry.channels if entry else 3, holdout=0)
+    return replace(data, **dict(parse_setting(text, {"data": DataConfig})[1:] for text in args.set))
 
 
-def _data_of_run(args: argparse.Namespace, subject: "ModelSubject") -> "DataConfig":
-    """What a model is compared with: the data of its run, or what the options ask for."""
+def _data_of_run(args: argparse.Namespace, subject: "ModelSubject") -> "tuple[DataConfig, tuple[str, ...]]":
+    """What a model is compared with, its run's data or what the options ask for; and what differs from training."""
+    from genzoo.runs.data import as_trained
+
     if args.res:
         raise UsageError("--res is for a folder of images: a model has its own resolution.")
-    return data_config(args.subject, subject.model, args.data, args.set)
+    found = as_trained(args.subject, subject.model, args.data, args.set)
+    return found.data, found.notes
 
 
 def _print(scored: "Sequence[tuple[str, ScoreLine]]") -> None:

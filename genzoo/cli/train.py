@@ -144,6 +144,8 @@ def _train(config: RunConfig, out: str | None, lines: Sequence[str] = (), began:
     trainer.acc.print("\n".join([*lines, trainer.summary()]))
     for note in config.notes:
         trainer.acc.print(f"note: {note}")
+    if trainer.folder.data and (text := trainer.folder.data.note()):
+        trainer.acc.print(f"note: {text}")
     folder = trainer.fit()
     trainer.acc.print(
         f"Done: {folder}/preview.png, {folder}/curves.png, {folder}/quality.png, {folder}/model. "

@@ -7,7 +7,7 @@ import lazy_loader
 if TYPE_CHECKING:
     from genzoo.data.catalog import dataset, find_entry, list_datasets
     from genzoo.data.entry import Entry
-    from genzoo.data.opening import heldout_split, load_image, open_dataset, peek
+    from genzoo.data.opening import describe, heldout_split, load_image, open_dataset, peek
     from genzoo.data.sets import Dataset, EndlessSet, FiniteSet, some
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Entry",
     "FiniteSet",
     "dataset",
+    "describe",
     "find_entry",
     "heldout_split",
     "list_datasets",
@@ -30,7 +31,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "catalog": ["dataset", "find_entry", "list_datasets"],
         "entry": ["Entry"],
-        "opening": ["heldout_split", "load_image", "open_dataset", "peek"],
+        "opening": ["describe", "heldout_split", "load_image", "open_dataset", "peek"],
         "sets": ["Dataset", "EndlessSet", "FiniteSet", "some"],
     },
 )

@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from genzoo.data.decoding import CorruptImageError
-from genzoo.data.folder import stamp
 from genzoo.data.found import Found
+from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import ONLY, Labels, class_label
 from genzoo.data.naming import below_common, by_folder, folder_classes, is_image, natural, ordered, role
 from genzoo.data.sources import Source
@@ -136,7 +136,7 @@ class ZipCollection:
             role=role(split, self.splits, "folder name") or classes_by(labels, "folder" if own is None else own),
             left_out=self._left_out,
         )
-        identity = (stamp(self._path, str(self._path.resolve())), split)
+        identity = (contents_of_files([self._path]), split)
         name = f"{self.name}/{split}" if len(self.splits) > 1 else self.name
         return ArchiveSource([ZipMember(self._zip, n) for n in names], name, identity, partial(dict, labels), found)
 

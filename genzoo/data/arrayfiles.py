@@ -14,8 +14,8 @@ import numpy as np
 from genzoo.data import cache
 from genzoo.data.arrays import COLORS, RGBA, ArraySource, as_bytes, as_images, open_array
 from genzoo.data.decoding import CorruptImageError
-from genzoo.data.folder import stamp
 from genzoo.data.found import Found
+from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import Labels, class_label, only_or_all
 from genzoo.data.naming import (
     files_in_order,
@@ -59,7 +59,7 @@ class ArrayCollection:
         numbers = {without_split(name): self._arrays[name].load().reshape(-1) for name in chosen.labels}
         labels = only_or_all({name: class_label(values) for name, values in numbers.items()})
         name = f"{self.name}/{split}" if len(self.splits) > 1 else self.name
-        identity = (stamp(self._path, str(self._path.resolve())), chosen.items if self._column else split)
+        identity = (contents_of_files([self._path]), chosen.items if self._column else split)
         by = role(split, self.splits, "array name")
         return open_array(array, name, identity, labels, channels=self._channels, role=by, notes=self._notes(chosen))
 
@@ -162,14 +162,16 @@ class NpyFolderCollection:
             source = Parts([self._part(path) for path in files], name, labels, by)
         else:
             whole = np.stack if one_each else np.concatenate
-            source = open_array(whole([open_npy(path).load() for path in files]), name, _stamps(files), labels)
+            source = open_array(
+                whole([open_npy(path).load() for path in files]), name, contents_of_files(files), labels
+            )
         for label in labels.values():
             if (n := len(label.values)) != source.size:
                 raise UsageError(f"{name} has {source.size:,} items and {n:,} labels: repair the file of labels.")
         return source
 
     def _part(self, path: Path) -> ArraySource:
-        part = open_array(open_npy(path).load(), str(path), _stamps([path]), channels=self._channels)
+        part = open_array(open_npy(path).load(), str(path), contents_of_files([path]), channels=self._channels)
         assert isinstance(part, ArraySource)  # it has more than two dimensions
         return part
 
@@ -185,7 +187,7 @@ class NpyFiles(Source):
     """`.npy` files of one image each, [H,W], [H,W,C] or [C,H,W]."""
 
     def __init__(self, files: Sequence[Path], name: str, labels: Labels, channels: int, by: str) -> None:
-        self.name, self.size, self.identity = name, len(files), _stamps(files)
+        self.name, self.size, self.identity = name, len(files), contents_of_files(files)
         self._files, self._labels, self._channels, self._role = list(files), labels, channels, by
 
     def fetch(self, indices: Sequence[int]) -> "list[np.ndarray | CorruptImageError]":
@@ -213,7 +215,7 @@ class Parts(Source):
     """Images of several arrays, one after the other."""
 
     def __init__(self, parts: Sequence[ArraySource], name: str, labels: Labels, by: str) -> None:
-        self.name, self.identity = name, [part.identity for part in parts]
+        self.name, self.identity = name, tuple(part.identity for part in parts)
         self._parts, self._labels, self._role = list(parts), labels, by
         self._starts = [0, *accumulate(part.size for part in parts)]
         self.size = self._starts[-1]
@@ -274,7 +276,3 @@ def _one_each(arrays: Sequence[Stored]) -> bool:
 
 def _in_unit_range(array: np.ndarray) -> bool:
     return bool(array.size and array.min() >= 0 and array.max() <= 1)
-
-
-def _stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    return [stamp(path, str(path.resolve())) for path in files]

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from genzoo.data.found import Found
+from genzoo.data.identity import content_key
 from genzoo.data.labels import Labels
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source, fingerprint
@@ -75,7 +76,8 @@ def open_array(
     if array.ndim not in (2, 3, 4) or not array.size:
         raise UsageError(f"{name} has shape {list(array.shape)}: images are [n,C,H,W] and vectors [n,D].")
     if array.ndim == 2:
-        return ArraySet(name, fingerprint(name, identity), _vectors(array, name), partial(dict, labels or {}))
+        vectors = _vectors(array, name)
+        return ArraySet(name, fingerprint(*content_key(name, identity)), vectors, partial(dict, labels or {}))
     images, read_as = as_images(array, name, channels)
     found = Found(items=len(images), role=role, notes=(*notes, *read_as))
     return ArraySource(images, name, identity, labels, found)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genzoo.data.folder import stamp
+from genzoo.data.identity import contents_of_files
 from genzoo.data.naming import ordered, role
 from genzoo.errors import UsageError
 
@@ -34,7 +34,7 @@ class DiskCollection:
         from genzoo.data.hub import open_saved  # imports `datasets`, which takes seconds
 
         folder, name = self._folders[split], f"{self.name}/{split}" if len(self.splits) > 1 else self.name
-        identity = [stamp(path, str(path.resolve())) for path in sorted(folder.glob("*.arrow"))]
+        identity = contents_of_files(sorted(folder.glob("*.arrow")))
         by = role(split, self.splits, _DICT)
         with _intact(folder):
             return open_saved(folder, name, identity, self._column, self._channels, by)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from genzoo.data.identity import contents_of
 from genzoo.data.labels import ONLY, Labels, class_label
 from genzoo.data.sources import Source
 from genzoo.errors import UsageError
@@ -42,13 +43,17 @@ class FolderSource(Source):
             )
         self._paths = [path for path, *_ in files]
         self.size = len(files)
-        self.identity = (str(root.resolve()), files)
+        self.identity = self._contents = contents_of(root, files)
 
     def fetch(self, indices: Sequence[int]) -> list[Path]:
         return [self._root / self._paths[i] for i in indices]
 
     def where(self, index: int) -> str:
         return str(self._root / self._paths[index])
+
+    def keys(self) -> Iterable[str]:
+        """Names the images by their paths under the folder, and their sizes."""
+        return (f"{name} {size}" for name, (size, _) in self._contents.files.items())
 
     def labels(self) -> Labels:
         """Classes where every image lies in one of several sub-folders, in natural order of the folders' names."""

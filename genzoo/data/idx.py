@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from genzoo.data.arrays import ArraySource, open_array
-from genzoo.data.folder import stamp
+from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import ONLY, Labels, class_label
 from genzoo.data.naming import ordered, role, split_in
 from genzoo.data.sets import ArraySet
@@ -47,7 +47,7 @@ class IdxCollection:
             if len(label.values) != len(array):
                 raise UsageError(f"{path} has {len(array):,} images and {len(label.values):,} labels: copy both again.")
         by = role(split, self.splits, "file name")
-        identity = stamp(path, str(path.resolve()))
+        identity = contents_of_files([path])
         return open_array(array, name, identity, labels, channels=self._channels, role=by, notes=[f"file {path.name}"])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from genzoo.data.found import Found
+from genzoo.data.identity import contents_of
 from genzoo.data.labels import ONLY, Labels, text_label
 from genzoo.data.naming import folder_classes, is_image
 from genzoo.data.sources import Source
@@ -42,7 +43,8 @@ class ListSource(Source):
     def __init__(self, name: str, listed: Path, names: Sequence[str], labels: Labels, column: str) -> None:
         self.name, self.size = name, len(names)
         self._files, self._labels, self._column = [listed.parent / Path(n).expanduser() for n in names], labels, column
-        self.identity = [(str(file.absolute()), _status(file)) for file in self._files]
+        stats = [(n, *(_status(file) or (0, 0))) for n, file in zip(names, self._files, strict=True)]
+        self.identity = contents_of(listed.parent, stats)
 
     def fetch(self, indices: Sequence[int]) -> list[Path]:
         return [self._files[i] for i in indices]

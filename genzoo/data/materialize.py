@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader
 
 from genzoo.data import cache
 from genzoo.data.decoding import DECODING, CorruptImageError, Decode, Raw
+from genzoo.data.identity import content_key, contents_in
 from genzoo.data.labels import select
-from genzoo.data.sets import ArraySet, Finite, FiniteSet
+from genzoo.data.sets import Finite, FiniteSet, MappedSet
 from genzoo.data.sources import Source, fingerprint
 from genzoo.data.workers import Answers, results, whole, worker_options
 from genzoo.errors import UsageError
@@ -34,12 +35,17 @@ def open_images(source: Source, config: DataConfig, progress: bool) -> FiniteSet
     """
     job = DecodeJob(source, config)
     use_cache = config.cache and source.cache_pays(source.size)
-    found = (cache.load(job.key) or _decode_all(job, progress)) if use_cache else None
+    found = (cache.load(job.key, source.size, job.modified) or _decode_all(job, progress)) if use_cache else None
     if found is None:
         return LazySet(job, progress)
     _warn_of_skipped(source, found.skipped)
     read_labels = partial(select, source.labels, _kept(source.size, found.skipped))
-    return ArraySet(source.name, job.key, found.images, read_labels, tuple(found.skipped.values()))
+    skipped = tuple(found.skipped.values())
+    return MappedSet(source.name, job.key, found.images, read_labels, skipped, digest=found.digest)
+
+
+class MixedSizesError(UsageError):
+    """Images of different sizes, where they are to be of one."""
 
 
 class DecodeJob:
@@ -49,7 +55,9 @@ class DecodeJob:
         self.source, self.skip = source, config.skip_corrupt
         settings = {name: getattr(config, name) for name in ("size", "channels", "fit", "precrop", "background")}
         self.pixels = Decode(**settings)
-        self.key = fingerprint(source.name, source.identity, settings, self.skip, DECODING)
+        contents = contents_in(source.identity)
+        self.modified = contents.modified if contents else 0
+        self.key = fingerprint(*content_key(source.name, source.identity), settings, self.skip, DECODING)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -72,7 +80,7 @@ class DecodeJob:
         decoded = list(map(self._attempt, indices, self.source.fetch(indices)))
         for index, pixels in zip(indices, decoded, strict=True):
             if not isinstance(pixels, str) and pixels.shape != self.shape:
-                raise UsageError(
+                raise MixedSizesError(
                     f"{self.source.where(index)} has {_size(pixels.shape)} pixels and others have {_size(self.shape)}: "
                     "give --res to bring all images to one size."
                 )
@@ -85,7 +93,9 @@ class DecodeJob:
             unreadable = f"{self.source.where(index)} ({error})"
             if self.skip:
                 return unreadable
-            raise UsageError(f"cannot read {unreadable}: repair or delete it, or pass --skip-corrupt.") from error
+            raise UsageError(
+                f"cannot read {unreadable}: repair or delete it, or set data.skip_corrupt=true."
+            ) from error
         except UsageError as error:
             raise UsageError(f"{self.source.where(index)}: {error}") from error
 
@@ -169,7 +179,8 @@ def _decode_all(job: DecodeJob, progress: bool) -> cache.Cached | None:
     try:
         if cache.fits_on_disk(nbytes):
             chunks = _chunks(job, skipped, progress)
-            return cache.build(job.key, job.source.name, (height, width, channels), chunks, skipped)
+            shape = height, width, channels
+            return cache.build(job.key, job.source.name, job.source.size, shape, chunks, skipped, job.modified)
         problem = f"{job.source.name} decoded takes {nbytes / 1e9:.1f} GB, more than half of the free disk"
     except (OSError, NotImplementedError) as error:  # the latter from a file system without locks
         problem = f"the cache cannot be written ({error})"

@@ -1,7 +1,6 @@
 """Finds and opens a dataset by its name: an embedded or registered one, a path, a short name or an id of the hub."""
 
 import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,15 @@ from torch import Tensor
 from genzoo.data.catalog import dataset_names, find_dataset
 from genzoo.data.decoding import CorruptImageError, Decode, rgb
 from genzoo.data.formats import is_file_name, open_path, refuse_address
+from genzoo.data.identity import FEWEST_CHOOSE, DataRecord, content_key, contents_in
 from genzoo.data.materialize import open_images
 from genzoo.data.own import PREFIX
 from genzoo.data.sets import ArraySet, Dataset, EndlessSet
-from genzoo.data.sources import Collection, Part, Source
+from genzoo.data.sources import Collection, Part, fingerprint
+from genzoo.data.splits import FOR_CHOOSING, FOR_SCORES, Opened, choose, held_out, named_split, open_split, parse
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.noise import generator
 from genzoo.spec import DataConfig
-
-_SPLIT = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<start>\d*):(?P<stop>\d*)\])?")  # test, train[:29000], train[29000:]
-# Splits to evaluate on; the first that a dataset has is taken.
-_HELDOUT = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation")
 
 
 def open_dataset(config: DataConfig, split: str | None = None, progress: bool = True) -> Dataset:
@@ -39,8 +36,7 @@ def open_dataset(config: DataConfig, split: str | None = None, progress: bool = 
         UsageError: an unknown name or split, unreadable or unfit data, no network; the line says what to do.
     """
     rgb(config.background)  # a wrong color should not wait for the first transparent image
-    collection = _find(config)
-    source, chosen = _choose(collection, split or config.split, config.limit)
+    source, chosen = _choose(config, split)
     if isinstance(source, EndlessSet):
         return source
     if isinstance(source, ArraySet):
@@ -48,16 +44,80 @@ def open_dataset(config: DataConfig, split: str | None = None, progress: bool = 
     return open_images(Part(source, chosen), config, progress)
 
 
-def heldout_split(config: DataConfig) -> str | None:
-    """Names the split to evaluate on, or None where there is none but the one to train on. Decodes nothing.
+def open_source(config: DataConfig, split: str | None = None) -> Part:
+    """Opens one split of encoded images, before any of them is decoded.
 
-    What `train[:29000]` leaves over, `train[29000:]`, is held out; else a split called test, validation, ... is.
+    Raises:
+        UsageError: as `open_dataset`; or the data are vectors or points.
     """
-    name, start, stop = _parse(config.split)
-    if start is None and stop is not None:
-        return f"{name}[{stop}:]"
-    splits = _find(config).splits
-    return next((other for other in _HELDOUT if other in splits and other != name), None)
+    source, chosen = _choose(config, split)
+    if isinstance(source, ArraySet | EndlessSet):
+        raise UsageError(f"{config.name} contains no images: choose other data.")
+    return Part(source, chosen)
+
+
+def heldout_split(config: DataConfig) -> str | None:
+    """Names the split to score on, or None where there is none but the one to train on. Decodes nothing.
+
+    What `train[:29000]` leaves over, `train[29000:]`, is held out; else a split called test, validation, ... is; else
+    `train[heldout]`, the share that `config.holdout` keeps apart.
+    """
+    return describe(config).scored
+
+
+def describe(config: DataConfig) -> DataRecord:
+    """Finds where data is, what it contains, and which of its splits are held out. Decodes nothing.
+
+    Raises:
+        UsageError: as `open_dataset`, but for what decoding finds.
+    """
+    collection, wanted, own = _find(config), parse(config.split), is_own(config)
+    scored, chooses = (wanted.rest or named_split(collection, wanted.name, o) for o in (FOR_SCORES, FOR_CHOOSING))
+    if not own and not config.holdout:
+        return DataRecord(name=config.name, scored=scored, chooses=chooses)
+    source = open_split(collection, wanted.name)
+    apart = len(held_out(collection, source, wanted.name, config.holdout, own)) if not wanted.sliced else 0
+    if apart and not wanted.heldout:
+        scored = f"{wanted.name}[heldout]"
+        chooses = scored if apart >= FEWEST_CHOOSE else None
+    contents = contents_in(source.identity) if not isinstance(source, ArraySet | EndlessSet) else None
+    return DataRecord(
+        name=config.name,
+        place=str(Path(config.name).expanduser().resolve()) if own else None,
+        identity=_content(source) if own else "",
+        items=source.size,
+        held_out=apart,
+        scored=scored,
+        chooses=chooses,
+        files=contents.files if contents else {},
+    )
+
+
+def items_of(config: DataConfig, split: str | None = None) -> tuple[str, np.ndarray]:
+    """Returns what identifies the content that a split is a part of, and the numbers of the split's items in it.
+
+    Args:
+        config: the data.
+        split: as in `open_dataset`.
+
+    Raises:
+        UsageError: as `describe`; or no items are left.
+    """
+    source, chosen = _choose(config, split)
+    return _content(source), np.asarray(chosen)
+
+
+def is_own(config: DataConfig) -> bool:
+    """Whether data is a file or folder of the user's, rather than a dataset with a name."""
+    registered = find_dataset(config.name)
+    exists = Path(os.path.expanduser(config.name)).exists()
+    return exists and (registered is None or registered.entry.kind == "hub")
+
+
+def _content(source: Opened) -> str:
+    if isinstance(source, ArraySet | EndlessSet):
+        return source.fingerprint
+    return fingerprint(*content_key(source.name, source.identity))
 
 
 def peek(config: DataConfig, n: int) -> tuple[int | None, list[np.ndarray]]:
@@ -75,7 +135,7 @@ def peek(config: DataConfig, n: int) -> tuple[int | None, list[np.ndarray]]:
     """
     if config.channels not in (1, 3):
         raise UsageError(f"data.channels={config.channels}: settings are found for gray and RGB images only; set them.")
-    source, among = _choose(_find(config), config.split, config.limit)
+    source, among = _choose(config)
     if isinstance(source, EndlessSet):
         return None, [source.draw(n, generator(0, "peek")).numpy()]
     count = len(among)
@@ -120,34 +180,8 @@ def _decode(config: DataConfig, size: tuple[int, int] | None, channels: int) -> 
     return Decode(size=size, channels=channels, fit=config.fit, precrop=config.precrop, background=config.background)
 
 
-def _parse(split: str) -> tuple[str, int | None, int | None]:
-    """`train[:29000]` -> train, None, 29000."""
-    match = _SPLIT.fullmatch(split)
-    if not match:
-        raise UsageError(
-            f"{split!r} is not a split: write a name (train), or a part of one (train[:29000], train[29000:])."
-        )
-    start, stop = (int(text) if text else None for text in (match["start"], match["stop"]))
-    return match["name"], start, stop
-
-
-def _choose(collection: Collection, split: str, limit: int | None) -> tuple[Source | ArraySet | EndlessSet, range]:
-    """Returns the source of a split, and which of its items are meant; none of an endless one."""
-    name, start, stop = _parse(split)
-    if name not in collection.splits:
-        raise UsageError(f"{collection.name} has no split {name!r}: it has {', '.join(collection.splits)}.")
-    source = collection.source(name)
-    if isinstance(source, EndlessSet):
-        return source, range(0)
-    chosen = range(source.size)[start:stop][:limit]
-    if not chosen:
-        raise UsageError(f"{source.name} has {source.size:,} items: {split!r} leaves none of them.")
-    if start is None and stop is not None and stop >= source.size:
-        raise UsageError(
-            f"{source.name} has {source.size:,} items, so {split!r} holds none of them out: "
-            f"write {name!r}, or a smaller number."
-        )
-    return source, chosen
+def _choose(config: DataConfig, split: str | None = None) -> tuple[Opened, np.ndarray | range]:
+    return choose(_find(config), split or config.split, config.holdout, is_own(config), config.limit)
 
 
 def _find(config: DataConfig) -> Collection:

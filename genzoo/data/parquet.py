@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genzoo.data.arrays import ArraySource, open_array
-from genzoo.data.folder import files_under, stamp
+from genzoo.data.folder import files_under
 from genzoo.data.found import Found
+from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import Labels, class_label, only_or_all
 from genzoo.data.naming import ordered, role, split_of_file
 from genzoo.data.sets import ArraySet
@@ -45,7 +46,7 @@ class ParquetSource(Source):
     """The images of one column over several files, in order."""
 
     def __init__(self, files: Sequence[Path], name: str, column: str, by: str = "") -> None:
-        self.name, self.identity = name, (column, _stamps(files))
+        self.name, self.identity = name, (column, contents_of_files(files))
         self._files, self._column, self._role = list(files), column, by
         self._groups: list[tuple[Path, int, int]] = []  # file, number of a row group, its first row in the file
         starts = [0]  # first row of each row group in the split
@@ -118,7 +119,8 @@ def open_parquet(
     if not holds_numbers(schema.field(column).type):
         return ParquetSource(files, name, column, by)
     array = to_array(pq.read_table(list(files), columns=[column]).column(0), name)
-    return open_array(array, name, (column, _stamps(files)), read_labels(files), channels=channels, role=by)
+    identity = (column, contents_of_files(files))
+    return open_array(array, name, identity, read_labels(files), channels=channels, role=by)
 
 
 def read_schema(path: Path) -> pa.Schema:
@@ -259,10 +261,6 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def _stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    return [stamp(path, str(path.resolve())) for path in files]
 
 
 @contextmanager

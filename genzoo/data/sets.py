@@ -1,14 +1,16 @@
 """What a trainer sees of a dataset: a finite set of images, points or vectors, or an endless stream of points."""
 
+import mmap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from genzoo.data.labels import Labels, find_classes, select
+from genzoo.data.sources import numbers
 from genzoo.errors import UsageError
 from genzoo.items import Items
 
@@ -165,8 +167,32 @@ class ArraySet(Finite):
     def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(self._array)[np.asarray(indices)]).movedim(-1, 1)
 
-    def part(self, chosen: range) -> "ArraySet":
-        """Takes consecutive items."""
-        fingerprint = f"{self.fingerprint}[{chosen.start}:{chosen.stop}]"
-        array = self._array[chosen.start : chosen.stop]
-        return ArraySet(self.name, fingerprint, array, partial(select, self.read_labels, chosen))
+    def part(self, chosen: range | np.ndarray) -> "ArraySet":
+        """Takes some items by their numbers."""
+        array = self._array[chosen.start : chosen.stop] if isinstance(chosen, range) else self._array[chosen]
+        return ArraySet(
+            self.name, f"{self.fingerprint}{numbers(chosen)}", array, partial(select, self.read_labels, chosen)
+        )
+
+
+class MappedSet(ArraySet):
+    """Images that are mapped from a file. One that has been cut since it was opened is reported.
+
+    Reading a mapped page that is no longer in the file would kill the process without a word.
+
+    Args:
+        digest: of the pixels.
+    """
+
+    def __init__(self, *args: Any, digest: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.digest = digest
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:
+        mapped = cast(object, self._array.base)  # what was sent to another process is mapped no more
+        if isinstance(mapped, mmap.mmap) and mapped.size() < len(mapped):
+            raise UsageError(
+                f"the decoded images of {self.name} were cut to {mapped.size():,} of {len(mapped):,} bytes while they "
+                "were read: start the command again, and they are rebuilt."
+            )
+        return super().batch(indices)

@@ -23,8 +23,8 @@ from genzoo.data.archives import (
     reason,
 )
 from genzoo.data.decoding import CorruptImageError
-from genzoo.data.folder import stamp
 from genzoo.data.found import Found
+from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import ONLY, Labels, text_label
 from genzoo.data.naming import (
     below_common,
@@ -111,7 +111,7 @@ class TarCollection:
             role=role(split, self.splits, "folder name" if self._inside else "file name") or classes,
             left_out=left_out,
         )
-        identity = ([stamp(path, str(path.resolve())) for path in files], split, self._column)
+        identity = (contents_of_files(files), split, self._column)
         name = f"{self.name}/{split}" if len(self.splits) > 1 else self.name
         return ArchiveSource(images, name, identity, partial(_labels, samples), found)
 

@@ -1,13 +1,15 @@
 """Where data comes from: a `Collection` is found by name and opens each split as a `Source` or a finished set."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from genzoo.data.found import Found
 from genzoo.data.labels import Labels, select
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from genzoo.data.decoding import Raw
     from genzoo.data.sets import ArraySet, EndlessSet
 
@@ -38,6 +40,10 @@ class Source(Protocol):
         """Whether n items should be decoded once, before the first step, rather than by every batch."""
         return True
 
+    def keys(self) -> Iterable[str]:
+        """Names all items, in order, for the choice of those that are held out: wherever the data lies."""
+        return map(str, range(self.size))
+
     def found(self) -> Found:
         """What the source consists of, and what was left out."""
         return Found(items=self.size)
@@ -58,24 +64,31 @@ class Collection(Protocol):
 
 
 class Part(Source):
-    """Some consecutive items of another source."""
+    """Some items of another source, by their numbers."""
 
-    def __init__(self, source: Source, chosen: range) -> None:
+    def __init__(self, source: Source, chosen: "range | np.ndarray") -> None:
         self.name, self.size = source.name, len(chosen)
-        self.identity = (source.identity, chosen.start, chosen.stop)
+        self.identity = (source.identity, numbers(chosen))
         self._source, self._chosen = source, chosen
 
     def fetch(self, indices: Sequence[int]) -> "Sequence[Raw]":
-        return self._source.fetch([self._chosen[i] for i in indices])
+        return self._source.fetch([int(self._chosen[i]) for i in indices])
 
     def where(self, index: int) -> str:
-        return self._source.where(self._chosen[index])
+        return self._source.where(int(self._chosen[index]))
 
     def labels(self) -> Labels:
         return select(self._source.labels, self._chosen)
 
     def cache_pays(self, n: int) -> bool:
         return self._source.cache_pays(n)
+
+
+def numbers(chosen: "range | np.ndarray") -> str:
+    """Stands for the numbers of items in an identity: `[0:1500]`, or a hash."""
+    if isinstance(chosen, range):
+        return f"[{chosen.start}:{chosen.stop}]"
+    return f"[{fingerprint(chosen.tolist())}]"
 
 
 def fingerprint(*parts: object) -> str:

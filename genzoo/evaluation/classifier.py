@@ -1,12 +1,14 @@
 """A small residual classifier of a labeled dataset: features without a pretrained network, and names of what is seen.
 
-It is kept in `<cache>/classifiers/<dataset>-<C>x<H>x<W>/`: weights as safetensors, and about.json with its test scores,
-temperatures, data and hash. Those of toyfaces, mnist and cifar10 come with genzoo, in `classifiers/` beside this file:
-training is deterministic on one machine only, and distances on features of two classifiers cannot be compared.
+It is kept in `<cache>/classifiers/<dataset>-<C>x<H>x<W>/`, which has a hash of the content in its name if the data are
+the user's own: weights as safetensors, and about.json with its test scores, temperatures, data and hash. Those of
+toyfaces, mnist and cifar10 come with genzoo, in `classifiers/` beside this file: training is deterministic on one
+machine only, and distances on features of two classifiers cannot be compared.
 """
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 
 from genzoo.data import cache
 from genzoo.data.catalog import find_entry
-from genzoo.data.opening import open_dataset
+from genzoo.data.opening import describe, is_own, open_dataset
 from genzoo.errors import UsageError
 from genzoo.files import digest
 from genzoo.nn.conv import SLOPE, ResidualBlock
@@ -26,6 +28,7 @@ from genzoo.spec import DataConfig
 
 WEIGHTS, ABOUT = "classifier.safetensors", "about.json"
 INCLUDED = Path(__file__).parent / "classifiers"
+_FOLDER = re.compile(r"(?P<name>.+?)(-[0-9a-f]{8})?(?P<shape>-\d+x\d+x\d+(-seed\d+)?)")
 WIDTHS = (32, 64, 128)  # of the three blocks; the last is the number of features
 
 
@@ -129,7 +132,18 @@ def classifier_folder(data: DataConfig, *, seed: int = 0, progress: bool = True)
     entry = find_entry(name)
     size = data.size or (entry.size if entry else None) or open_dataset(data, progress=progress).shape[1:]
     suffix = f"-seed{seed}" if seed else ""
-    return cache.root().parent / "classifiers" / f"{name}-{'x'.join(map(str, (data.channels, *size)))}{suffix}"
+    content = f"-{describe(data).identity[:8]}" if is_own(data) else ""
+    shape = "x".join(map(str, (data.channels, *size)))
+    return cache.root().parent / "classifiers" / f"{name}{content}-{shape}{suffix}"
+
+
+def namesakes(folder: Path) -> list[Path]:
+    """Returns the classifiers of the same name and size that were trained on other data."""
+    parts = _FOLDER.fullmatch(folder.name)
+    if parts is None or not folder.parent.is_dir():
+        return []
+    alike = re.compile(rf"{re.escape(parts['name'])}(-[0-9a-f]{{8}})?{re.escape(parts['shape'])}")
+    return sorted(path for path in folder.parent.iterdir() if path != folder and alike.fullmatch(path.name))
 
 
 def load_classifier(folder: str | Path) -> Classifier:

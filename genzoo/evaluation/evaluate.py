@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,17 @@ import torch
 from torch import Tensor
 
 from genzoo.configure import changed_settings
-from genzoo.data import find_entry, heldout_split, list_datasets, open_dataset
+from genzoo.data import find_entry, list_datasets, open_dataset
 from genzoo.data.batches import to_float
 from genzoo.data.sets import Dataset, EndlessSet, FiniteSet
 from genzoo.errors import UsageError
 from genzoo.evaluation.drawing import batch_size, described, drawn
 from genzoo.evaluation.extractors import get_extractor
 from genzoo.evaluation.features import Features, dataset_features, extract
+from genzoo.evaluation.heldout import how_read, how_resized, refuse_seen, split_of
 from genzoo.evaluation.lines import ScoreLine
 from genzoo.evaluation.moments import is_statistics, read_statistics
+from genzoo.evaluation.own_sizes import OwnSizes, open_at_own_sizes
 from genzoo.evaluation.protocols import Protocol
 from genzoo.evaluation.subject import Subject
 from genzoo.metrics.inputs import (
@@ -54,30 +57,30 @@ class Job:
     progress: bool = True
     memo: dict[Any, Any] = field(default_factory=dict, compare=False)  # features that protocols of one command share
 
-    @property
+    @cached_property
     def split(self) -> str:
         """The split of the data that the protocol's `train` or `test` means."""
-        if self.protocol.split == "train":
-            return self.data.split
-        if (found := heldout_split(self.data)) is None:
-            raise UsageError(
-                f"{self.data.name} has no held-out split: "
-                "name a protocol that ends in _train, or set data.split=train[:N]."
-            )
-        return found
+        return split_of(self.protocol, self.data)
 
-    def dataset(self) -> Dataset:
-        return open_dataset(self.data, split=self.split, progress=self.progress)
+    def dataset(self) -> Dataset | OwnSizes:
+        """Opens the split; for an extractor, images of several sizes keep their own where no size is configured."""
+        opened = open_dataset if self.protocol.extractor is None else open_at_own_sizes
+        return opened(self.data, self.split, self.progress)
 
     def images(self) -> FiniteSet:
-        """The dataset, which must be of images."""
-        found = self.dataset()
-        if not isinstance(found, FiniteSet) or not found.is_image:
+        """The dataset, which must be of images of one size."""
+        found = open_dataset(self.data, self.split, self.progress)
+        self.check_images(found)
+        assert isinstance(found, FiniteSet)
+        return found
+
+    def check_images(self, found: Dataset | OwnSizes) -> None:
+        """Raises UsageError for a dataset of anything but images."""
+        if isinstance(found, EndlessSet) or not found.is_image:
             raise UsageError(
                 f"{self.protocol.name} is for images, and {self.data.name} contains none: "
                 "choose other data with --data."
             )
-        return found
 
 
 def evaluate(job: Job) -> Result:
@@ -88,6 +91,7 @@ def evaluate(job: Job) -> Result:
     """
     if reason := refusal(job.protocol.metric, job.subject):
         raise UsageError(f"{job.protocol.name} {reason}.")
+    refuse_seen(job.subject, job.protocol, job.data)
     with torch.no_grad(), job.subject.policy(job.protocol, job.data) as subject:
         inputs = _inputs(replace(job, subject=subject))
         found = job.protocol.metric.compute(inputs)
@@ -123,6 +127,7 @@ def result_line(job: Job) -> ScoreLine:
             "batchnorm": _batchnorm(job.protocol, subject),
             "eval_seed": job.seed,
             **described(job.protocol, subject),
+            **how_read(subject, job.data, job.split),
             **found.details,
         },
         commit=commit(),
@@ -199,7 +204,9 @@ def _extracted(job: Job, asked: type[Extracted]) -> Extracted:
     if (known := read_statistics(job.data, p, extractor)) is not None:
         n_real, real = known.n, Features(torch.empty(0, extractor.dim), known.statistics.extractor)
     else:
-        n_real = min(p.n, job.images().size)
+        dataset = job.dataset()
+        job.check_images(dataset)
+        n_real = min(p.n, dataset.size or p.n)
         real = dataset_features(extractor, job.data, job.split, n_real, **order, **how)
     key = (extractor.identity(p.extractor_mode), p.n, p.weights, p.batchnorm, job.subject.prior, p.truncated)
     if (key := (*key, *order.values())) not in job.memo:
@@ -209,7 +216,7 @@ def _extracted(job: Job, asked: type[Extracted]) -> Extracted:
     details: dict[str, Any] = {
         "extractor": extractor.name,
         "extractor_hash": extractor.digest,
-        "resize": extractor.resize,
+        "resize": how_resized(job.subject, job.data, extractor.resize),
         "n_real": n_real,
         "extractor_precision": extractor.best_precision(p.extractor_mode),
     }
@@ -235,7 +242,9 @@ def _images(job: Job, asked: type[Images]) -> Images:
         return to_float(dataset.batch(indices.numpy()), subject.device)
 
     def generate(n: int) -> Iterator[Tensor]:
-        return subject.samples(n, job.seed)
+        for batch in subject.samples(n, job.seed):
+            assert isinstance(batch, Tensor)  # images of different sizes were refused
+            yield batch
 
     options: dict[str, Any] = {
         "seed": job.seed,
@@ -262,6 +271,7 @@ def _heldout(job: Job) -> Callable[[int], Iterator[Tensor]]:
             f"{job.protocol.name}: samples can be copies of training images only: end the protocol's name in _train."
         )
     other = replace(job, protocol=replace(job.protocol, split="test"))
+    refuse_seen(other.subject, other.protocol, other.data)
     dataset = other.images()
     chosen = torch.randperm(dataset.size, generator=generator(job.seed, "eval held out"))
     return lambda n: (to_float(dataset.batch(p.numpy()), job.subject.device) for p in chosen[:n].split(BATCH))

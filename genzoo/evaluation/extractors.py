@@ -8,6 +8,7 @@ Images are clamped to [0, 1] before they are resized, by whoever makes them. cle
 would clip after resizing, which is another image.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from genzoo.evaluation.classifier import (
     classifier_folder,
     included_classifier,
     load_classifier,
+    namesakes,
     short_name,
 )
 from genzoo.evaluation.classifier_training import train_classifier
@@ -209,6 +211,12 @@ def _classifier(request: _Request) -> Extractor:
         folder = classifier_folder(config, progress=request.progress)
         if not folder.exists():
             folder = train_classifier(config, device=request.device, progress=request.progress)
+        if others := namesakes(folder):
+            warnings.warn(
+                f"classifier:{request.name} is {folder.name}, trained on {config.name}; {others[0].name} has the same "
+                "name and other data: scores of the two cannot be compared",
+                stacklevel=2,
+            )
     else:
         folder = _only_classifier(request.name)
     kept = load_classifier(folder)

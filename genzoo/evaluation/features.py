@@ -1,7 +1,7 @@
 """Features of many images: batched, shared between processes, and cached on disk for datasets.
 
-They are kept in `<cache>/features/<key>/`, where the key is a hash of everything that decides the numbers. Nothing
-deletes them; the folder can be deleted at any time.
+They are kept in `<cache>/features/<key>/`, where the key is a hash of everything that decides the numbers.
+`genzoo cache` lists and clears them; the folder can be deleted at any time.
 """
 
 import json
@@ -20,12 +20,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from genzoo.data import cache, open_dataset
+from genzoo.data import cache
 from genzoo.data.batches import to_float
-from genzoo.data.sets import FiniteSet
+from genzoo.data.sets import EndlessSet
 from genzoo.data.sources import fingerprint
 from genzoo.errors import UsageError
-from genzoo.evaluation.extractors import Extractor, Mode, Precision
+from genzoo.evaluation.extractors import Extractor, Mode, Precision, resized
+from genzoo.evaluation.own_sizes import open_at_own_sizes
 from genzoo.files import digest, replacing
 from genzoo.noise import generator
 from genzoo.progress import bar
@@ -44,7 +45,7 @@ class Features:
 
 def extract(
     extractor: Extractor,
-    batches: Iterable[Tensor],
+    batches: Iterable[Tensor | list[Tensor]],
     *,
     precision: Precision | None = None,
     mode: Mode = "eval",
@@ -55,7 +56,8 @@ def extract(
 
     Args:
         extractor: what computes them.
-        batches: [n, C, H, W] each, uint8 in [0, 255] or float in [0, 1]; at least one.
+        batches: [n, C, H, W] each, uint8 in [0, 255] or float in [0, 1], or n images [1, C, H, W] of different sizes;
+            at least one.
         precision: see `Extractor`; None = the best for this machine.
         mode: see `Extractor`.
         total: number of images, if known, for the progress bar.
@@ -72,7 +74,7 @@ def extract(
     with bar(name=name, shown=progress, total=total, unit=" images", leave=False) as shown:
         for i, batch in enumerate(batches):
             if is_mine(i):
-                done.append((n, extractor(to_float(batch, extractor.device), mode=mode, precision=precision).cpu()))
+                done.append((n, extractor(_images(batch, extractor), mode=mode, precision=precision).cpu()))
             n += len(batch)
             shown.update(len(batch))
     if n == 0:
@@ -84,6 +86,13 @@ def extract(
         values = values.to(extractor.device)  # NCCL has no tensors on the CPU
         dist.all_reduce(values)  # each row is one process's, and zero in the others
     return Features(values.cpu(), extractor.identity(mode, precision))
+
+
+def _images(batch: Tensor | list[Tensor], extractor: Extractor) -> Tensor:
+    """Brings a batch to floats of one size: images of different sizes to the size of the extractor's input."""
+    if isinstance(batch, Tensor):
+        return to_float(batch, extractor.device)
+    return torch.cat([resized(to_float(x, extractor.device), extractor.size, extractor.resize) for x in batch])
 
 
 def is_mine(i: int) -> bool:
@@ -121,8 +130,8 @@ def dataset_features(
     Raises:
         UsageError: there are fewer than n images or none, or `open_dataset` or the extractor refuses them.
     """
-    dataset = open_dataset(config, split, progress)
-    if not isinstance(dataset, FiniteSet) or not dataset.is_image:
+    dataset = open_at_own_sizes(config, split, progress)
+    if isinstance(dataset, EndlessSet) or not dataset.is_image:
         raise UsageError(f"{dataset.name} contains no images: choose another dataset, or density2d for points.")
     if n is not None and not 1 <= n <= dataset.size:
         raise UsageError(
@@ -134,6 +143,7 @@ def dataset_features(
     precision = precision or extractor.best_precision(mode)
     key = fingerprint(
         dataset.fingerprint,
+        getattr(dataset, "digest", ""),  # files that were changed in place may have the same fingerprint
         dataset.shape,
         len(indices),
         subset,
@@ -208,6 +218,7 @@ def _load(folder: Path | None) -> Features | None:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         if digest(folder / VALUES) != about["digest"]:
             raise ValueError("another content than was written")
+        cache.touch(folder / ABOUT)
         return Features(load_file(folder / VALUES)["values"], about["extractor"])
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         warnings.warn(f"The cached features {folder} are damaged ({error}) and are recomputed.", stacklevel=3)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from genzoo.data import open_dataset
 from genzoo.data.batches import to_float
-from genzoo.data.sets import FiniteSet
+from genzoo.data.sets import EndlessSet, FiniteSet
 from genzoo.errors import UsageError
 from genzoo.evaluation.moments import is_statistics
+from genzoo.evaluation.own_sizes import OwnSizes, open_at_own_sizes
 from genzoo.evaluation.protocols import Protocol
 from genzoo.factory import load
 from genzoo.fitted import FittedPrior, select
@@ -25,6 +27,7 @@ from genzoo.models.sources import find_config
 from genzoo.nn.batchnorm import batch_statistics, batchnorms, recalibrate
 from genzoo.noise import generator
 from genzoo.runs.checkpoint import Checkpoints
+from genzoo.runs.data import TrainedOn, trained_on
 from genzoo.runs.folder import CONFIG, read_config, run_log
 from genzoo.runs.prior import fit_from
 from genzoo.runs.scores import PREFIX
@@ -51,14 +54,18 @@ class Subject(Interface):
     images_seen: int | None  # in training; None if unknown
     weights: str  # "ema", "raw", "as saved" for a model without its run, "none" for a folder of images
     prior: str  # what samples are drawn from: "normal", "gmm:50"; "none" for a folder of images
+    trained_on: TrainedOn | None  # None if unknown, and for a folder of images
+    chosen_on: str | None  # the split by whose score these weights were chosen, for best/ of a run
 
     @property
     def model(self) -> Generative | None:
         """None for a folder of images."""
         ...
 
-    def samples(self, n: int, seed: int, mine: Mine = every, batch: int = BATCH) -> Iterator[Tensor]:
-        """Yields batches of float32, images in [0, 1]; those that are not `mine` are on the device `meta`."""
+    def samples(self, n: int, seed: int, mine: Mine = every, batch: int = BATCH) -> Iterator[Tensor | list[Tensor]]:
+        """Yields batches of float32, images in [0, 1]; those that are not `mine` are on the device `meta`. Images of
+        different sizes, for extractors, come as lists.
+        """
         ...
 
     def policy(self, protocol: Protocol, data: DataConfig) -> "AbstractContextManager[Subject]":
@@ -83,6 +90,9 @@ class ModelSubject:
         self.run = read_config(run) if run else None
         self.model: Generative = load(path)
         self.model.to(device=device)
+        self.trained_on = trained_on(path, self.model)
+        record = self.trained_on.record if self.trained_on and run and not newest else None
+        self.chosen_on = record.chooses if record else None
         self.prior = self.model.prior.kind
         self._fitted: dict[str, FittedPrior] = {}  # what was not saved, by name
         averaged = self.run is not None and self.run.train.ema > 0
@@ -99,9 +109,9 @@ class ModelSubject:
             self.weights = "raw"
             self.model.fitted_prior = None  # it was fitted to the encodings of the average
 
-    def with_fitted_prior(self, protocol: Protocol) -> "ModelSubject":
+    def with_fitted_prior(self, protocol: Protocol, data: DataConfig) -> "ModelSubject":
         """Samples from the fitted prior that the protocol names, which is fitted to the run's training data where the
-        model was saved without it.
+        model was saved without it, in the place of `data` if that is the same.
 
         Raises:
             UsageError: there is none, and no run that tells what to fit it to, or none can be fitted.
@@ -120,7 +130,8 @@ class ModelSubject:
                 )
             other.model = copy.copy(self.model)  # whose saved prior stays
             if asked not in self._fitted:
-                dataset = open_dataset(self.run.data, progress=False)
+                assert self.trained_on is not None
+                dataset = open_dataset(self.trained_on.located(data), progress=False)
                 self._fitted[asked] = fit_from(other.model, dataset, asked, seed=self.run.train.seed)
             other.model.fitted_prior = self._fitted[asked]
         other.prior = other.model.prior_name(asked)
@@ -131,7 +142,7 @@ class ModelSubject:
         if protocol.weights == "raw" and self.weights == "as saved" and protocol.run_batch is None:
             raise UsageError(f"{protocol.name}: {self.name} was saved without its run: leave `_raw` out of the name.")
         if protocol.fitted_prior:
-            yield self.with_fitted_prior(protocol)
+            yield self.with_fitted_prior(protocol, data)
         elif protocol.batchnorm == "ema" or not batchnorms(self.model):
             yield self
         elif protocol.batchnorm == "batch":
@@ -193,16 +204,19 @@ class FolderSubject:
     images_seen: int | None = None
     weights: str = "none"
     prior: str = "none"
+    trained_on: TrainedOn | None = None
+    chosen_on: str | None = None
 
     def __init__(self, path: str, device: torch.device, like: DataConfig):
         resolved = Path(path).expanduser().resolve()
         self.name, self.device = resolved.name, device
-        dataset = open_dataset(DataConfig(name=str(resolved), size=like.size, channels=like.channels))
-        if not isinstance(dataset, FiniteSet) or not dataset.is_image:
+        whole = {"split": "train", "limit": None, "holdout": 0, "column": None, "labels": None}
+        dataset = open_at_own_sizes(replace(like, name=str(resolved), **whole))
+        if isinstance(dataset, EndlessSet) or not dataset.is_image:
             raise UsageError(f"{path} contains no images: give a folder of PNG or JPEG files, or a model.")
         self.dataset = dataset
 
-    def samples(self, n: int, seed: int, mine: Mine = every, batch: int = BATCH) -> Iterator[Tensor]:
+    def samples(self, n: int, seed: int, mine: Mine = every, batch: int = BATCH) -> Iterator[Tensor | list[Tensor]]:
         if self.dataset.size < n:
             raise UsageError(
                 f"{self.name} holds {self.dataset.size:,} images and the protocol takes {n:,}: "
@@ -210,10 +224,12 @@ class FolderSubject:
             )
         chosen = torch.randperm(self.dataset.size, generator=generator(seed, "eval samples"))[:n]
         for i, part in enumerate(chosen.split(batch)):
-            if mine(i):
-                yield to_float(self.dataset.batch(part.numpy()), self.device)
-            else:
+            if not mine(i):
                 yield torch.empty(len(part), *self.dataset.shape, device="meta")
+            elif isinstance(self.dataset, OwnSizes):
+                yield [to_float(image, self.device) for image in self.dataset.batch(part.numpy())]
+            else:
+                yield to_float(self.dataset.batch(part.numpy()), self.device)
 
     def policy(self, protocol: Protocol, data: DataConfig) -> "AbstractContextManager[FolderSubject]":
         if protocol.fitted_prior:
@@ -221,6 +237,8 @@ class FolderSubject:
                 f"{protocol.name}: {self.name} is a folder of images: leave out _{protocol.fitted_prior}, "
                 "or give a model."
             )
+        if isinstance(self.dataset, OwnSizes) and protocol.extractor is None:
+            raise UsageError(f"{protocol.name}: images of {self.name} have different sizes: give --res.")
         return nullcontext(self)
 
 

@@ -56,6 +56,7 @@ class Generative(Pretrained):
         shape: of one item: (C, H, W) or (D,).
         arch: fields of `arch_class`.
         classes: names of the data's classes, in the order of their numbers.
+        data: how images were read in training, by fields of `DataConfig`; kept in config.json.
 
     Raises:
         UsageError: unknown field of `arch`, networks that cannot take `shape`, no classes for a conditional model, or
@@ -76,6 +77,7 @@ class Generative(Pretrained):
         shape: Sequence[int] = (3, 32, 32),
         arch: Mapping[str, Any] | None = None,
         classes: Sequence[str] = (),
+        data: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         self.shape, self.classes = tuple(shape), tuple(classes)

@@ -1,19 +1,31 @@
 """The model card of a run: the provenance of its weights."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from genzoo import hub
+from genzoo.dataspec import reading
 from genzoo.markdown import escaped
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.card import card, prior_text, usage
 from genzoo.models.generative import Generative
 from genzoo.registry import split_name
-from genzoo.spec import RunConfig
+from genzoo.settings import show
+from genzoo.spec import DataConfig, RunConfig
 
 
 def run_card(
-    run: RunConfig, model: Generative, *, nimg: int, score: float, n: int, averaged: bool, pictured: bool
+    run: RunConfig,
+    model: Generative,
+    *,
+    nimg: int,
+    score: float,
+    n: int,
+    heldout: str | None,
+    averaged: bool,
+    pictured: bool,
 ) -> str:
     """Returns a model card with a run's provenance.
 
@@ -21,8 +33,9 @@ def run_card(
         run: what was trained.
         model: with the weights to describe.
         nimg: images seen.
-        score: distance of `n` samples to as many held-out items; see `genzoo.metrics.pyramid`, or `sliced` for vectors.
+        score: distance of `n` samples to as many real items; see `genzoo.metrics.pyramid`, or `sliced` for vectors.
         n: samples scored.
+        heldout: the split that these are from; None = training items.
         averaged: whether these are averaged (EMA) weights.
         pictured: whether a preview.png lies beside the card.
     """
@@ -35,12 +48,13 @@ def run_card(
         "deviations": preset.deviations,
         "published score": preset.expected,
         "data": escaped(f"{shared_name(run.data.name)}, split {run.data.split}, {size}"),
+        "read with": ", ".join(f"{key}={show(value)}" for key, value in _chosen_reading(run.data)) or "defaults",
         "images seen": f"{nimg:,}",
         "weights": "exponential moving average" if averaged else "as trained",
         "BatchNorm": "statistics recomputed on training data" if run.train.recalibrate else "running averages",
         "samples from": prior_text(model),
         "Fréchet distance over a Laplacian pyramid" if model.is_image else "sliced Wasserstein distance": (
-            f"{score:.4f} ({n} samples and as many held-out items; a progress score, not an FID)"
+            f"{score:.4f} ({n} samples and as many {_kind(heldout)}; a progress score, not an FID)"
         ),
     }
     table = "| | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
@@ -56,3 +70,15 @@ def shared_name(data: str) -> str:
     if not path.exists() and (hub.is_id(data.partition(":")[0]) or path.name == data):
         return data
     return Path(os.path.abspath(path)).name
+
+
+def _kind(heldout: str | None) -> str:
+    return "items that were trained on" if heldout is None else f"held-out items, split {heldout}"
+
+
+def _chosen_reading(data: DataConfig) -> Iterator[tuple[str, Any]]:
+    """What decides how images are read and is not the default; split and size have places of their own."""
+    defaults = reading(DataConfig())
+    for name, value in reading(data).items():
+        if value != defaults[name] and name not in ("split", "size"):
+            yield f"data.{name}", value

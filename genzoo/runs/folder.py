@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from genzoo import __version__
-from genzoo.configure import differences, from_json, to_json
+from genzoo.configure import from_json, to_json
+from genzoo.data.identity import DataRecord
 from genzoo.errors import UsageError
 from genzoo.files import JsonLines, make_folder, restore_folders, write_text
 from genzoo.provenance import versions
+from genzoo.runs.data import run_changes, save_record
 from genzoo.runs.lock import locked
 from genzoo.spec import RunConfig
 
@@ -43,6 +45,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: RunConfig):
         self.path, self._config = Path(path).expanduser(), config
+        self.data: DataRecord | None = None  # what it trains on, once `create` is called
         self.log, self.events = run_log(self.path), run_events(self.path)
         saved = read_config(self.path)
         if saved is not None:
@@ -71,13 +74,19 @@ class RunFolder:
     def locked(self) -> AbstractContextManager[None]:
         """Holds the run's lock, once there is a run.
 
+        Args:
+            data: what the data section leads to; None for a dataset that the configuration does not name.
+
         Raises:
             UsageError: another process holds it.
         """
         return locked(self.path) if (self.path / CONFIG).exists() else nullcontext()
 
-    def create(self) -> str | None:
+    def create(self, data: DataRecord | None = None) -> str | None:
         """Writes the configuration; called once nothing refuses it, so that a corrected command finds the folder free.
+
+        Args:
+            data: what the data section leads to; None for a dataset that the configuration does not name.
 
         Returns:
             which versions have changed since the run was last resumed, in one line; None where none has.
@@ -88,9 +97,11 @@ class RunFolder:
         try:
             make_folder(self.path / "previews")
             with locked(self.path):
-                history = _history(_content(self.path))
+                self.data, history = data, _history(_content(self.path))
                 used = [*history, versions()] if not history or history[-1] != versions() else history
                 content = {"format": FORMAT, "config": to_json(self._config), "versions": used}
+                if data is not None:
+                    content["data"] = save_record(self.path, data)
                 restore_folders(self.path)  # model/ or best/, if the run was killed while it wrote one
                 write_text(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
         except OSError as error:
@@ -135,7 +146,7 @@ def refuse_changes(folder: Path, saved: RunConfig, config: RunConfig) -> None:
     Raises:
         UsageError: there are such settings; the message lists them.
     """
-    if changed := differences(saved, config):
+    if changed := run_changes(folder, saved, config):
         shown = "\n  ".join(changed)
         raise UsageError(
             f"{folder} holds a run with other settings; choose a different --out, or the old settings to resume it, "

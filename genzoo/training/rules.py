@@ -117,14 +117,14 @@ RULES = (
     Rule(
         OVERFITS,
         overfit,
-        "add data, set data.mirror=true, or stop earlier: best/ holds the best weights",
+        "add data, set data.mirror=true, or stop earlier: best/ holds the weights of the lowest score",
         (LEARNING_RATE,),
     ),
     Rule("average lags", average_lags, "lower train.ema, or train longer", (LEARNING_RATE,)),
     Rule(
         "getting worse",
         getting_worse,
-        "use best/, and lower train.lr or stop earlier next time",
+        "try best/, and lower train.lr or stop earlier next time",
         (LEARNING_RATE, POSTERIOR, RUNS_AWAY, SAMPLES_ALIKE, MISMATCHED, OVERFITS),
     ),
 )

@@ -18,11 +18,12 @@ from genzoo.objective import Objective
 from genzoo.pictures import save_curves, save_grid, save_points, save_quality
 from genzoo.runs.card import run_card
 from genzoo.runs.curves import Curves
+from genzoo.runs.data import shared_record
 from genzoo.runs.folder import RunFolder
 from genzoo.runs.recalibration import recalibrated
 from genzoo.runs.scores import PREFIX, REFINED
 from genzoo.spec import RunConfig
-from genzoo.training.evaluators import Evaluator, Fixed, Weights, decoded, fixed_items, latents_of, n_scored, score_name
+from genzoo.training.evaluators import Evaluator, Fixed, Weights, decoded, fixed_items, latents_of, score_name
 from genzoo.training.evaluators import score as score_of
 from genzoo.training.fitting import PriorFit
 from genzoo.training.monitor import Watch
@@ -176,8 +177,12 @@ class Snapshots:
     def _export(self, model: Generative, nimg: int, score: float, improved: bool) -> None:
         """Writes `model/`, and `best/` when a planned snapshot has the best score so far: folders for `genzoo.load`."""
         pictured, averaged = self._preview.exists(), self._config.train.ema > 0
-        n = n_scored(self._dataset.shape)
-        card = run_card(self._config, model, nimg=nimg, score=score, n=n, averaged=averaged, pictured=pictured)
+        assert self._fixed is not None
+        n, heldout = len(self._fixed.real), self._heldout
+        card = run_card(
+            self._config, model, nimg=nimg, score=score, n=n, heldout=heldout, averaged=averaged, pictured=pictured
+        )
+        model.register_to_config(data=shared_record(self._config.data, self._folder.data))
         for name in ("model", "best") if improved else ("model",):
             with replacing(self._folder.path / name) as temporary:
                 model.save_pretrained(temporary, card=card)

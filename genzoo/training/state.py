@@ -141,10 +141,11 @@ class DataIdentity:
     Args:
         dataset: the data of this process.
         warn: prints one line.
+        name: of the data as it was typed.
     """
 
-    def __init__(self, dataset: Dataset, warn: Callable[[str], None]):
-        self._dataset, self._warn = dataset, warn
+    def __init__(self, dataset: Dataset, warn: Callable[[str], None], name: str):
+        self._dataset, self._warn, self._name = dataset, warn, name
 
     def state_dict(self) -> dict[str, Any]:
         return {"size": self._dataset.size, "fingerprint": self._dataset.fingerprint}
@@ -160,10 +161,10 @@ class DataIdentity:
         size, saved = self._dataset.size, state_dict["size"]
         if saved != size:
             raise UsageError(
-                f"{self._dataset.name} has {_count(size)} items and had {_count(saved)} when this run was "
+                f"{self._name} has {_count(size)} items and had {_count(saved)} when this run was "
                 "saved: restore them, or choose a different --out."
             )
-        self._warn(f"warning: the files of {self._dataset.name} have changed since this run was saved")
+        self._warn(f"warning: the files of {self._name} have changed since this run was saved")
 
 
 def _count(size: int | None) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from genzoo.controller import EVERY
-from genzoo.data import Dataset, heldout_split, open_dataset
+from genzoo.data import Dataset, describe, open_dataset
 from genzoo.data.batches import Batches, Resident, load, make_resident
 from genzoo.duration import in_images
 from genzoo.factory import build, build_objective
@@ -109,8 +109,9 @@ class Trainer:
         every = in_images(c.snapshot_every, batch=self.per_step, epoch=self.dataset.size, total=self.total_nimg)
         self.schedule = Schedule(max(1, round(every / self.per_step)), c.snapshot_minutes)
         self.watch = Watch(self.folder, self.total_steps, self.objective)
-        split = heldout_split(config.data) if dataset is None and self.dataset.size is not None else None
-        real = (split or config.data.split) if dataset is None else None
+        record = describe(config.data) if dataset is None else None
+        split = record.chooses if record and self.dataset.size is not None else None
+        real = record and (split or config.data.split)
         measured = distances(config, real, self.acc.device, self.shows_bars)
         measures = (scores, shown_vitals, Growth(self.model, c.optimizer), *measured)
         images = self.schedule.every_steps * self.per_step, self.total_nimg
@@ -124,7 +125,7 @@ class Trainer:
         self.recovery = Recovery(
             self.ladder, self.state, self.folder, self.acc, rungs=c.recover, interval=interval, writing=writing
         )
-        if self.acc.is_main_process and (note := self.folder.create()):
+        if self.acc.is_main_process and (note := self.folder.create(record)):
             self.acc.print(note)
 
     def _make_model(self) -> Generative:
@@ -149,7 +150,7 @@ class Trainer:
             state.add(f"controller-{name}", controller)
         state.add("ladder", self.ladder)
         state.add("snapshots", self.snapshots)
-        state.add("data", DataIdentity(self.dataset, self.acc.print))
+        state.add("data", DataIdentity(self.dataset, self.acc.print, self.config.data.name))
         return state
 
     def summary(self) -> str:
