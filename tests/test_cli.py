@@ -61,6 +61,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     ],
     "doctor": ["--help"],
     "suggest": ["--budget", "--data", "--help", "--res", "--set"],
+    "data": ["--help", "--out", "--set"],
     "list": ["--help"],
 }
 

@@ -161,6 +161,8 @@ def _print(lines: "Sequence[ScoreLine]") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from genzoo.data.found import Found, announcement
+
     table = Table("protocol", "value", "", "n", box=None, header_style="bold")
     for line in lines:
         n = line.details.get("n_fake") or line.details.get("n_real")
@@ -174,6 +176,9 @@ def _print(lines: "Sequence[ScoreLine]") -> None:
             )
     console = Console()
     console.print(table)
+    opened = (announcement(f"{line.data} {line.split}", Found(**line.found)) for line in lines)
+    for text in dict.fromkeys(text for texts in opened for text in texts):
+        print(text)
     for line in lines:
         if kinds := line.details.get("classes"):
             console.print(f"\n{line.protocol}: classes in samples, and in the data", highlight=False)

@@ -107,10 +107,13 @@ def _bare(args: argparse.Namespace) -> bool:
 
 
 def _train(config: RunConfig, out: str | None, lines: Sequence[str] = (), began: float | None = None) -> None:
+    from genzoo.data import facts
+    from genzoo.data.found import announcement
     from genzoo.training.trainer import Trainer
 
     trainer = Trainer(config, out=out, began=began)
-    trainer.acc.print("\n".join([*lines, trainer.summary()]))
+    opened = announcement(trainer.dataset.name, facts(trainer.dataset))
+    trainer.acc.print("\n".join([*lines, trainer.summary(), *opened]))
     for note in config.notes:
         trainer.acc.print(f"note: {note}")
     folder = trainer.fit()

@@ -7,8 +7,8 @@ import lazy_loader
 if TYPE_CHECKING:
     from genzoo.data.catalog import dataset, find_entry, list_datasets
     from genzoo.data.entry import Entry
-    from genzoo.data.opening import heldout_split, load_image, open_dataset, peek
-    from genzoo.data.sets import Dataset, EndlessSet, FiniteSet, some
+    from genzoo.data.opening import heldout_split, load_image, look_for, open_dataset, peek
+    from genzoo.data.sets import Dataset, EndlessSet, FiniteSet, facts, some
 
 __all__ = [
     "Dataset",
@@ -16,10 +16,12 @@ __all__ = [
     "Entry",
     "FiniteSet",
     "dataset",
+    "facts",
     "find_entry",
     "heldout_split",
     "list_datasets",
     "load_image",
+    "look_for",
     "open_dataset",
     "peek",
     "some",
@@ -30,7 +32,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "catalog": ["dataset", "find_entry", "list_datasets"],
         "entry": ["Entry"],
-        "opening": ["heldout_split", "load_image", "open_dataset", "peek"],
-        "sets": ["Dataset", "EndlessSet", "FiniteSet", "some"],
+        "opening": ["heldout_split", "load_image", "look_for", "open_dataset", "peek"],
+        "sets": ["Dataset", "EndlessSet", "FiniteSet", "facts", "some"],
     },
 )

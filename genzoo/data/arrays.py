@@ -14,6 +14,7 @@ from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source, fingerprint
 from genzoo.errors import UsageError
 
+WHOLE = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(bool))  # types of pixels besides floats
 _CHUNK = 4096  # items checked together, so that a memory-mapped file is never in memory as a whole
 
 
@@ -46,15 +47,14 @@ class ArrayCollection:
 
 
 class ArraySource(Source):
-    """Images that are already numbers, uint8 [n,C,H,W] or float [n,C,H,W] in [0,1]."""
+    """Images that are already numbers [n,C,H,W]: uint8, uint16, bool, or floats in [0,1]."""
 
     def __init__(self, images: np.ndarray, name: str, identity: object, labels: Labels | None = None) -> None:
         self.name, self.size, self.identity = name, len(images), identity
         self._images, self._labels = images, labels or {}
 
     def fetch(self, indices: Sequence[int]) -> list[np.ndarray]:
-        items = self._images[np.asarray(indices)]
-        return list(items if items.dtype == np.uint8 else np.rint(items * 255.0).astype(np.uint8))
+        return list(self._images[np.asarray(indices)])
 
     def where(self, index: int) -> str:
         return f"{self.name}[{index}]"
@@ -62,18 +62,23 @@ class ArraySource(Source):
     def labels(self) -> Labels:
         return self._labels
 
+    def headers(self, n: int) -> list[np.ndarray]:
+        return [self._images[0]]  # all are alike
+
 
 def open_array(array: np.ndarray, name: str, identity: object, labels: Labels | None = None) -> ArraySource | ArraySet:
     """Checks an array and opens it by its shape: images as a source, vectors as a set.
 
     Args:
-        array: uint8 or float; images [n,C,H,W], [n,H,W,C] or [n,H,W], floats in [0,1]; vectors [n,D] of any range.
+        array: images [n,C,H,W], [n,H,W,C] or [n,H,W], uint8, uint16, bool, or floats in [0,1]; vectors [n,D], uint8 or
+            floats of any range.
         identity: what decides the content, for the fingerprint.
 
     Raises:
         UsageError: another shape or type, no items, NaN or infinity, image values outside [0,1]; the first is named.
     """
-    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+    whole = WHOLE if array.ndim > 2 else WHOLE[:1]
+    if array.dtype not in whole and not np.issubdtype(array.dtype, np.floating):
         raise UsageError(f"{name} has type {array.dtype}: save it as uint8, or as floats in [0,1].")
     if array.ndim not in (2, 3, 4) or not array.size:
         raise UsageError(f"{name} has shape {list(array.shape)}: images are [n,C,H,W] and vectors [n,D].")
@@ -81,7 +86,7 @@ def open_array(array: np.ndarray, name: str, identity: object, labels: Labels | 
         _refuse_first(array, lambda items: ~np.isfinite(items), name, "NaN or infinity: remove or repair it.")
         return ArraySet(name, fingerprint(name, identity), array.astype(np.float32), partial(dict, labels or {}))
     images = _channels_first(array, name)
-    if images.dtype != np.uint8:
+    if images.dtype not in WHOLE:
         _refuse_first(images, lambda items: ~np.isfinite(items), name, "NaN or infinity: remove or repair it.")
         fix = "values outside [0,1]: divide by 255, or save uint8; for [-1,1] take (x + 1) / 2."
         _refuse_first(images, lambda items: (items < 0) | (items > 1), name, fix)

@@ -2,6 +2,8 @@
 
 import os
 import re
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,12 @@ from torch import Tensor
 
 from genzoo.data.arrays import ArrayCollection
 from genzoo.data.catalog import dataset_names, find_dataset
-from genzoo.data.decoding import CorruptImageError, Decode, rgb
+from genzoo.data.decoding import CorruptImageError, rgb
 from genzoo.data.folder import FolderCollection, files_under
-from genzoo.data.materialize import open_images
+from genzoo.data.found import Found, summary
+from genzoo.data.frames import FrameCollection
+from genzoo.data.headers import complete
+from genzoo.data.materialize import decoder, open_images
 from genzoo.data.sets import ArraySet, Dataset, EndlessSet
 from genzoo.data.sources import Collection, Part, Source
 from genzoo.errors import UsageError, did_you_mean
@@ -45,7 +50,35 @@ def open_dataset(config: DataConfig, split: str | None = None, progress: bool = 
         return source
     if isinstance(source, ArraySet):
         return source.part(chosen)
-    return open_images(Part(source, chosen), config, progress)
+    part = Part(source, chosen)
+    if (found := part.found()).misses:
+        warnings.warn(summary(part.name, found), stacklevel=1)  # once, whoever opens it
+    return open_images(part, config, progress)
+
+
+def find_source(config: DataConfig) -> tuple[Collection, Source | ArraySet | EndlessSet, range]:
+    """Finds a dataset and the split that a configuration names, before anything is decoded.
+
+    Returns:
+        The collection, the source of the split, and which of its items are meant; none of an endless one.
+
+    Raises:
+        UsageError: as `open_dataset`.
+    """
+    collection = _find(config)
+    return collection, *_choose(collection, config.split, config.limit)
+
+
+def look_for(config: DataConfig) -> Found:
+    """Returns the facts of the split that a configuration names; reads the headers of some images, decodes none.
+
+    Raises:
+        UsageError: as `open_dataset`.
+    """
+    _, source, chosen = find_source(config)
+    if isinstance(source, EndlessSet):
+        return Found(items=None)
+    return Found(items=len(chosen)) if isinstance(source, ArraySet) else complete(Part(source, chosen), config)
 
 
 def heldout_split(config: DataConfig) -> str | None:
@@ -80,7 +113,7 @@ def peek(config: DataConfig, n: int) -> tuple[int | None, list[np.ndarray]]:
     chosen = np.asarray(among)[np.linspace(0, count - 1, min(n, count)).astype(int)]
     if isinstance(source, ArraySet):
         return count, [source.batch(chosen).numpy()]
-    decode, items = _decode(config, None, 3), []
+    decode, items = decoder(replace(config, size=None, channels=3)), []
     for raw in source.fetch(chosen.tolist()):
         try:
             items.append(decode(raw))
@@ -109,13 +142,9 @@ def load_image(path: str | Path, shape: tuple[int, ...], config: DataConfig) -> 
         raise UsageError(f"there is no file {path}.")
     channels, height, width = shape
     try:
-        return torch.from_numpy(_decode(config, (height, width), channels)(Path(path)))
+        return torch.from_numpy(decoder(replace(config, size=(height, width), channels=channels))(Path(path)))
     except CorruptImageError as error:
         raise UsageError(f"cannot read {path}: {error}.") from error
-
-
-def _decode(config: DataConfig, size: tuple[int, int] | None, channels: int) -> Decode:
-    return Decode(size=size, channels=channels, fit=config.fit, precrop=config.precrop, background=config.background)
 
 
 def _parse(split: str) -> tuple[str, int | None, int | None]:
@@ -149,9 +178,18 @@ def _choose(collection: Collection, split: str, limit: int | None) -> tuple[Sour
 
 
 def _find(config: DataConfig) -> Collection:
+    found = _locate(config)
+    return FrameCollection(found) if config.frames == "all" else found
+
+
+def _locate(config: DataConfig) -> Collection:
     name, path = config.name, Path(os.path.expanduser(config.name))
     registered = find_dataset(name)
     if registered is not None and (registered.entry.kind != "hub" or not path.exists()):
+        if path.exists():
+            warnings.warn(
+                f"{name} is the built-in dataset of that name; for what lies here, give ./{name}", stacklevel=1
+            )
         return registered(config)
     if path.exists():
         return _at(path, config)
@@ -181,5 +219,5 @@ def _at(path: Path, config: DataConfig) -> Collection:
 
         return ParquetCollection(path, config.column)
     if path.is_dir():
-        return FolderCollection(path)
+        return FolderCollection(path, config.skip_corrupt)
     raise UsageError(f"{path} is not a dataset: give a folder of images, or a .parquet, .npy or .npz file.")

@@ -17,6 +17,7 @@ from genzoo.data.folder import SPLITS, files_under, stamp
 from genzoo.data.labels import Labels, class_label, only_or_all
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source
+from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 
 _HELD_BYTES = 256 * 1024**2  # encoded row groups that each process keeps, for batches that are not cached
@@ -26,7 +27,7 @@ class ParquetCollection:
     """One file, or the files under a folder; their names or folders name splits: train-00000-of-00002.parquet."""
 
     def __init__(self, root: Path, column: str | None) -> None:
-        self.name, self._column = root.stem if root.is_file() else root.name, column
+        self.name, self._column = root.stem if root.is_file() else last_name(str(root)), column
         files = [root] if root.is_file() else sorted(files_under(root, {".parquet"}))
         self._files: dict[str, list[Path]] = {}
         for path in files:
@@ -71,6 +72,9 @@ class ParquetSource(Source):
 
     def labels(self) -> Labels:
         return read_labels(self._files)
+
+    def headers(self, n: int) -> list[bytes | Path]:
+        return self.fetch(range(min(n, self.size)))  # the first ones, which are in few row groups
 
     def _locate(self, index: int) -> tuple[int, int]:
         """Finds an item's row group and its row there."""

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from genzoo.configure import changed_settings
-from genzoo.data import find_entry, heldout_split, list_datasets, open_dataset
+from genzoo.data import facts, find_entry, heldout_split, list_datasets, open_dataset
 from genzoo.data.batches import to_float
 from genzoo.data.sets import Dataset, EndlessSet, FiniteSet
+from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 from genzoo.evaluation.extractors import get_extractor
 from genzoo.evaluation.features import dataset_features, extract, is_mine
@@ -106,9 +107,10 @@ def result_line(job: Job) -> ScoreLine:
         run=subject.name,
         model=run.model if run else subject.name,
         overrides=changed_settings(run) if run else {},
-        data=Path(job.data.name).name,
+        data=last_name(job.data.name),
         split=job.split,
-        resolution=job.dataset().shape[1:] or None,
+        found=facts(dataset := job.dataset()).to_json(),
+        resolution=dataset.shape[1:] or None,
         seed=run.train.seed if run else None,
         images_seen=subject.images_seen,
         protocol=job.protocol.name,

@@ -1,9 +1,12 @@
 """The run folder: the configuration, saved before the first step and compared on resume, and all other files."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from genzoo.configure import differences, from_json, to_json
+from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 from genzoo.files import JsonLines, restore_folders, write_text
 from genzoo.provenance import versions
@@ -38,7 +41,7 @@ class RunFolder:
 
     @staticmethod
     def default(config: RunConfig) -> Path:
-        data = Path(config.data.name).name
+        data = last_name(config.data.name)
         size = f"-{'x'.join(map(str, dict.fromkeys(config.data.size)))}" if config.data.size else ""
         return Path("runs") / f"{config.model}-{data}{size}-s{config.train.seed}"
 
@@ -51,15 +54,18 @@ class RunFolder:
         for file, length in zip((self.log, self.events), lengths or (None, None), strict=True):
             file.rewind(step, length)
 
-    def create(self) -> None:
+    def create(self, found: Mapping[str, Any] | None = None) -> None:
         """Writes the configuration; called once nothing refuses it, so that a corrected command finds the folder free.
+
+        Args:
+            found: facts about the data, to be kept beside the configuration.
 
         Raises:
             UsageError: nothing can be written there.
         """
         try:
             (self.path / "previews").mkdir(parents=True, exist_ok=True)
-            content = {"format": FORMAT, "config": to_json(self._config), "versions": versions()}
+            content = {"format": FORMAT, "config": to_json(self._config), "versions": versions(), "data": found}
             restore_folders(self.path)  # model/ or best/, if the run was killed while it wrote one
             write_text(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
         except OSError as error:

@@ -136,8 +136,13 @@ class Watch:
         self._reported = set[tuple[int, str, str]]()
         self._monitor = Monitor(total_steps, objective)
 
-    def begin(self, first_batch: Tensor | None) -> None:
-        """Reads the log again, at a start, a resume or a rollback; checks the run's first batch where it is given."""
+    def begin(self, first_batch: Tensor | None, top: float = 255) -> None:
+        """Reads the log again, at a start, a resume or a rollback; checks the run's first batch where it is given.
+
+        Args:
+            first_batch: as the dataset gives it.
+            top: what 255 stands for in its images, see `Found.top`.
+        """
         events = self._folder.events.read()
         self._reported = {_key(event) for event in events}
         began_with = next((event["total_steps"] for event in events if event["kind"] == "run"), self._total_steps)
@@ -145,7 +150,7 @@ class Watch:
         self.report({"step": 0, "nimg": 0, "kind": "run", "total_steps": self._total_steps})
         for line in self._folder.log.read():
             self.observe(line)
-        for problem, text, fix in data_findings(first_batch) if first_batch is not None else ():
+        for problem, text, fix in data_findings(first_batch, top) if first_batch is not None else ():
             self.report({"step": 0, "nimg": 0, "kind": "data", "problem": problem, "text": text, "fix": fix})
 
     def observe(self, line: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from genzoo.configure import flat, to_json
 from genzoo.controller import EVERY
-from genzoo.data import Dataset, heldout_split, open_dataset
+from genzoo.data import Dataset, facts, heldout_split, open_dataset
 from genzoo.data.batches import Batches, Resident, load, make_resident
 from genzoo.duration import in_images
 from genzoo.factory import build, build_objective
@@ -116,7 +116,7 @@ class Trainer:
             writing=self.reporter.writing,
         )
         if self.acc.is_main_process:
-            self.folder.create()
+            self.folder.create(facts(self.dataset).to_json())
 
     def _make_model(self) -> Generative:
         """The run's model with its first weights, a function of the seed."""
@@ -205,7 +205,7 @@ class Trainer:
         """Trains to the end, or until a stop is requested; returns whether it was."""
         if self.acc.is_main_process:
             with self.reporter.writing():
-                self.watch.begin(self.data(whole=True)[0][0].x if self.step == 0 else None)
+                self.watch.begin(self.data(whole=True)[0][0].x if self.step == 0 else None, facts(self.dataset).top)
         if self.snapshots.due and self.step == self.total_steps:  # the last snapshot was cut short
             return self.snapshot()
         window = Window(self.folder.log.read())
