@@ -62,7 +62,7 @@ class FrameSource(Source):
 
     def groups(self) -> list[str]:
         groups = self._source.groups()
-        return [groups[i] for i in self._items] if groups else []
+        return [groups[int(i)] for i in self._items] if groups else []
 
     def found(self) -> Found:
         found = self._source.found()

@@ -33,6 +33,7 @@ def find_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | No
     mode = "RGB" if mode == "P" else mode
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        assert isinstance(source.profile, ImageCms.core.CmsProfile)
         if source.profile.xcolor_space.strip() != SPACES.get(mode):
             return None
         output = "RGBA" if mode == "RGBA" else "RGB"
