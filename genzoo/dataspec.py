@@ -5,6 +5,7 @@ No torch here, so that `genzoo list` and every `--help` are fast.
 
 import os
 from dataclasses import field, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -27,6 +28,12 @@ def config(cls: type[T]) -> type[T]:
 
 def _path(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def last_name(name: str) -> str:
+    """Returns the last part of a path or an id; of the resolved path where that is none, as of `.` and `..`."""
+    last = Path(name).expanduser().name
+    return last if last not in ("", "..") else Path(name).resolve().name or "root"
 
 
 @config
@@ -61,6 +68,20 @@ class DataConfig:
         Field(gt=0, le=2**16, description="center square cut out before resizing, in source pixels (CelebA: 148)"),
     ] = None
     background: Annotated[str, Field(description="color behind transparency and padding: a name or #rrggbb")] = "white"
+    range: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="largest value of the pixels where they use only a part of their type's: 4095 of 12-bit values "
+            "in 16-bit files, 1 of masks of 0 and 1; none = the type's own",
+        ),
+    ] = None
+    frames: Annotated[Literal["first", "all"], Field(description="of animated images and files of several pages")] = (
+        "first"
+    )
+    max_pixels: Annotated[
+        int | None, Field(gt=0, description="most pixels of an image; none = what Pillow reads unasked (178,956,970)")
+    ] = None
     labels: Annotated[
         str | None,
         Field(

@@ -91,7 +91,7 @@ def save_animation(frames: Tensor, path: Path) -> None:
 @torch.no_grad()
 def save_points(
     real: Tensor,
-    samples: Tensor,
+    samples: Tensor | None,
     path: Path,
     extent: float,
     energy: Callable[[Tensor], Tensor] | None = None,
@@ -101,15 +101,16 @@ def save_points(
 
     Args:
         real: [n, 2].
-        samples: [m, 2].
+        samples: [m, 2]; None = data only.
         path: the PNG to write.
         extent: half-width of the square shown.
         energy: [k, 2] -> [k], on the device of `real`.
         n_grid: density evaluations per side.
     """
-    clouds = {"data": real, "samples": samples}
+    clouds = {"data": real} if samples is None else {"data": real, "samples": samples}
     n_panels = len(clouds) + (energy is not None)
-    figure, panels = _subplots(1, n_panels, figsize=(4 * n_panels, 4.4))
+    figure, panels = _subplots(1, n_panels, figsize=(4 * n_panels, 4.4), squeeze=False)
+    panels = panels[0]
     for axes, (title, points) in zip(panels, clouds.items(), strict=False):
         axes.scatter(*points.cpu().T.numpy(), s=4, alpha=0.6, linewidths=0)
         axes.set_title(title)

@@ -7,14 +7,16 @@ need fewer, so these are upper guesses for latent dimensions.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from genzoo.controller import FIRST
-from genzoo.data import peek
+from genzoo.data import look_for, peek
 from genzoo.data.decoding import RESAMPLE
+from genzoo.data.values import darkness
 from genzoo.duration import as_time
 from genzoo.errors import UsageError
 from genzoo.nn.conv import latent_grid
@@ -81,6 +83,7 @@ def look(config: DataConfig, choose: Callable[[tuple[int, ...]], tuple[int, int]
         points = items[0]
         variances = _variances(points, 1.0)
         return Look(count, points.shape[1:], points.shape[1:], False, variances, intrinsic_dimension(points))
+    _warn_of_dark(config, items)
     height, width = (int(np.median([item.shape[axis] for item in items])) for axis in (1, 2))
     gray = all((item[0] == item[1]).all() and (item[0] == item[2]).all() for item in items)
     own = (1 if gray else 3, height, width)
@@ -90,6 +93,12 @@ def look(config: DataConfig, choose: Callable[[tuple[int, ...]], tuple[int, int]
     varies = len({item.shape for item in items}) > 1
     variances = _variances(vectors, math.prod(shape[1:]) / math.prod(small))
     return Look(count, own, shape, varies, variances, intrinsic_dimension(vectors))
+
+
+def _warn_of_dark(config: DataConfig, items: Sequence[np.ndarray]) -> None:
+    high = max(int(item.max()) for item in items)
+    if darkness(high, 255) is not None and (dark := darkness(high, look_for(config).top)) is not None:
+        warnings.warn(f"dark data: {dark[0]} give data.range={dark[1]:g}", stacklevel=2)
 
 
 def _resized(item: np.ndarray, size: Sequence[int]) -> np.ndarray:

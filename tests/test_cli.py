@@ -63,6 +63,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     ],
     "doctor": ["--help"],
     "suggest": ["--budget", "--data", "--help", "--res", "--set"],
+    "data": ["--help", "--out", "--set"],
     "cache": ["--check", "--clear", "--help"],
     "list": ["--help"],
 }

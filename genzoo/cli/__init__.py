@@ -24,6 +24,7 @@ VERBS = {
     "bench": "run a suite of models x datasets x seeds, and report",
     "doctor": "diagnose a run and recommend fixes",
     "suggest": "inspect your data and propose a preset, with reasons",
+    "data": "look at your data without training: what is read, what is left out, a contact sheet",
     "cache": "list or clear decoded images and features on disk",
     "list": "show models, presets or datasets",
 }

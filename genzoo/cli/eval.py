@@ -186,6 +186,8 @@ def _print(scored: "Sequence[tuple[str, ScoreLine]]") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from genzoo.data.found import Found, announcement
+
     several = len({subject for subject, _ in scored}) > 1
     table = Table(*["of"] * several, "protocol", "value", "", "n", box=None, header_style="bold")
     for subject, line in scored:
@@ -201,6 +203,9 @@ def _print(scored: "Sequence[tuple[str, ScoreLine]]") -> None:
             )
     console = Console()
     console.print(table)
+    opened = (announcement(f"{line.data} {line.split}", Found(**line.found)) for _, line in scored if line.found)
+    for text in dict.fromkeys(text for texts in opened for text in texts):
+        print(text)
     for _, line in scored:
         if kinds := line.details.get("classes"):
             console.print(f"\n{line.protocol}: classes in samples, and in the data", highlight=False)

@@ -138,10 +138,13 @@ def _bare(args: argparse.Namespace) -> bool:
 
 @explains_lack_of_memory
 def _train(config: RunConfig, out: str | None, lines: Sequence[str] = (), began: float | None = None) -> None:
+    from genzoo.data import facts
+    from genzoo.data.found import announcement
     from genzoo.training.trainer import Trainer
 
     trainer = Trainer(config, out=out, began=began)
-    trainer.acc.print("\n".join([*lines, trainer.summary()]))
+    opened = announcement(trainer.dataset.name, facts(trainer.dataset))
+    trainer.acc.print("\n".join([*lines, trainer.summary(), *opened]))
     for note in config.notes:
         trainer.acc.print(f"note: {note}")
     if trainer.folder.data and (text := trainer.folder.data.note()):

@@ -7,8 +7,8 @@ import lazy_loader
 if TYPE_CHECKING:
     from genzoo.data.catalog import dataset, find_entry, list_datasets
     from genzoo.data.entry import Entry
-    from genzoo.data.opening import describe, heldout_split, load_image, open_dataset, peek
-    from genzoo.data.sets import Dataset, EndlessSet, FiniteSet, some
+    from genzoo.data.opening import describe, heldout_split, load_image, look_for, open_dataset, peek
+    from genzoo.data.sets import Dataset, EndlessSet, FiniteSet, facts, some
 
 __all__ = [
     "Dataset",
@@ -17,10 +17,12 @@ __all__ = [
     "FiniteSet",
     "dataset",
     "describe",
+    "facts",
     "find_entry",
     "heldout_split",
     "list_datasets",
     "load_image",
+    "look_for",
     "open_dataset",
     "peek",
     "some",
@@ -31,7 +33,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "catalog": ["dataset", "find_entry", "list_datasets"],
         "entry": ["Entry"],
-        "opening": ["describe", "heldout_split", "load_image", "open_dataset", "peek"],
-        "sets": ["Dataset", "EndlessSet", "FiniteSet", "some"],
+        "opening": ["describe", "heldout_split", "load_image", "look_for", "open_dataset", "peek"],
+        "sets": ["Dataset", "EndlessSet", "FiniteSet", "facts", "some"],
     },
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from genzoo.data import cache
-from genzoo.data.arrays import COLORS, RGBA, ArraySource, as_bytes, as_images, open_array
+from genzoo.data.arrays import COLORS, RGBA, ArraySource, as_images, open_array
 from genzoo.data.decoding import CorruptImageError
 from genzoo.data.found import Found
 from genzoo.data.identity import contents_of_files
@@ -208,7 +208,7 @@ class NpyFiles(Source):
         except UsageError as error:
             return CorruptImageError(str(error).removeprefix(f"{path} "))
         images, _ = as_images(image[None], str(path), self._channels)
-        return as_bytes(images)[0]
+        return images[0]
 
 
 class Parts(Source):

@@ -14,6 +14,7 @@ from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source, fingerprint
 from genzoo.errors import UsageError
 
+WHOLE = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(bool))  # types of pixels besides floats
 _CHUNK = 4096  # items checked together, so that a memory-mapped file is never in memory as a whole
 _ROUNDING = 1e-6  # that floats may lie outside [0,1]
 _LEAST_SIDE = 8  # pixels of an image that rows of bytes are taken for
@@ -22,7 +23,7 @@ RGBA = 4
 
 
 class ArraySource(Source):
-    """Images that are already numbers, uint8 [n,C,H,W] or float [n,C,H,W] in [0,1]."""
+    """Images that are already numbers [n,C,H,W]: uint8, uint16, bool, or floats in [0,1]."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class ArraySource(Source):
         self._images, self._labels, self._found = images, labels or {}, found or Found(items=len(images))
 
     def fetch(self, indices: Sequence[int]) -> list[np.ndarray]:
-        return list(as_bytes(self._images[np.asarray(indices)]))
+        return list(self._images[np.asarray(indices)])
 
     def where(self, index: int) -> str:
         return f"{self.name}[{index}]"
@@ -46,6 +47,9 @@ class ArraySource(Source):
 
     def found(self) -> Found:
         return self._found
+
+    def headers(self, n: int) -> list[np.ndarray]:
+        return [self._images[0]]  # all are alike
 
 
 def open_array(
@@ -61,8 +65,8 @@ def open_array(
     """Checks an array and opens it by its shape: images as a source, vectors as a set.
 
     Args:
-        array: uint8 or float; images [n,C,H,W], [n,H,W,C] or [n,H,W], floats in [0,1]; vectors [n,D] of any range, of
-            which bytes are scaled to [0,1].
+        array: images [n,C,H,W], [n,H,W,C] or [n,H,W], uint8, uint16, bool, or floats in [0,1]; vectors [n,D], floats of
+            any range, or uint8, which is scaled to [0,1].
         identity: what decides the content, for the fingerprint.
         channels: of the images that are asked for; an array of another number than 1, 3 or 4 must have it.
         role: see `Found`.
@@ -72,7 +76,7 @@ def open_array(
         UsageError: another shape or type, no items, NaN or infinity, image values outside [0,1] (the first is named),
             one image instead of several, rows of bytes that look like images.
     """
-    _check_type(array, name)
+    _check_type(array, name, WHOLE if array.ndim > 2 else WHOLE[:1])
     if array.ndim not in (2, 3, 4) or not array.size:
         raise UsageError(f"{name} has shape {list(array.shape)}: images are [n,C,H,W] and vectors [n,D].")
     if array.ndim == 2:
@@ -84,7 +88,7 @@ def open_array(
 
 
 def as_images(array: np.ndarray, name: str, channels: int = 3) -> tuple[np.ndarray, list[str]]:
-    """Checks images [n,C,H,W], [n,H,W,C] or [n,H,W], uint8 or floats in [0,1].
+    """Checks images [n,C,H,W], [n,H,W,C] or [n,H,W], uint8, uint16, bool, or floats in [0,1].
 
     Returns:
         A view [n,C,H,W], and notes on how it was read.
@@ -92,22 +96,17 @@ def as_images(array: np.ndarray, name: str, channels: int = 3) -> tuple[np.ndarr
     Raises:
         UsageError: as `open_array`.
     """
-    _check_type(array, name)
+    _check_type(array, name, WHOLE)
     images, notes = _channels_first(array, name, channels)
-    if images.dtype != np.uint8:
+    if images.dtype not in WHOLE:
         _refuse_first(images, lambda items: ~np.isfinite(items), name, lambda: "NaN or infinity: remove or repair it.")
         outside = partial(_outside, images)
         _refuse_first(images, lambda items: (items < -_ROUNDING) | (items > 1 + _ROUNDING), name, outside)
     return images, notes
 
 
-def as_bytes(images: np.ndarray) -> np.ndarray:
-    """Scales floats in [0,1] to uint8; bytes stay as they are."""
-    return images if images.dtype == np.uint8 else np.rint(np.clip(images, 0, 1) * 255.0).astype(np.uint8)
-
-
-def _check_type(array: np.ndarray, name: str) -> None:
-    if array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating):
+def _check_type(array: np.ndarray, name: str, whole: Sequence[np.dtype]) -> None:
+    if array.dtype in whole or np.issubdtype(array.dtype, np.floating):
         return
     has = f"{name} has type {array.dtype}"
     if array.dtype == np.bool_:

@@ -11,7 +11,7 @@ from genzoo.errors import UsageError
 _MODES = {2: "LA", 4: "RGBA"}  # of image files
 
 
-def separate(raw: Raw, size: tuple[int, int] | None, channels: int, **options: Any) -> np.ndarray:
+def separate(raw: Raw, size: tuple[int, int] | None, channels: int, *options: Any) -> np.ndarray:
     """Decodes an image channel by channel, as `to_uint8` decodes gray images; nothing is composited.
 
     Args:
@@ -19,7 +19,7 @@ def separate(raw: Raw, size: tuple[int, int] | None, channels: int, **options: A
             are RGBA.
         size: height, width in pixels; None keeps the image's own.
         channels: neither 1 nor 3.
-        options: see `to_uint8`.
+        *options: further ones of `to_uint8`.
 
     Returns:
         uint8 [C,H,W] in [0,255].
@@ -37,7 +37,7 @@ def separate(raw: Raw, size: tuple[int, int] | None, channels: int, **options: A
         planes = _with_alpha(read(raw), _MODES[channels])
     else:
         raise UsageError(f"data.channels is {channels}, and image files have 1 (gray), 2 (gray, alpha), 3 or 4 (RGBA).")
-    return np.concatenate([to_uint8(plane, size, 1, **options) for plane in planes])
+    return np.concatenate([to_uint8(plane, size, 1, *options) for plane in planes])
 
 
 def _with_alpha(image: Image.Image, mode: str) -> list[Image.Image]:

@@ -2,48 +2,86 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from genzoo.data.found import LOOSE, Found, left_out
 from genzoo.data.identity import contents_of
 from genzoo.data.labels import ONLY, Labels, class_label
+from genzoo.data.places import SPLITS, find_places, locate, misread
 from genzoo.data.sources import Source
+from genzoo.data.suffixes import readable_suffixes, suffix_of
+from genzoo.data.tree import Listing, files_under, walk
+from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 
-SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".tga"]
-)
-# Names of folders or files that are splits.
-SPLITS = ("train", "training", "val", "valid", "validation", "dev", "eval", "evaluation", "test", "testing")
+__all__ = ["SPLITS", "FolderCollection", "FolderSource", "files_under", "stamp"]
+
+_DIGITS = re.compile(r"(\d+)")
 
 
 class FolderCollection:
-    """Sub-folders named like splits are splits; without any, the whole folder is `train`."""
+    """Folders with the names of splits are splits (see `splits.find_places`); without any, all of it is `train`.
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.name = root, root.name
-        found = {entry.name.lower(): entry for entry in root.iterdir() if entry.is_dir()}
-        self._roots = {split: found[split] for split in SPLITS if split in found} or {"train": root}
-        self.splits: tuple[str, ...] = tuple(self._roots)
+    Args:
+        root: the folder.
+        skip_unreadable: leave out folders inside it that cannot be read.
+
+    Raises:
+        UsageError: a folder inside it cannot be read.
+    """
+
+    def __init__(self, root: Path, skip_unreadable: bool = False) -> None:
+        self.root, self.name = root, last_name(str(root))
+        listings, suffixes = list(walk(root)), readable_suffixes()
+        if not skip_unreadable:
+            _refuse_unreadable(root, listings)
+        self._images = {listing.prefix: _images(listing, suffixes) for listing in listings}
+        self._left_out = {listing.prefix: _left_out(listing, suffixes) for listing in listings}
+        filled = [prefix for prefix, names in self._images.items() if names]
+        self._places = find_places(filled)
+        self._notes = tuple(filter(None, [misread(filled, self._places)]))
+        found = {split for split, _ in self._places.values()}
+        self.splits: tuple[str, ...] = tuple(split for split in SPLITS if split in found)
 
     def source(self, split: str) -> "FolderSource":
-        return FolderSource(self._roots[split], f"{self.name}/{split}" if len(self.splits) > 1 else self.name)
+        places = {prefix: locate(prefix, self._places) for prefix in self._images}
+        missing = Counter[str]()
+        for prefix, place in places.items():
+            if place is None or place[0] == split:
+                missing.update(self._left_out[prefix])
+        files = {
+            f"{prefix}{name}": place[1]
+            for prefix, place in places.items()
+            if place is not None and place[0] == split
+            for name in self._images[prefix]
+        }
+        if not files:
+            raise UsageError(_nothing_in(self.root, missing))
+        several = len(self.splits) > 1
+        role = f"split {split} of {', '.join(self.splits)} by folder name" if several else ""
+        name = f"{self.name}/{split}" if several else self.name
+        return FolderSource(self.root, name, files, Found(items=0, role=role, left_out=missing, notes=self._notes))
 
 
 class FolderSource(Source):
-    """The images under a folder in natural order: 2.jpg comes before 10.jpg, as a published `first n` means it."""
+    """Images under a folder in natural order: 2.jpg comes before 10.jpg, as a published `first n` means it.
 
-    def __init__(self, root: Path, name: str) -> None:
-        self.name, self._root = name, root
-        found = (stamp(path, path.relative_to(root).as_posix()) for path in files_under(root, SUFFIXES))
-        files = sorted(found, key=lambda file: _natural(file[0]))
-        if not files:
-            raise UsageError(
-                f"no images under {root}: genzoo reads {', '.join(sorted(SUFFIXES))}, .parquet, .npy and .npz."
-            )
-        self._paths = [path for path, *_ in files]
-        self.size = len(files)
-        self.identity = self._contents = contents_of(root, files)
+    Args:
+        root: the folder.
+        name: of the split, for messages.
+        files: relative path -> path of the classes that the file is in, with a slash at the end; "" without one.
+        facts: what is known of the split besides its files.
+    """
+
+    def __init__(self, root: Path, name: str, files: Mapping[str, str], facts: Found) -> None:
+        self.name, self._root, self._facts = name, root, facts
+        self._paths = sorted(files, key=_natural)
+        self._classes = [files[path].partition("/")[0] for path in self._paths]
+        self.size = len(self._paths)
+        base = str(root)
+        self.identity = self._contents = contents_of(root, [_stamp_or_none(base, path) for path in self._paths])
 
     def fetch(self, indices: Sequence[int]) -> list[Path]:
         return [self._root / self._paths[i] for i in indices]
@@ -57,20 +95,28 @@ class FolderSource(Source):
 
     def labels(self) -> Labels:
         """Classes where every image lies in one of several sub-folders, in natural order of the folders' names."""
-        folders = [path.partition("/")[0] for path in self._paths if "/" in path]
-        classes = sorted(set(folders), key=_natural)
-        if len(folders) < self.size or len(classes) < 2:
+        classes = sorted(set(self._classes), key=_natural)
+        if "" in classes or len(classes) < 2:
             return {}
         numbers = {name: number for number, name in enumerate(classes)}
-        return {ONLY: class_label([numbers[folder] for folder in folders], classes)}
+        return {ONLY: class_label([numbers[folder] for folder in self._classes], classes)}
 
+    def headers(self, n: int) -> list[Path]:
+        return self.fetch(range(0, self.size, -(-self.size // n)))
 
-def files_under(root: Path, suffixes: Iterable[str]) -> Iterator[Path]:
-    """Finds the files with one of the suffixes (lower case) under a folder; hidden files and folders are left out."""
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        shown = (name for name in names if not name.startswith("."))
-        yield from (Path(folder, name) for name in shown if Path(name).suffix.lower() in suffixes)
+    def groups(self) -> list[str]:
+        return [f"{name}/" if name else LOOSE for name in self._classes]
+
+    def found(self) -> Found:
+        parts, classes = Counter(self.groups()), self.labels()
+        by_folder = f"{len(classes[ONLY].classes):,} classes by folder" if classes else ""
+        return Found(
+            items=self.size,
+            parts=dict(parts) if len(parts) > 1 else {},
+            role=", ".join(filter(None, (self._facts.role, by_folder))),
+            left_out=dict(self._facts.left_out),
+            notes=self._facts.notes,
+        )
 
 
 def stamp(path: Path, name: str) -> tuple[str, int, int]:
@@ -79,5 +125,41 @@ def stamp(path: Path, name: str) -> tuple[str, int, int]:
     return name, status.st_size, status.st_mtime_ns
 
 
+def _stamp_or_none(base: str, path: str) -> tuple[str, int, int]:
+    """As `stamp`, of a path under `base`; of a file that is not there, (path, 0, 0)."""
+    try:
+        status = os.stat(os.path.join(base, path))
+    except OSError:  # a link to nowhere: reading it names it
+        return path, 0, 0
+    return path, status.st_size, status.st_mtime_ns
+
+
+def _images(listing: Listing, suffixes: frozenset[str]) -> list[str]:
+    return [name for name in listing.names if suffix_of(name) in suffixes]
+
+
+def _left_out(listing: Listing, suffixes: frozenset[str]) -> Counter[str]:
+    """Reason -> number of what is left out of one folder."""
+    others = (suffix for name in listing.names if (suffix := suffix_of(name)) not in suffixes)
+    return Counter(suffix or "without suffix" for suffix in others) + Counter(listing.left_out)
+
+
+def _refuse_unreadable(root: Path, listings: Sequence[Listing]) -> None:
+    for listing in listings:
+        if listing.problem:
+            raise UsageError(
+                f"the folder {root / listing.prefix} cannot be read ({listing.problem}): change its permissions, "
+                "or leave it out with data.skip_corrupt=true."
+            )
+
+
+def _nothing_in(root: Path, missing: Mapping[str, int]) -> str:
+    holds = f": it holds {left_out(missing)}" if missing else ""
+    return (
+        f"no images under {root}{holds}. genzoo reads the images that Pillow does (.png, .jpg, .webp, .tif, ...), "
+        ".parquet, .npy and .npz."
+    )
+
+
 def _natural(path: str) -> list[str | int]:
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path)]
+    return [int(part) if part.isdecimal() else part for part in _DIGITS.split(path)]

@@ -118,7 +118,7 @@ def _open_folder(path: Path, config: DataConfig) -> Collection:
     if tables and (not has_images or _holds_images(tables[0])):
         return _OPENERS[".parquet"](path, config)
     if has_images:
-        return FolderCollection(path)
+        return FolderCollection(path, config.skip_corrupt)
     if any(files_under(path, {".tar"})):
         return _OPENERS[".tar"](path, config)
     if any(files_under(path, {".npy"})):

@@ -73,6 +73,9 @@ class HubSource(Source):
     def where(self, index: int) -> str:
         return f"{self.name} row {index}"
 
+    def headers(self, n: int) -> list[Raw]:
+        return self.fetch(range(min(n, self.size)))
+
     def labels(self) -> Labels:
         columns = label_columns(self._table.features.arrow_schema)
         return table_labels({name: (self._table.data.column(name), names) for name, names in columns.items()})

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from genzoo.data import cache
 from genzoo.data.decoding import DECODING, CorruptImageError, Decode, Raw
+from genzoo.data.headers import complete
 from genzoo.data.identity import content_key, contents_in
 from genzoo.data.labels import select
 from genzoo.data.sets import Finite, FiniteSet, MappedSet
@@ -41,20 +42,36 @@ def open_images(source: Source, config: DataConfig, progress: bool) -> FiniteSet
     _warn_of_skipped(source, found.skipped)
     read_labels = partial(select, source.labels, _kept(source.size, found.skipped))
     skipped = tuple(found.skipped.values())
-    return MappedSet(source.name, job.key, found.images, read_labels, skipped, digest=found.digest)
+    read_found = partial(complete, source, config, skipped)
+    return MappedSet(source.name, job.key, found.images, read_labels, skipped, read_found, digest=found.digest)
 
 
 class MixedSizesError(UsageError):
     """Images of different sizes, where they are to be of one."""
 
 
+def decoder(config: DataConfig) -> Decode:
+    """Returns what decodes single images as a configuration says."""
+    return Decode(
+        size=config.size,
+        channels=config.channels,
+        fit=config.fit,
+        precrop=config.precrop,
+        background=config.background,
+        top=config.range,
+        max_pixels=config.max_pixels,
+    )
+
+
 class DecodeJob:
     """What is to be decoded, and how."""
 
     def __init__(self, source: Source, config: DataConfig) -> None:
-        self.source, self.skip = source, config.skip_corrupt
+        self.source, self.config, self.skip = source, config, config.skip_corrupt
         settings = {name: getattr(config, name) for name in ("size", "channels", "fit", "precrop", "background")}
-        self.pixels = Decode(**settings)
+        # Only where they are set, so that caches without them stay valid.
+        settings |= {name: value for name in ("range", "max_pixels") if (value := getattr(config, name)) is not None}
+        self.pixels = decoder(config)
         contents = contents_in(source.identity)
         self.modified = contents.modified if contents else 0
         self.key = fingerprint(*content_key(source.name, source.identity), settings, self.skip, DECODING)
@@ -114,6 +131,7 @@ class LazySet(Finite):
         self._job, self._kept = job, _kept(job.source.size, skipped)
         self.read_labels = partial(select, job.source.labels, self._kept)
         self.name, self.fingerprint, self.skipped = job.source.name, job.key, tuple(skipped.values())
+        self.read_found = partial(complete, job.source, job.config, self.skipped)
         self.size, self.shape = len(self._kept), job.shape
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
-from genzoo.data.folder import SPLITS, SUFFIXES, files_under
+from genzoo.data.folder import SPLITS, files_under
 from genzoo.data.labels import ONLY, Labels, class_label
+from genzoo.data.suffixes import readable_suffixes
 
-IMAGES = SUFFIXES
+IMAGES = readable_suffixes()
 _SPELLED = {"training": "train", "testing": "test"}
 
 

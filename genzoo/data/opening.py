@@ -1,6 +1,8 @@
 """Finds and opens a dataset by its name: an embedded or registered one, a path, a short name or an id of the hub."""
 
 import os
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,13 @@ import torch
 from torch import Tensor
 
 from genzoo.data.catalog import dataset_names, find_dataset
-from genzoo.data.decoding import CorruptImageError, Decode, rgb
+from genzoo.data.decoding import CorruptImageError, rgb
 from genzoo.data.formats import is_file_name, open_path, refuse_address
+from genzoo.data.found import Found, summary
+from genzoo.data.frames import FrameCollection
+from genzoo.data.headers import complete
 from genzoo.data.identity import FEWEST_CHOOSE, DataRecord, content_key, contents_in
-from genzoo.data.materialize import open_images
+from genzoo.data.materialize import decoder, open_images
 from genzoo.data.own import PREFIX
 from genzoo.data.sets import ArraySet, Dataset, EndlessSet
 from genzoo.data.sources import Collection, Part, fingerprint
@@ -41,7 +46,35 @@ def open_dataset(config: DataConfig, split: str | None = None, progress: bool = 
         return source
     if isinstance(source, ArraySet):
         return source.part(chosen)
-    return open_images(Part(source, chosen), config, progress)
+    part = Part(source, chosen)
+    if (found := part.found()).misses:
+        warnings.warn(summary(part.name, found), stacklevel=1)  # once, whoever opens it
+    return open_images(part, config, progress)
+
+
+def find_source(config: DataConfig) -> tuple[Collection, Opened, np.ndarray | range]:
+    """Finds a dataset and the split that a configuration names, before anything is decoded.
+
+    Returns:
+        The collection, the source of the split, and which of its items are meant; none of an endless one.
+
+    Raises:
+        UsageError: as `open_dataset`.
+    """
+    collection = _find(config)
+    return collection, *choose(collection, config.split, config.holdout, is_own(config), config.limit)
+
+
+def look_for(config: DataConfig) -> Found:
+    """Returns the facts of the split that a configuration names; reads the headers of some images, decodes none.
+
+    Raises:
+        UsageError: as `open_dataset`.
+    """
+    _, source, chosen = find_source(config)
+    if isinstance(source, EndlessSet):
+        return Found(items=None)
+    return Found(items=len(chosen)) if isinstance(source, ArraySet) else complete(Part(source, chosen), config)
 
 
 def open_source(config: DataConfig, split: str | None = None) -> Part:
@@ -142,7 +175,7 @@ def peek(config: DataConfig, n: int) -> tuple[int | None, list[np.ndarray]]:
     chosen = np.asarray(among)[np.linspace(0, count - 1, min(n, count)).astype(int)]
     if isinstance(source, ArraySet):
         return count, [source.batch(chosen).numpy()]
-    decode, items = _decode(config, None, 3), []
+    decode, items = decoder(replace(config, size=None, channels=3)), []
     for raw in source.fetch(chosen.tolist()):
         try:
             items.append(decode(raw))
@@ -171,13 +204,9 @@ def load_image(path: str | Path, shape: tuple[int, ...], config: DataConfig) -> 
         raise UsageError(f"there is no file {path}.")
     channels, height, width = shape
     try:
-        return torch.from_numpy(_decode(config, (height, width), channels)(Path(path)))
+        return torch.from_numpy(decoder(replace(config, size=(height, width), channels=channels))(Path(path)))
     except CorruptImageError as error:
         raise UsageError(f"cannot read {path}: {error}.") from error
-
-
-def _decode(config: DataConfig, size: tuple[int, int] | None, channels: int) -> Decode:
-    return Decode(size=size, channels=channels, fit=config.fit, precrop=config.precrop, background=config.background)
 
 
 def _choose(config: DataConfig, split: str | None = None) -> tuple[Opened, np.ndarray | range]:
@@ -185,12 +214,21 @@ def _choose(config: DataConfig, split: str | None = None) -> tuple[Opened, np.nd
 
 
 def _find(config: DataConfig) -> Collection:
+    found = _locate(config)
+    return FrameCollection(found) if config.frames == "all" else found
+
+
+def _locate(config: DataConfig) -> Collection:
     name, path = config.name, Path(os.path.expanduser(config.name))
     if name.startswith(PREFIX):
         raise UsageError(f"{name} was passed from Python, Trainer(data=...), and is not stored: give --data.")
     refuse_address(name)
     registered = find_dataset(name)
     if registered is not None and (registered.entry.kind != "hub" or not path.exists()):
+        if path.exists():
+            warnings.warn(
+                f"{name} is the built-in dataset of that name; for what lies here, give ./{name}", stacklevel=1
+            )
         return registered(config)
     if path.exists():
         return open_path(path, config)

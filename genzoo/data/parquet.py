@@ -19,6 +19,7 @@ from genzoo.data.labels import Labels, class_label, only_or_all
 from genzoo.data.naming import ordered, role, split_of_file
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source
+from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 
 _HELD_BYTES = 256 * 1024**2  # encoded row groups that each process keeps, for batches that are not cached
@@ -29,7 +30,8 @@ class ParquetCollection:
     """One file, or the files under a folder; their names or folders name splits: train-00000-of-00002.parquet."""
 
     def __init__(self, root: Path, column: str | None, channels: int = 3) -> None:
-        self.name, self._column, self._channels = root.stem if root.is_file() else root.name, column, channels
+        self.name = root.stem if root.is_file() else last_name(str(root))
+        self._column, self._channels = column, channels
         files = [root] if root.is_file() else sorted(files_under(root, {".parquet"}))
         self._files: dict[str, list[Path]] = {}
         for path in files:
@@ -82,6 +84,9 @@ class ParquetSource(Source):
             rows[path] += int(stop - start)
         parts = {path.name: count for path, count in rows.items()} if len(rows) > 1 else {}
         return Found(items=self.size, parts=parts, role=self._role, notes=(f"column {self._column!r}",))
+
+    def headers(self, n: int) -> list[bytes | Path]:
+        return self.fetch(range(min(n, self.size)))  # the first ones, which are in few row groups
 
     def _locate(self, index: int) -> tuple[int, int]:
         """Finds an item's row group and its row there."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from genzoo.data.found import Found
 from genzoo.data.labels import Labels, find_classes, select
 from genzoo.data.sources import numbers
 from genzoo.errors import UsageError
@@ -78,6 +79,12 @@ class EndlessSet(Protocol):
 Dataset = FiniteSet | EndlessSet
 
 
+def facts(dataset: Dataset) -> Found:
+    """Returns what was found where a dataset is; of one that was made elsewhere, its size."""
+    found = getattr(dataset, "found", None)
+    return Found(items=dataset.size) if found is None else found()
+
+
 def some(dataset: Dataset, n: int, generator: Generator, labels: str | None = None) -> Items:
     """Takes n items to look at: a seeded choice of a finite set, a draw of an endless one.
 
@@ -120,6 +127,7 @@ class Finite:
     shape: tuple[int, ...]
     size: int
     read_labels: Callable[[], Labels]
+    read_found: Callable[[], Found]
 
     @property
     def is_image(self) -> bool:
@@ -140,6 +148,10 @@ class Finite:
     def classes(self, name: str) -> tuple[str, ...]:
         return find_classes(self.read_labels(), name, self.name)
 
+    def found(self) -> Found:
+        """What it consists of, and what was left out; reads the headers of some images."""
+        return self.read_found()
+
 
 class ArraySet(Finite):
     """Items in one array, in memory or mapped into it.
@@ -147,6 +159,7 @@ class ArraySet(Finite):
     Args:
         array: decoded images [n, H, W, C], uint8 in [0, 255], or vectors [n, D], float32.
         read_labels: gives the labels of the n items when they are asked for; by default there are none.
+        read_found: gives the facts when they are asked for; by default there are none but the size.
     """
 
     cached = True
@@ -158,11 +171,13 @@ class ArraySet(Finite):
         array: np.ndarray,
         read_labels: Callable[[], Labels] = dict,
         skipped: tuple[str, ...] = (),
+        read_found: Callable[[], Found] | None = None,
     ) -> None:
         self.name, self.fingerprint, self.skipped = name, fingerprint, skipped
         self.size, *sides = array.shape
         self.shape = (sides[-1], *sides[:-1])
         self.read_labels, self._array = read_labels, array
+        self.read_found = read_found or partial(Found, items=self.size)
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(self._array)[np.asarray(indices)]).movedim(-1, 1)

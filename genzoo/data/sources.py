@@ -1,7 +1,9 @@
 """Where data comes from: a `Collection` is found by name and opens each split as a `Source` or a finished set."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from genzoo.data.found import Found
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """The encoded images of one split: cheap to list, read a few at a time.
 
-    A class that inherits from this one has defaults for `labels`, `cache_pays` and `found`.
+    A class that inherits from this one has defaults for `labels`, `cache_pays`, `found`, `groups` and `headers`.
     """
 
     name: str
@@ -47,6 +49,14 @@ class Source(Protocol):
     def found(self) -> Found:
         """What the source consists of, and what was left out."""
         return Found(items=self.size)
+
+    def groups(self) -> Sequence[str]:
+        """Names the sub-folder, file or class of each item; empty where there is one."""
+        return ()
+
+    def headers(self, n: int) -> "Sequence[Raw]":
+        """Reads about n items by whose headers the others may be judged; none where even these take time to make."""
+        return ()
 
 
 class Collection(Protocol):
@@ -82,6 +92,24 @@ class Part(Source):
 
     def cache_pays(self, n: int) -> bool:
         return self._source.cache_pays(n)
+
+    def found(self) -> Found:
+        whole = self._source.found()
+        if self.size == self._source.size:
+            return whole
+        groups = self.groups()
+        parts = Counter(groups) if len(set(groups)) > 1 else {}
+        chosen, of = self._chosen, f"of {self._source.size:,}"
+        numbered = f"numbers {chosen.start + 1:,} to {chosen.stop:,}" if isinstance(chosen, range) else f"{self.size:,}"
+        role = ", ".join(filter(None, (whole.role, f"{numbered} {of}")))
+        return replace(whole, items=self.size, parts=dict(parts), role=role)
+
+    def groups(self) -> Sequence[str]:
+        groups = self._source.groups()
+        return [groups[int(i)] for i in self._chosen] if groups else ()
+
+    def headers(self, n: int) -> "Sequence[Raw]":
+        return self._source.headers(n)
 
 
 def numbers(chosen: "range | np.ndarray") -> str:

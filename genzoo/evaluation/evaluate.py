@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from genzoo.configure import changed_settings
-from genzoo.data import find_entry, list_datasets, open_dataset
+from genzoo.data import facts, find_entry, list_datasets, open_dataset
 from genzoo.data.batches import to_float
 from genzoo.data.sets import Dataset, EndlessSet, FiniteSet
+from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 from genzoo.evaluation.drawing import batch_size, described, drawn
 from genzoo.evaluation.extractors import get_extractor
@@ -112,8 +113,9 @@ def result_line(job: Job) -> ScoreLine:
         run=subject.name,
         model=run.model if run else subject.name,
         overrides=changed_settings(run) if run else {},
-        data=Path(job.data.name).name,
+        data=last_name(job.data.name),
         split=job.split if of_images else None,
+        found=facts(job.dataset()).to_json() if of_images else None,
         resolution=(job.dataset().shape[1:] or None) if of_images else None,
         seed=run.train.seed if run else None,
         images_seen=subject.images_seen,

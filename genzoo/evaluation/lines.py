@@ -45,6 +45,7 @@ class ScoreLine(Line):
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)  # of a run's preset
     data: str
     split: str | None = None
+    found: dict[str, Any] = dataclasses.field(default_factory=dict)  # facts about the data, see `genzoo.data.found`
     resolution: tuple[int, ...] | None = None  # height, width; points have none
     seed: int | None = None  # of the training run
     images_seen: int | None = None

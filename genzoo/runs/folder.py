@@ -10,6 +10,7 @@ from typing import Any
 from genzoo import __version__
 from genzoo.configure import from_json, to_json
 from genzoo.data.identity import DataRecord
+from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 from genzoo.files import JsonLines, make_folder, restore_folders, write_text
 from genzoo.provenance import versions
@@ -53,7 +54,7 @@ class RunFolder:
 
     @staticmethod
     def default(config: RunConfig) -> Path:
-        data = Path(config.data.name).name
+        data = last_name(config.data.name)
         size = f"-{'x'.join(map(str, dict.fromkeys(config.data.size)))}" if config.data.size else ""
         return Path("runs") / f"{config.model}-{data}{size}-s{config.train.seed}"
 
@@ -74,19 +75,17 @@ class RunFolder:
     def locked(self) -> AbstractContextManager[None]:
         """Holds the run's lock, once there is a run.
 
-        Args:
-            data: what the data section leads to; None for a dataset that the configuration does not name.
-
         Raises:
             UsageError: another process holds it.
         """
         return locked(self.path) if (self.path / CONFIG).exists() else nullcontext()
 
-    def create(self, data: DataRecord | None = None) -> str | None:
+    def create(self, data: DataRecord | None = None, found: Mapping[str, Any] | None = None) -> str | None:
         """Writes the configuration; called once nothing refuses it, so that a corrected command finds the folder free.
 
         Args:
             data: what the data section leads to; None for a dataset that the configuration does not name.
+            found: facts about the data, to be kept beside the configuration.
 
         Returns:
             which versions have changed since the run was last resumed, in one line; None where none has.
@@ -99,7 +98,7 @@ class RunFolder:
             with locked(self.path):
                 self.data, history = data, _history(_content(self.path))
                 used = [*history, versions()] if not history or history[-1] != versions() else history
-                content = {"format": FORMAT, "config": to_json(self._config), "versions": used}
+                content = {"format": FORMAT, "config": to_json(self._config), "versions": used, "found": found}
                 if data is not None:
                     content["data"] = save_record(self.path, data)
                 restore_folders(self.path)  # model/ or best/, if the run was killed while it wrote one

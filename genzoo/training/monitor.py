@@ -138,12 +138,17 @@ class Watch:
         self._monitor = Monitor(total_steps, objective)
 
     def begin(
-        self, first_batch: Tensor | None, problem: Problem | None = None, position: Mapping[str, Any] = START
+        self,
+        first_batch: Tensor | None,
+        top: float = 255,
+        problem: Problem | None = None,
+        position: Mapping[str, Any] = START,
     ) -> None:
         """Reads the log again, at a start, a resume or a rollback.
 
         Args:
-            first_batch: of the run, to check; None after its first step.
+            first_batch: of the run, as the dataset gives it, to check; None after its first step.
+            top: what 255 stands for in its images, see `Found.top`.
             problem: what is wrong with the run's length, if anything; a longer run no longer has it.
             position: step and images seen.
         """
@@ -154,7 +159,7 @@ class Watch:
         self.report({"step": 0, "nimg": 0, "kind": "run", "total_steps": self._total_steps})
         for line in self._folder.log.read():
             self.observe(line)
-        found = data_findings(first_batch) if first_batch is not None else []
+        found = data_findings(first_batch, top) if first_batch is not None else []
         for name, text, fix in [*found, *([problem] if problem else [])]:
             self.report({"step": 0, "nimg": 0, "kind": "data", "problem": name, "text": text, "fix": fix})
         if problem is None and any(one.problem == TOO_SHORT and one.ended is None for one in read_findings(events)):

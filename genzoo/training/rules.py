@@ -7,8 +7,10 @@ The figures in brackets are what healthy runs showed: 21 runs of 10,000 steps on
 import statistics
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
+from genzoo.data.values import darkness
 from genzoo.signs import LEARNING_RATE, POSTERIOR, RUNS_AWAY, SAMPLES_ALIKE, Rule, View
 
 GROWTH = 0.045  # of the weights' norm, per root of steps, as in a random walk [0.034 and less; 30-fold rates: 0.06 up]
@@ -130,8 +132,12 @@ RULES = (
 )
 
 
-def data_findings(batch: Tensor) -> list[tuple[str, str, str]]:
-    """Checks a batch as the dataset gives it, uint8 or float [n, ...]: (problem, figures, fix) of what is wrong."""
+def data_findings(batch: Tensor, top: float = 255) -> list[tuple[str, str, str]]:
+    """Checks a batch as the dataset gives it, uint8 or float [n, ...]: (problem, figures, fix) of what is wrong.
+
+    Args:
+        top: what 255 stands for in images, see `Found.top`.
+    """
     found = []
     x, is_image = batch.float(), batch.ndim == 4
     low, high, size = x.min().item(), x.max().item(), x.square().mean().sqrt().item()
@@ -141,6 +147,8 @@ def data_findings(batch: Tensor) -> list[tuple[str, str, str]]:
     if not is_image and size > VECTOR_SIZE:
         figures = f"vectors hold values from {low:.3g} to {high:.3g}"
         found.append(("wrong value range", figures, "scale them to about one, e.g. x / 255"))
+    if batch.dtype == torch.uint8 and is_image and (dark := darkness(high, top)) is not None:
+        found.append(("dark data", dark[0], f"give data.range={dark[1]:g}"))
     items = x.flatten(1)
     flat = int((items.amax(dim=1) == items.amin(dim=1)).sum()) if is_image else 0
     if len(batch) > 1 and bool((batch == batch[:1]).all()):

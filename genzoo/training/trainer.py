@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from genzoo.controller import EVERY
-from genzoo.data import Dataset, describe, open_dataset
+from genzoo.data import Dataset, describe, facts, open_dataset
 from genzoo.data.batches import Batches, Resident, load, make_resident
 from genzoo.duration import in_images
 from genzoo.factory import build, build_objective
@@ -125,7 +125,7 @@ class Trainer:
         self.recovery = Recovery(
             self.ladder, self.state, self.folder, self.acc, rungs=c.recover, interval=interval, writing=writing
         )
-        if self.acc.is_main_process and (note := self.folder.create(record)):
+        if self.acc.is_main_process and (note := self.folder.create(record, facts(self.dataset).to_json())):
             self.acc.print(note)
 
     def _make_model(self) -> Generative:
@@ -223,7 +223,7 @@ class Trainer:
         if self.acc.is_main_process:
             with self.reporter.writing():
                 first = self.data(whole=True)[0][0].x if self.step == 0 else None
-                self.watch.begin(first, self.short, self._position())
+                self.watch.begin(first, facts(self.dataset).top, self.short, self._position())
         if self.snapshots.due and self.step == self.total_steps:  # the last snapshot was cut short
             return self.snapshot()
         window = Window(self.folder.log.read())
