@@ -1,6 +1,4 @@
-"""From a name and overrides to one frozen RunConfig: model defaults <- preset <- what the data asks for <- what the
-user sets.
-"""
+"""Resolves a name and overrides to one frozen RunConfig: defaults <- preset <- what the data asks for <- the user."""
 
 import dataclasses
 import json

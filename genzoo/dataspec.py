@@ -18,6 +18,9 @@ NOT_READING = ("name", "labels", "mirror", "cache")  # of DataConfig: what does 
 # An unknown key is refused, never ignored; so are numbers that are not finite.
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Side = Annotated[int, Field(gt=0, le=2**16)]  # pixels
+Width = Annotated[int, Field(gt=0, le=2**16)]  # of a layer
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, Field))

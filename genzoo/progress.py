@@ -23,7 +23,7 @@ class Bar(tqdm):
     @property
     def format_dict(self) -> dict[str, Any]:
         state, output = super().format_dict, getattr(self, "fp", None)  # one that is hidden has no output
-        return state if NOTEBOOK or output is None else {**state, "ncols": columns(output)}
+        return dict(state) if NOTEBOOK or output is None else {**state, "ncols": columns(output)}
 
     def __str__(self) -> str:
         state = self.format_dict

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from genzoo.dataspec import DataConfig, config
+from genzoo.dataspec import DataConfig, Decay, Rate, Width, config
 from genzoo.duration import MOST, Duration, TimeSpan, is_share
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ NormPlace = Annotated[
     Field(description="second norm of a residual block: after the addition (IntroVAE) or before it (Soft-IntroVAE)"),
 ]
 
-Width = Annotated[int, Field(gt=0, le=2**16)]  # of a layer
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Rate = Annotated[float, Field(gt=0)]
 OF_IMAGES = ("conv", "shuffle", "timm")  # genzoo's networks that take no points
 
 

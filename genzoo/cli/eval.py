@@ -151,9 +151,9 @@ def _defaults(subject: "ModelSubject", data: "DataConfig") -> "tuple[list[Protoc
     """Protocols that need no extractor and that the model can be scored by; and a sentence where training images are
     scored because nothing is held out.
     """
-    from genzoo.evaluation.evaluate import refusal
     from genzoo.evaluation.heldout import with_split
     from genzoo.evaluation.protocols import get_protocol
+    from genzoo.evaluation.refusal import refusal
 
     names, note = with_split(DEFAULT_OF_IMAGES if subject.model.is_image else DEFAULT_OF_POINTS, data)
     return [p for name in names if refusal((p := get_protocol(name)).metric, subject) is None], note

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from genzoo.data.decoding import NOWHERE, Frame, Raw, at_most
+from genzoo.data.decoding import NOWHERE, CorruptImageError, Frame, Raw, at_most
 from genzoo.data.found import BROKEN, CORRUPT, Found
 from genzoo.data.profiles import find_transform
 from genzoo.data.sources import Source
@@ -36,6 +36,8 @@ def read_header(raw: Raw) -> Header | None:
     """Reads a header; None where there is none to read."""
     if isinstance(raw, np.ndarray):
         return Header(*raw.shape[1:], top=largest(raw.dtype))
+    if isinstance(raw, CorruptImageError):
+        return None
     try:
         with _open(raw) as image:
             return _header(image)
@@ -45,7 +47,7 @@ def read_header(raw: Raw) -> Header | None:
 
 def count_frames(raw: Raw) -> int:
     """Counts the frames or pages of an encoded image; 1 where it cannot be read."""
-    if isinstance(raw, np.ndarray):
+    if isinstance(raw, np.ndarray | CorruptImageError):
         return 1
     try:
         with _open(raw) as image:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from genzoo.data.folder import stamp
 from genzoo.data.found import Found
 from genzoo.data.identity import contents_of
 from genzoo.data.labels import ONLY, Labels, text_label
@@ -43,8 +44,7 @@ class ListSource(Source):
     def __init__(self, name: str, listed: Path, names: Sequence[str], labels: Labels, column: str) -> None:
         self.name, self.size = name, len(names)
         self._files, self._labels, self._column = [listed.parent / Path(n).expanduser() for n in names], labels, column
-        stats = [(n, *(_status(file) or (0, 0))) for n, file in zip(names, self._files, strict=True)]
-        self.identity = contents_of(listed.parent, stats)
+        self.identity = contents_of(listed.parent, list(map(_stamp, names, self._files)))
 
     def fetch(self, indices: Sequence[int]) -> list[Path]:
         return [self._files[i] for i in indices]
@@ -62,13 +62,12 @@ class ListSource(Source):
         return Found(items=self.size, notes=(f"files of column {self._column!r}",) if self._column else ())
 
 
-def _status(file: Path) -> tuple[int, int] | None:
-    """Size and modification time; None where there is no such file, which is named when it is read."""
+def _stamp(name: str, file: Path) -> tuple[str, int, int]:
+    """As `genzoo.data.folder.stamp`; of a file that is not there, which is named when it is read, (name, 0, 0)."""
     try:
-        status = file.stat()
+        return stamp(file, name)
     except (OSError, ValueError):  # the latter for names that no file can have
-        return None
-    return status.st_size, status.st_mtime_ns
+        return name, 0, 0
 
 
 def _rows(path: Path) -> Rows:

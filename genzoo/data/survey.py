@@ -126,6 +126,7 @@ def _note(raw: Raw, config: DataConfig, seen: Survey, is_shown: bool) -> None:
 
 
 def _digest(raw: Raw) -> str:
+    assert not isinstance(raw, CorruptImageError)  # it was decoded before
     number = raw.number if isinstance(raw, Frame) else 0
     file = raw.file if isinstance(raw, Frame) else raw
     content = file.read_bytes() if isinstance(file, Path) else file if isinstance(file, bytes) else file.tobytes()

@@ -13,6 +13,7 @@ from torch import Tensor
 from genzoo.configure import changed_settings
 from genzoo.data import facts, find_entry, list_datasets, open_dataset
 from genzoo.data.batches import to_float
+from genzoo.data.found import Found
 from genzoo.data.sets import Dataset, EndlessSet, FiniteSet
 from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
@@ -24,6 +25,7 @@ from genzoo.evaluation.lines import ScoreLine
 from genzoo.evaluation.moments import is_statistics, read_statistics
 from genzoo.evaluation.own_sizes import OwnSizes, open_at_own_sizes
 from genzoo.evaluation.protocols import Protocol
+from genzoo.evaluation.refusal import refusal
 from genzoo.evaluation.subject import Subject
 from genzoo.metrics.inputs import (
     BATCH,
@@ -33,12 +35,11 @@ from genzoo.metrics.inputs import (
     Images,
     Inputs,
     Points,
-    Posteriors,
     Reconstructions,
     RunLog,
     TrainingSet,
 )
-from genzoo.metrics.registry import Metric, Result, list_metrics
+from genzoo.metrics.registry import Result
 from genzoo.models.autoencoder import Autoencoder, can_encode
 from genzoo.noise import generator
 from genzoo.provenance import commit, device_name, versions
@@ -115,7 +116,7 @@ def result_line(job: Job) -> ScoreLine:
         overrides=changed_settings(run) if run else {},
         data=last_name(job.data.name),
         split=job.split if of_images else None,
-        found=facts(job.dataset()).to_json() if of_images else None,
+        found=_facts(job) if of_images else {},
         resolution=(job.dataset().shape[1:] or None) if of_images else None,
         seed=run.train.seed if run else None,
         images_seen=subject.images_seen,
@@ -139,43 +140,17 @@ def result_line(job: Job) -> ScoreLine:
     )
 
 
+def _facts(job: Job) -> dict[str, Any]:
+    """What was found where the data is."""
+    dataset = job.dataset()
+    return (Found(items=dataset.size) if isinstance(dataset, OwnSizes) else facts(dataset)).to_json()
+
+
 def _batchnorm(protocol: Protocol, subject: Subject) -> str:
     """Which statistics normalize: running averages (`ema`), unless the run or the protocol says otherwise."""
     run = subject.run
     saved = run is not None and run.train.recalibrate and (subject.weights != "raw" or not run.train.ema)
     return "recalibrated" if saved and protocol.batchnorm == "ema" else protocol.batchnorm
-
-
-def refusal(metric: Metric, subject: Subject) -> str | None:
-    """Returns why a metric cannot score a subject, to be read after the protocol's name; or None."""
-    if reason := _mismatch(metric, subject):
-        return f"{reason}: take {', '.join(_words(subject)) or 'another model'}"
-    return None
-
-
-def _mismatch(metric: Metric, subject: Subject) -> str | None:
-    model, inputs = subject.model, metric.inputs
-    if issubclass(inputs, RunLog):
-        return None if subject.run else f"is read from a run's log, and {subject.name} is not a run folder"
-    if model is None:
-        needs_model = issubclass(inputs, Reconstructions | Points)
-        return f"needs a model, and {subject.name} is a folder of images" if needs_model else None
-    if inputs.kind != ("images" if model.is_image else "points"):
-        return f"is for {inputs.kind}, and {subject.name} is a model of {'images' if model.is_image else 'points'}"
-    if not issubclass(inputs, Reconstructions):
-        return None
-    if not can_encode(model):
-        why = "encodes with labels" if isinstance(model, Autoencoder) else "has none"
-        return f"needs an encoder of images, and {subject.name} {why}"
-    if issubclass(inputs, Posteriors) and model.code != "gaussian":
-        return f"needs a KL to the prior, and the encoder of {subject.name} outputs points"
-    return None
-
-
-def _words(subject: Subject) -> list[str]:
-    """How the names of the protocols begin that can score a subject."""
-    metrics = [metric for metric in list_metrics() if _mismatch(metric, subject) is None]
-    return list(dict.fromkeys(word for metric in metrics for word in (metric.inception, metric.word) if word))
 
 
 def _inputs(job: Job) -> Inputs:

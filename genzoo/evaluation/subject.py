@@ -14,6 +14,7 @@ from genzoo.data import open_dataset
 from genzoo.data.batches import to_float
 from genzoo.data.sets import EndlessSet, FiniteSet
 from genzoo.errors import UsageError
+from genzoo.evaluation.as_trained import class_numbers, run_as_in_training
 from genzoo.evaluation.moments import is_statistics
 from genzoo.evaluation.own_sizes import OwnSizes, open_at_own_sizes
 from genzoo.evaluation.protocols import Protocol
@@ -154,7 +155,7 @@ class ModelSubject:
             dataset = _finite(data)
             images = dataset.batch(range(min(N_RECALIBRATION, dataset.size)))
             batches = [to_float(part, self.device) for part in images.split(BATCH)]
-            recalibrate(other.model, lambda: _run_as_in_training(other.model, batches))
+            recalibrate(other.model, lambda: run_as_in_training(other.model, batches))
             yield other
 
     @torch.no_grad()
@@ -162,7 +163,7 @@ class ModelSubject:
         for i, start in enumerate(range(0, n, batch)):
             size = min(batch, n - start)
             if mine(i):
-                labels = _labels(self.model, size, generator(seed, "eval labels", i))
+                labels = class_numbers(self.model, size, generator(seed, "eval labels", i))
                 rng = generator(seed, "eval samples", i)
                 yield self.model.sample(size, generator=rng, labels=labels, prior=self.prior)
             else:
@@ -276,28 +277,8 @@ def _images_seen(run: Path) -> int | None:
     return max((line["nimg"] for line in lines if any(name.startswith(PREFIX) for name in line)), default=None)
 
 
-def _labels(model: Generative, n: int, rng: torch.Generator) -> Tensor | None:
-    """Draws class numbers for a conditional model, all classes equally likely, int64 [n]; None for any other."""
-    return torch.randint(len(model.classes), (n,), generator=rng) if model.conditional else None
-
-
 def _finite(data: DataConfig) -> FiniteSet:
     dataset = open_dataset(data, progress=False)
     if not isinstance(dataset, FiniteSet):
         raise UsageError(f"{data.name} is endless, and BatchNorm is checked on a finite set: choose another protocol.")
     return dataset
-
-
-def _run_as_in_training(model: Generative, batches: list[Tensor]) -> None:
-    """Runs the networks on what a step of training does: posterior and prior latents, then real and decoded items."""
-    rng = generator(0, "recalibration")
-    for x in batches:
-        if can_encode(model):
-            posterior = model.encode(x).latent_dist
-            reconstruction = model.decode(posterior.sample(rng)).sample
-            z = model.prior.sample(len(x), model.latent_shape, rng).to(x.device)
-            sample = model.decode(z).sample
-            model.encode(reconstruction)
-            model.encode(sample)
-        else:
-            model.sample(len(x), generator=rng, labels=_labels(model, len(x), rng), prior=model.prior.kind)
