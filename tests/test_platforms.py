@@ -64,15 +64,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setitem(sys.modules, "resource", None)
         patch.setattr(sys, "stdout", None)
         patch.setattr(sys, "stderr", None)
-        options = as_options(*TINY, "train.log_every=2", "train.snapshot_every=6it")
+        options = as_options(*TINY, "train.log_every=2")
         train = ["train", "vae", "--data", str(data), "--out", str(out), *options]
         assert main(train) == 0
-        assert main([*train, "--set", "train.duration=104"]) == 0  # resumes
+        assert main(train) == 0  # resumes
     return out
 
 
 def test_a_folder_with_a_byte_of_latin_1_in_its_name_trains_resumes_and_is_shared(run):
-    assert read_log(run)[-1]["nimg"] == 104
+    assert read_log(run)[-1]["nimg"] == 96
     assert genzoo.load(run / "model").shape == (3, 16, 16)
     assert (run / "model" / "README.md").read_text(encoding="utf-8")
     assert os.fsencode(json.loads((run / "run.json").read_bytes())["config"]["data"]["name"]).endswith(b"caf\xe9")
