@@ -30,6 +30,8 @@ def config(cls: type[T]) -> type[T]:
 
 
 def _path(value: Any) -> Any:
+    if value == "":
+        raise ValueError("should not be empty")
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
@@ -46,7 +48,6 @@ class DataConfig:
     name: Annotated[
         str,
         Field(
-            min_length=1,
             description="short name (`genzoo list data`), hub id owner/name[:config], folder, or file: .parquet, .npy, "
             ".npz, .zip, .tar, idx, or .csv, .tsv, .jsonl or .txt with paths",
         ),

@@ -17,6 +17,18 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+@contextmanager
+def utf8_path(path: Path) -> Iterator[Path]:
+    """Yields a path to a file for libraries that open UTF-8 names only: its own, or that of an open descriptor."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield Path(f"/dev/fd/{file.fileno()}")
+    else:
+        yield path
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file atomically: readers see the old content or the new one, never a part.
 

@@ -358,7 +358,7 @@ def test_a_suite_that_is_not_text_is_refused(capsys):
         (["quick", "--jobs", "0"], "at least 1"),
         (["quick", "--cells", "*celeba*"], "no cell of quick matches"),
         (["quick", "--seeds", "0;1"], "--seeds 0,1,2"),
-        (["quick", "--seeds", ""], "--seeds 0,1,2"),
+        (["quick", "--seeds", ""], "--seeds is empty"),
         (["quick", "--seeds", "-1"], "train.seed"),
         (["quick", "--budget", "many"], "--budget many: write a time"),
         (["quick", "--data", "digits"], "write NAME=DATA"),

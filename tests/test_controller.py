@@ -310,7 +310,7 @@ def test_auto_is_refused_on_data_without_variance(model, field, tmp_path):
     np.save(tmp_path / "differ.npy", images)
     settings = ["arch.channels=8,16", "train.batch=4", "train.duration=8", f"objective.{field}=auto"]
     with pytest.raises(
-        UsageError, match=f"objective.{field} cannot be chosen: the 70 items looked at, of 70, are all the same"
+        UsageError, match=f"objective.{field} cannot be chosen: the 63 items looked at, of 63, are all the same"
     ):
         Trainer(resolve(model, data=str(tmp_path / "same.npy"), settings=settings), out="same")
     Trainer(resolve(model, data=str(tmp_path / "differ.npy"), settings=settings), out="differ")

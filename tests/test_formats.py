@@ -87,10 +87,8 @@ def test_rounding_outside_the_range_is_tolerated_and_more_is_shown(tmp_path):
     ("array", "words"),
     [
         (np.arange(96).reshape(2, 3, 4, 4), ("int64", "[0, 95]", "x.astype('uint8')")),
-        (np.arange(96, dtype=np.uint16).reshape(2, 3, 4, 4) * 40, ("uint16", "[0, 3800]", "(x / 3800)")),
         (np.arange(96).reshape(2, 3, 4, 4) % 2, ("int64", "[0, 1]", "(x / 1)")),
         (np.arange(96, dtype=np.int8).reshape(2, 3, 4, 4) - 50, ("int8", "[-50, 45]", "(x - -50) / 95")),
-        (np.ones((2, 3, 4, 4), bool), ("bool", "255 * x.astype('uint8')")),
         (np.full((2, 3, 4, 4), "a"), ("<U1", "uint8")),
         (np.zeros((64, 64, 3), np.uint8), ("[64, 64, 3]", "looks like one image", "[n,H,W,C]")),
         (np.zeros((64, 64, 4), np.uint8), ("[64, 64, 4]", "looks like one image")),

@@ -256,11 +256,11 @@ def test_a_relative_path_means_the_place_of_training(place, tmp_path_factory, mo
 
 def test_a_preset_on_a_copy_of_its_data_says_how_it_reads_it(tmp_path):
     folder_of(tmp_path / "faces")
-    (note,) = (text for text in resolve("introvae.celeba128", data="faces").notes if "copy" in text)
-    assert note == "if faces is a copy of celeba, read it as the preset does: --set data.precrop=148"
-    assert not [text for text in resolve("introvae.celeba128", data="toyfaces").notes if "copy" in text]
+    (note,) = (text for text in resolve("introvae.celeba128", data="faces").notes if "read it as" in text)
+    assert note == "if faces holds celeba, read it as the preset does: --set data.precrop=148"
+    assert not [text for text in resolve("introvae.celeba128", data="toyfaces").notes if "read it as" in text]
     asked = resolve("introvae.celeba128", data="faces", settings=["data.precrop=100"])
-    assert not [text for text in asked.notes if "copy" in text]
+    assert not [text for text in asked.notes if "read it as" in text]
 
 
 # ---- folders of images

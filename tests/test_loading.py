@@ -491,10 +491,10 @@ def test_a_plugins_model_without_the_plugin_is_told(saved):
 
 
 def test_a_plugins_model_names_its_distribution(monkeypatch, tmp_path):
-    points = {"elsewhere": "elsewhere_models:SPEC"}
+    points = {"elsewhere": "vae_elsewhere:SPEC"}
     source = "from genzoo.models.vae import VAE\n\n\nclass Elsewhere(VAE):\n    pass\n"
-    with installed(monkeypatch, tmp_path / "site", "genzoo.models", points, elsewhere_models=source):
-        from elsewhere_models import Elsewhere  # pyright: ignore[reportMissingImports]
+    with installed(monkeypatch, tmp_path / "site", "genzoo.models", points, vae_elsewhere=source):
+        from vae_elsewhere import Elsewhere  # pyright: ignore[reportMissingImports]
 
         Elsewhere("elsewhere.tiny", SHAPE, ARCH).save_pretrained("saved")
         assert type(Elsewhere.from_pretrained("saved")) is Elsewhere
@@ -545,7 +545,7 @@ def test_a_plan_needs_no_pretrained_weights_and_the_cache_no_network(monkeypatch
 
 
 def test_an_unknown_tag_of_timm_is_one_line():
-    refused(lambda: TrunkEncoder((3, 32, 32), 5, "test_resnet.nothing"), "timm cannot create test_resnet.nothing")
+    refused(lambda: TrunkEncoder((3, 32, 32), 5, "test_resnet.nothing"), "Did you mean test_resnet.r160_in1k")
 
 
 # ---- Inception's files

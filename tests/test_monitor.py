@@ -163,6 +163,7 @@ def test_bad_data_is_named_before_the_first_step(change, problem, figures):
 def test_vectors_of_bytes_are_named():
     np.save("bytes.npy", np.random.default_rng(0).integers(0, 256, (64, 12)).astype(np.float32))
     settings = ["arch.encoder=mlp", "arch.decoder=mlp", "arch.hidden=8,8", "train.duration=4it", "train.batch=8"]
+    settings += ["data.holdout=0"]
     Trainer(genzoo.resolve("vae", data="bytes.npy", settings=settings), out="run", progress=False).fit()
     assert diagnose(Path("run"))[0][0].problem == "wrong value range"
 

@@ -90,7 +90,7 @@ def test_without_a_module_that_counts_memory_there_is_no_figure(run):
     lines = [line for line in read_log(run) if "loss/elbo" in line]
     assert lines and not [line for line in lines if "peak_gib" in line]
     timed = [line | {"seconds": 0.5 * i} for i, line in enumerate(lines[:5])]
-    assert speed_metric(RunLog(run="run", lines=timed)).values == {"images_per_second": 16 / 0.5}
+    assert speed_metric(RunLog(seed=0, run="run", lines=timed)).values == {"images_per_second": 16 / 0.5}
 
 
 def test_without_calls_of_posix_runs_are_planned_and_images_decoded(tmp_path, monkeypatch):

@@ -34,6 +34,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 RUN = ("train.snapshot_every=4it", "train.log_every=2")
 
 
+@pytest.fixture(autouse=True)
+def default_hangup():
+    """As in a terminal: programs that outlive one start tests with hangups ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, own_cache) -> Path:
     """A VAE's run of 12 steps, with checkpoints at 8 and 12."""

@@ -123,6 +123,7 @@ def next_command(address: str) -> list[str]:
         if os.fork() == 0:
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests were started with
             return watched(connection)
         connection.close()
 

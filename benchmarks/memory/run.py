@@ -40,7 +40,13 @@ CELLS = [  # side, batch, options
 
 
 def configuration(side: int, batch: int, options: tuple[str, ...]) -> RunConfig:
-    fixed = ["objective.warmup=0", f"train.batch={batch}", f"data.limit={IMAGES}", "train.device=cpu"]
+    fixed = [
+        "objective.warmup=0",
+        f"train.batch={batch}",
+        f"data.limit={IMAGES}",
+        "train.device=cpu",
+        "train.ema=0.999",  # as it was measured
+    ]
     return resolve("introvae", res=(side, side), settings=[*fixed, *options])
 
 

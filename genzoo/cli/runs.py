@@ -1,4 +1,7 @@
-"""Where `genzoo train` finds settings that were written down before: a run to resume, or a file of a new run."""
+"""Where `genzoo train` finds settings that were written down before: a run to resume, or a file of a new run.
+
+`genzoo.runs.folder` is imported late, because it imports torch.
+"""
 
 import argparse
 import json
@@ -10,8 +13,9 @@ from typing import Any
 
 from genzoo.configure import SECTIONS, changed
 from genzoo.errors import UsageError, did_you_mean
-from genzoo.runs.folder import CONFIG, read_config
 from genzoo.spec import RunConfig
+
+CONFIG = "run.json"
 
 
 def resumed(args: argparse.Namespace, settings: list[str]) -> RunConfig:
@@ -24,6 +28,8 @@ def resumed(args: argparse.Namespace, settings: list[str]) -> RunConfig:
     given |= {"--fast": args.fast or None, "--res": args.res}
     if wrong := [name for name, value in given.items() if value is not None]:
         raise UsageError(f"--resume {args.resume} says it already: leave out {', '.join(wrong)}.")
+    from genzoo.runs.folder import read_config
+
     config = read_config(Path(args.resume).expanduser())
     if config is None:
         raise UsageError(f"{args.resume} contains no {CONFIG}: give the folder of a run, as `genzoo train` printed it.")

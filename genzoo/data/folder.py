@@ -157,7 +157,7 @@ def _nothing_in(root: Path, missing: Mapping[str, int]) -> str:
     holds = f": it holds {left_out(missing)}" if missing else ""
     return (
         f"no images under {root}{holds}. genzoo reads the images that Pillow does (.png, .jpg, .webp, .tif, ...), "
-        ".parquet, .npy and .npz."
+        ".parquet, .npy, .npz, .zip and .tar."
     )
 
 

@@ -127,11 +127,13 @@ def _open_folder(path: Path, config: DataConfig) -> Collection:
         return NpyFolderCollection(path, config.channels)
     if idx_files(path):
         return IdxCollection(path, config.channels)
-    raise UsageError(_without_images(path))
+    if reason := _without_images(path):
+        raise UsageError(reason)
+    return FolderCollection(path, config.skip_corrupt)  # which says what it holds instead of images
 
 
-def _without_images(path: Path) -> str:
-    """Says what a folder without images holds, and how to turn it into a dataset."""
+def _without_images(path: Path) -> str | None:
+    """Says what a folder without images holds, and how to turn it into a dataset; None where it holds nothing known."""
     if files := sorted(files_under(path, (".npz", ".zip"))):
         return f"no images under {path}: give one file, e.g. {files[0]}."
     others = sorted(files_under(path, CURES)) or sorted(file for file in path.iterdir() if file.is_file())
@@ -141,7 +143,7 @@ def _without_images(path: Path) -> str:
             return f"no images under {path}: {file} is {what}, which genzoo does not read: {fix.format(path=file)}."
     if files := sorted(files_under(path, LISTS)):
         return f"no images under {path}: if {files[0]} lists images elsewhere, give that file."
-    return f"no images under {path}: genzoo reads {', '.join(sorted(IMAGES))}, and {READ.partition('or a ')[2]}."
+    return None
 
 
 def _by_content(path: Path) -> tuple[str, str] | None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from genzoo.data.decoding import Frame, Raw
 from genzoo.data.found import Found
@@ -14,6 +13,7 @@ from genzoo.data.headers import count_frames
 from genzoo.data.labels import Labels, select
 from genzoo.data.sets import ArraySet, EndlessSet
 from genzoo.data.sources import Collection, Source
+from genzoo.progress import bar
 
 _CHUNK = 256  # items whose frames are counted together
 
@@ -34,11 +34,11 @@ class FrameSource(Source):
 
     def __init__(self, source: Source) -> None:
         counts: list[int] = []
-        with tqdm(total=source.size, desc=f"counting frames of {source.name}", delay=1, leave=False) as bar:
+        with bar(name=f"counting frames of {source.name}", total=source.size, delay=1, leave=False) as counting:
             for start in range(0, source.size, _CHUNK):
                 chunk = source.fetch(range(start, min(start + _CHUNK, source.size)))
                 counts += map(count_frames, chunk)
-                bar.update(len(chunk))
+                counting.update(len(chunk))
         self.name, self.size, self._source = source.name, sum(counts), source
         self.identity = (source.identity, "frames", counts)
         self._items = np.repeat(np.arange(source.size), counts)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from genzoo.data.catalog import find_entry
 from genzoo.data.decoding import CorruptImageError, Frame, Raw, at_most, read, to_uint8
@@ -20,6 +19,7 @@ from genzoo.data.values import scale_array
 from genzoo.dataspec import DataConfig
 from genzoo.errors import UsageError
 from genzoo.noise import generator
+from genzoo.progress import bar
 
 SAMPLE = 512  # items that are looked at, about
 POINTS = 2000  # that are drawn
@@ -92,7 +92,7 @@ def _look(part: Source, config: DataConfig, indices: np.ndarray, seen: Survey, p
     """Reads items into a survey."""
     wanted = {int(index) for index in indices[_spread(len(indices), THUMBNAILS)]}
     by_content: dict[str, str] = {}
-    for index in tqdm(indices.tolist(), desc=f"looking at {part.name}", delay=1, leave=False, disable=not progress):
+    for index in bar(indices.tolist(), f"looking at {part.name}", shown=progress, delay=1, leave=False):
         raw, where = part.fetch([index])[0], part.where(index)
         try:
             with at_most(config.max_pixels):

@@ -130,7 +130,7 @@ def result_line(job: Job) -> ScoreLine:
             "batchnorm": _batchnorm(job.protocol, subject),
             "eval_seed": job.seed,
             **described(job.protocol, subject),
-            **how_read(subject, job.data, job.split),
+            **(how_read(subject, job.data, job.split) if of_images else {}),
             **found.details,
         },
         commit=commit(),

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from genzoo.errors import UsageError
+from genzoo.files import utf8_path
 from genzoo.fitted import flow as _flow
 from genzoo.fitted import mixture as _mixture
 from genzoo.fitted.flow import Flow, fit_flow
@@ -75,7 +76,7 @@ def load_fitted(path: Path, dim: int) -> FittedPrior:
     """
     kinds = {_mixture.FORMAT: Mixture.of, _flow.FORMAT: Flow.of}
     try:
-        with safe_open(path, framework="pt") as file:
+        with utf8_path(Path(path)) as opened, safe_open(opened, framework="pt") as file:
             about = file.metadata() or {}
             if (make := kinds.get(about.get("format", ""))) is None:
                 raise ValueError(f"its format is {about.get('format')}, not one of {', '.join(kinds)}")

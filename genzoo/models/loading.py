@@ -1,6 +1,7 @@
 """Reads a saved model exactly or not at all."""
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from genzoo.errors import UsageError
+from genzoo.files import utf8_path
 from genzoo.models.options import LoadOptions
 from genzoo.models.saved import AGAIN, Files, constructor_arguments, cut, find_files, one_line, read_json
 from genzoo.nn.tables import DECODERS, ENCODERS
@@ -39,7 +41,7 @@ def read_model(cls: type[M], source: str, options: LoadOptions) -> M:
         model = cls(**arguments)
         if options.torch_dtype is not None:
             nn.Module.to(model, options.torch_dtype)  # diffusers' own method warns, whatever the model
-        model.load_state_dict({name: tensor for path in files.weights for name, tensor in load_file(path).items()})
+        model.load_state_dict({name: tensor for path in files.weights for name, tensor in _tensors(path).items()})
     _warn_of_nonfinite(model, files)
     if device is not None:
         try:
@@ -49,11 +51,16 @@ def read_model(cls: type[M], source: str, options: LoadOptions) -> M:
     return model.eval()
 
 
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    with utf8_path(path) as opened:
+        return load_file(opened)
+
+
 def _header(files: Files) -> dict[str, tuple[bool, tuple[int, ...]]]:
     """What the files of weights hold, by name: whether the numbers are floating-point, and their shape."""
     found: dict[str, tuple[bool, tuple[int, ...]]] = {}
     for path in files.weights:
-        with one_line(f"{path} is damaged"), safe_open(path, framework="pt") as file:
+        with one_line(f"{path} is damaged"), utf8_path(path) as opened, safe_open(opened, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  (not a dict)
                 tensor = file.get_slice(name)
                 found[name] = tensor.get_dtype().startswith(("F", "BF")), tuple(tensor.get_shape())

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from genzoo.errors import UsageError
-from genzoo.files import digest, replacing, restore_folders, sync
+from genzoo.files import digest, replacing, restore_folders, sync, utf8_path
 
 MANIFEST = "manifest.json"
 HASH = "blake2b"
@@ -152,8 +152,8 @@ def _manifest(folder: Path) -> dict[str, str]:
 
 def _read(part: Path) -> Any:
     """Reads a file pair whose digests are right."""
-    with undisturbed():
-        tensors = load_file(part.with_name(f"{part.name}.safetensors"))
+    with undisturbed(), utf8_path(part.with_name(f"{part.name}.safetensors")) as path:
+        tensors = load_file(path)
     return _unpack(json.loads(part.with_name(f"{part.name}.json").read_bytes()), tensors)
 
 

@@ -134,7 +134,6 @@ WITHOUT_TORCH = (  # (command, a part of the line); refused before torch is impo
     ("introvae --set arch.channels=", "arch.channels"),
     ("introvae --set arch.channels=16,0", "greater than 0"),
     ("introvae --set data.size=0x0", "greater than 0"),
-    ("introvae --set data.channels=2", "1 or 3"),
     ("introvae --set data.limit=0", "greater than 0"),
     ("introvae --set data.fit=squeeze", "'crop'"),
     ("introvae --set objective.margin=-1", "greater than 0"),
@@ -183,6 +182,7 @@ OTHER_VERBS = (  # of the same kind
     ("bench --lr 3", "has no option --lr"),
 )
 WITH_TORCH = (  # these need a model, data or networks
+    ("train introvae --set data.channels=2", "data.channels=3"),
     ("train introvae --data cifar11", "Did you mean cifar10"),
     ("train introvae --data ./missing", "no file or folder"),
     ("train introvae --data afile", "afile"),
