@@ -35,11 +35,13 @@ RUN = ("train.snapshot_every=4it", "train.log_every=2")
 
 
 @pytest.fixture(autouse=True)
-def default_hangup():
-    """As in a terminal: programs that outlive one start tests with hangups ignored."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def default_signals():
+    """As in a terminal: background jobs start with hangups, or Ctrl-C, ignored."""
+    hangup, interrupt = signal.signal(signal.SIGHUP, signal.SIG_DFL), signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, hangup)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ DESCRIPTION = """Reads the log of a running, finished or interrupted run and lis
 step, figures and the option that fixes them. Exit status: 0 no problem was found, 1 one was, 2 not a run folder.
 A run without a monitor is judged by its log alone."""
 
+LOG = "log.jsonl"  # as in genzoo.runs.folder, which imports torch
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
@@ -20,11 +22,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from genzoo.runs.folder import LOG, damaged_lines
-
     folder = Path(args.run).expanduser()
     if not (folder / LOG).is_file():
         raise UsageError(f"{folder} contains no {LOG}: give the folder of a run, as `genzoo train` names it.")
+    from genzoo.runs.folder import damaged_lines
     from genzoo.training.monitor import advice, diagnose
 
     for sentence in damaged_lines(folder):
