@@ -260,7 +260,7 @@ class PublishedProtocol:
     extractor_mode: Literal["eval", "train"] = "eval"
     batchnorm: Literal["ema", "batch", "recalibrate"] = "ema"  # of the model
     raw: bool = False  # a run's trained weights instead of their average
-    batch: int | None = None  # images at a time: as many as in the run's training, or this many where there is no run
+    batch: int | None = None  # set: images come in batches of train.batch, or of this size if the model has no run
     truncated: bool = False  # samples are truncated to 8 bits, without rounding
     shuffled: bool = False  # real images in random order, which counts in train mode
     note: str  # a sentence for reports: what differs, and what the score can be compared with

@@ -1,4 +1,4 @@
-"""Bad command lines and damaged files: refused in one line, told, or without effect; never a traceback."""
+"""Bad command lines and damaged files: refused in one line, warned of, or without effect; never a traceback."""
 
 import os
 import subprocess
@@ -60,7 +60,7 @@ def test_damaged_run_folders_are_told(ground):
 def test_the_judge_can_condemn():
     """An attack whose outcome could not be bad would prove nothing."""
     assert judged("a", 0, "", "").kind == "silent"
-    assert judged("a", 0, "", "genzoo: warning: x\n").kind == "told"
+    assert judged("a", 0, "", "genzoo: warning: x\n").kind == "warned"
     assert judged("a", 2, "", "genzoo: x\ny\n").kind == "long"
     assert judged("a", 2, "", "genzoo: x\n").kind == "refused"
     assert judged("a", 2, "", "").kind == "silent"

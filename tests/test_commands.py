@@ -140,7 +140,7 @@ def test_the_choice_of_a_preset_is_told():
 
 
 def test_how_long_a_run_takes_is_told_after_its_first_steps():
-    """10 steps a second for a while, then one: told at once, and corrected twice, by spans of 80 and 160 s."""
+    """10 steps a second for a while, then one: reported at once, and corrected twice, by spans of 80 and 160 s."""
     lines, clock = [], [0.0]
     forecast = Forecast(10_000, lines.append, lambda: clock[0], lambda: 0.0)
     for step in range(10, 1010, 10):

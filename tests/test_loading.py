@@ -564,7 +564,7 @@ def weights_file(monkeypatch, tmp_path):
     return replace(PYTORCH, sha256=digest(own)), own, shared
 
 
-def test_genzoos_own_file_comes_before_one_that_anybody_may_have_put_there(weights_file):
+def test_genzoos_own_file_comes_before_one_in_the_temporary_folder(weights_file):
     file, own, shared = weights_file
     shared.write_bytes(b"wrong")
     assert file.read(None).read() == b"right"

@@ -165,7 +165,7 @@ def test_data_of_another_form_is_refused_in_one_line(data, line):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run on a tensor, and what its callback was told."""
+    """A run on a tensor, and what its callback received."""
     seen = {"log": [], "snapshots": []}
 
     class Remember(Callback):

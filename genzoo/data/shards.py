@@ -58,7 +58,7 @@ class TarMember:
 
     @property
     def key(self) -> str:
-        """What samples are told apart by: the name up to the first dot, with its folders."""
+        """The key of a sample, which its files share: the name up to the first dot, with its folders."""
         return self.name[: len(self.name) - len(self.ending)]
 
     def read(self) -> bytes | CorruptImageError:

@@ -31,7 +31,7 @@ class WeightsFile:
         the file meanwhile.
 
         It is taken as given, else from GENZOO_INCEPTION, else from where genzoo keeps it, else from the system's
-        temporary folder, where clean-fid keeps it and anybody may write: another file there is passed over.
+        temporary folder, where clean-fid keeps it and every user may write: a file with another hash is ignored there.
 
         Args:
             given: the file, or its folder.

@@ -51,7 +51,7 @@ class Target:
         files: a pattern in the working folder.
         command: reads them.
         product: what the command leaves; equal bytes mean that the damage did no harm. "": what it prints.
-        users: whether the content is the user's own, in which no other value can be told from a right one.
+        users: whether the content is the user's own, in which a wrong value cannot be recognized.
         flips: how many of the first bytes may be flipped; 0 = all. Weights of a shared model have no digest.
         optional: whether the file may be missing.
     """

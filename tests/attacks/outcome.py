@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from genzoo.cli import main
 
-KINDS = ("refused", "told", "same", "silent", "long", "traceback")
+KINDS = ("refused", "warned", "same", "silent", "long", "traceback")
 BAD = ("silent", "long", "traceback")
 
 
@@ -20,7 +20,7 @@ class Outcome:
 
     Attributes:
         attack: what was done.
-        kind: refused (one line and a status that is not 0), told (it went on, with a warning), same (it went on and
+        kind: refused (one line and a status that is not 0), warned (it went on, with a warning), same (it went on and
             did what it does without the attack), silent (it went on, with another result or on bad input), long (it
             was refused in several lines), or traceback.
         text: what was printed.
@@ -65,7 +65,7 @@ def judged(attack: str, status: int | None, out: str, errors: str, same: bool = 
     if status is None or "Traceback (most recent call last)" in errors:
         return Outcome(attack, "traceback", errors)
     if status == 0:
-        kind = "same" if same else "told" if warned else "silent"
+        kind = "same" if same else "warned" if warned else "silent"
         return Outcome(attack, kind, errors + out)
     messages = [line for line in said if "genzoo: warning:" not in line]
     after = errors[errors.find(messages[-1]) :].splitlines() if messages else []
@@ -79,7 +79,7 @@ def cut(text: str) -> str:
 
 
 def report(outcomes: Iterable[Outcome]) -> int:
-    """Prints the counts, and every attack that was not refused, told or without effect; returns the number of these."""
+    """Prints the counts, and every attack that ended in another way; returns the number of these."""
     outcomes = list(outcomes)
     counts = Counter(outcome.kind for outcome in outcomes)
     for outcome in outcomes:

@@ -56,8 +56,8 @@ def killed(folder: Path, kills: int, seed: int = 0) -> Iterator[Outcome]:
             process.send_signal(number)
             out, errors = process.communicate()
             left -= 1
-            told = "Traceback" not in errors
-            yield Outcome(f"{number.name} after a random time", "told" if told else "traceback", errors)
+            clean = "Traceback" not in errors
+            yield Outcome(f"{number.name} after a random time", "warned" if clean else "traceback", errors)
             continue
         same = process.returncode == 0 and weights(run) == weights(folder / "peace")
         yield judged("the same command after a kill", process.returncode, out, errors, same)
