@@ -4,12 +4,14 @@ import ast
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import ROOT, TINY, as_options, environment, read_log, tiny_run
 from sample_data import folder_of
 
@@ -17,6 +19,7 @@ import genzoo
 from genzoo import Trainer
 from genzoo.cli import main
 from genzoo.data import cache, open_dataset
+from genzoo.evaluation.classifier import load_classifier
 from genzoo.evaluation.extractors import get_extractor
 from genzoo.evaluation.features import dataset_features
 from genzoo.files import write_text
@@ -76,6 +79,18 @@ def test_a_folder_with_a_byte_of_latin_1_in_its_name_trains_resumes_and_is_share
     assert genzoo.load(run / "model").shape == (3, 16, 16)
     assert (run / "model" / "README.md").read_text(encoding="utf-8")
     assert os.fsencode(json.loads((run / "run.json").read_bytes())["config"]["data"]["name"]).endswith(b"caf\xe9")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_cache_with_a_byte_of_latin_1_in_its_name_keeps_features_and_classifiers(tmp_path, monkeypatch):
+    kept = tmp_path / os.fsdecode(b"caf\xe9")
+    monkeypatch.setenv("GENZOO_CACHE", str(kept))
+    config = DataConfig(name=str(folder_of(tmp_path / "x", 5)), size=(16, 16))
+    extractor = get_extractor("classifier:toyfaces")
+    first, again = (dataset_features(extractor, config, "train", progress=False).values for _ in range(2))
+    assert torch.equal(first, again) and len(list((kept / "features").glob("*/*.safetensors"))) == 1
+    moved = shutil.copytree(extractor.classifier.folder, kept / "classifiers" / "mine-3x32x32")
+    assert load_classifier(moved).digest == extractor.digest
 
 
 def test_trackers_take_such_a_name_as_a_setting_and_refuse_it_as_a_folder(run, capsys):

@@ -33,7 +33,8 @@ from genzoo.training.misfits import refuse_misfits
 from genzoo.training.recovery import Ladder
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux only")
-SMALL = ("data.size=16x16", "arch.channels=4,8", "arch.z_dim=4", "train.batch=8", "train.duration=16")
+DATA = ("data.size=16x16", "data.limit=64")
+SMALL = (*DATA, "arch.channels=4,8", "arch.z_dim=4", "train.batch=8", "train.duration=16")
 
 
 def one_line(text: str) -> str:

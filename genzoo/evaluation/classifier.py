@@ -22,7 +22,7 @@ from genzoo.data import cache
 from genzoo.data.catalog import find_entry
 from genzoo.data.opening import describe, is_own, open_dataset
 from genzoo.errors import UsageError
-from genzoo.files import digest
+from genzoo.files import digest, utf8_path
 from genzoo.nn.conv import SLOPE, ResidualBlock
 from genzoo.spec import DataConfig
 
@@ -158,7 +158,8 @@ def load_classifier(folder: str | Path) -> Classifier:
         shape = tuple(about["shape"])
         heads = tuple(Head(**head | {"names": tuple(head.get("names", ()))}) for head in about["heads"])
         net = ResidualClassifier(shape, sum(head.width for head in heads))
-        net.load_state_dict(load_file(folder / WEIGHTS))
+        with utf8_path(folder / WEIGHTS) as path:
+            net.load_state_dict(load_file(path))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UsageError(
             f"The classifier {folder} is damaged ({error}): delete the folder, and it is trained again."

@@ -27,7 +27,7 @@ from genzoo.data.sources import fingerprint
 from genzoo.errors import UsageError
 from genzoo.evaluation.extractors import Extractor, Mode, Precision, resized
 from genzoo.evaluation.own_sizes import open_at_own_sizes
-from genzoo.files import digest, replacing
+from genzoo.files import digest, replacing, utf8_path
 from genzoo.noise import generator
 from genzoo.progress import bar
 from genzoo.spec import DataConfig
@@ -219,7 +219,8 @@ def _load(folder: Path | None) -> Features | None:
         if digest(folder / VALUES) != about["digest"]:
             raise ValueError("another content than was written")
         cache.touch(folder / ABOUT)
-        return Features(load_file(folder / VALUES)["values"], about["extractor"])
+        with utf8_path(folder / VALUES) as path:
+            return Features(load_file(path)["values"], about["extractor"])
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         warnings.warn(f"The cached features {folder} are damaged ({error}) and are recomputed.", stacklevel=3)
         return None

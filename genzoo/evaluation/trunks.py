@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genzoo import hub
 from genzoo.errors import UsageError, did_you_mean
+from genzoo.files import utf8_path
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def load_trunk(name: str, weights: str | Path | None) -> Trunk:
     heads = pretrained.get("classifier") or ()
     heads = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
     try:
-        state = {key: tensor for key, tensor in load_file(path).items() if not key.startswith(heads)}
+        with utf8_path(path) as opened:
+            state = {key: tensor for key, tensor in load_file(opened).items() if not key.startswith(heads)}
         trunk.load_state_dict(state)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UsageError(
