@@ -69,9 +69,10 @@ class Calibration:
 
         weight = values / (2 SSE)
 
-    at every EVERY-th step of the warm-up. It is held from then on, so that the balance of the game does not move with
-    the error. The variance is at least that of rounding to 8 bits, (1 / 255)^2 / 12, and at most that of errors of a
-    quarter of the range: else a network that diverges turns the weight of its own error down, and does not recover.
+    at every EVERY-th step of the warm-up. It is held from then on, so that the balance of adversarial training does not
+    move with the error. The variance is at least that of rounding to 8 bits, (1 / 255)^2 / 12, and at most that of
+    errors of a quarter of the range: else a network that diverges turns the weight of its own error down, and does not
+    recover.
 
     Args:
         values: of one item, e.g. C H W.

@@ -210,5 +210,5 @@ def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
         "beta": ("auto", "calibrated in the warm-up, then held"),
         "calibration": ("0.5", "half of that weight: latents closer to the prior"),
         "margin": ("auto", "chosen above the KL that real images have in the warm-up, then adjusted slowly"),
-        "warmup": ("80%", "a late, calm game"),
+        "warmup": ("80%", "late and calm adversarial training"),
     }

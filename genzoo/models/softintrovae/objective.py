@@ -48,7 +48,7 @@ class SoftIntroVAEObjective(Objective):
     def __init__(self, config: SoftIntroVAEConfig, spaces: Spaces):
         super().__init__(config, spaces)
         self.scale = 1 / math.prod(spaces.shape) if spaces.is_image else 0.5  # s: per pixel for images, 1/2 for points
-        self.unit = 1 / self.scale if config.units == "image" else 1.0  # of the game's losses
+        self.unit = 1 / self.scale if config.units == "image" else 1.0  # of the losses of adversarial training
         for name in ("beta_neg", "beta_rec"):
             if getattr(config, name) == "auto" and not config.beta_kl:
                 raise UsageError(

@@ -57,8 +57,8 @@ class SoftIntroVAEConfig:
     units: Annotated[
         Literal["value", "image"],
         Field(
-            description="the game's losses per value of an image (published: scaled by s), or per image, as the "
-            "warm-up's are: an optimizer's averages then go on at the same scale"
+            description="losses of adversarial training per value of an image (published: scaled by s), or per image, "
+            "as the warm-up's are: an optimizer's averages then go on at the same scale"
         ),
     ] = "value"
     recompute: Annotated[
@@ -187,6 +187,6 @@ def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
         "beta_rec": ("auto", "calibrated to beta_kl in the warm-up, then held"),
         "calibration": ("0.5", "half of that weight: latents closer to the prior"),
         "beta_neg": ("auto", "balanced at the KL that real images have in the warm-up, then adjusted slowly"),
-        "warmup": ("80%", "a late, calm game"),
-        "units": ("image", "the game's gradients are as large as the warm-up's, whose averages the optimizer has"),
+        "warmup": ("80%", "late and calm adversarial training"),
+        "units": ("image", "gradients stay as large as the warm-up's, whose averages the optimizer has"),
     }
