@@ -27,6 +27,8 @@ class Critic(nn.Module):
 class VAEGAN(Autoencoder):
     """Encoder and decoder, and a critic whose features measure the reconstruction error."""
 
+    model_name = "vaegan"
+
     critic: nn.Module
 
     def critics(self):

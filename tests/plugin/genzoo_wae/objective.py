@@ -15,6 +15,7 @@ from genzoo.objective import Objective, Progress, Step, Update, detached
 class WAE(Autoencoder):
     """Encoder and decoder whose codes match the prior as a whole, not image by image."""
 
+    model_name = "wae"
     code = "point"
 
 

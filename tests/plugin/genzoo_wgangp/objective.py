@@ -13,6 +13,8 @@ from genzoo.objective import Fresh, Objective, Update, detached, frozen
 class WGANGP(Generative):
     """A decoder that samples the prior, and a critic without normalization; nothing encodes."""
 
+    model_name = "wgangp"
+
     critic: nn.Module
 
     def critics(self):
