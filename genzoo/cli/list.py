@@ -13,7 +13,7 @@ EXAMPLES = """examples:
   genzoo list presets                          a line each
   genzoo list presets softintrovae.cifar10     its source, published score, deviations and settings
   genzoo list data cifar10"""
-WIDTH = 120  # columns, where the output is no terminal
+WIDTH = 120  # columns, where the output is not a terminal
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from genzoo.data.found import LOOSE, Found, left_out
-from genzoo.data.identity import contents_of
+from genzoo.data.identity import contents_of, stamp
 from genzoo.data.labels import ONLY, Labels, class_label
 from genzoo.data.places import SPLITS, find_places, locate, misread
 from genzoo.data.sources import Source
@@ -16,7 +16,7 @@ from genzoo.data.tree import Listing, files_under, walk
 from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 
-__all__ = ["SPLITS", "FolderCollection", "FolderSource", "files_under", "stamp"]
+__all__ = ["SPLITS", "FolderCollection", "FolderSource", "files_under"]
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -80,8 +80,9 @@ class FolderSource(Source):
         self._paths = sorted(files, key=_natural)
         self._classes = [files[path].partition("/")[0] for path in self._paths]
         self.size = len(self._paths)
-        base = str(root)
-        self.identity = self._contents = contents_of(root, [_stamp_or_none(base, path) for path in self._paths])
+        base = str(root)  # joined as text, which is faster than as paths
+        stamps = [stamp(os.path.join(base, path), path) for path in self._paths]
+        self.identity = self._contents = contents_of(root, stamps)
 
     def fetch(self, indices: Sequence[int]) -> list[Path]:
         return [self._root / self._paths[i] for i in indices]
@@ -117,21 +118,6 @@ class FolderSource(Source):
             left_out=dict(self._facts.left_out),
             notes=self._facts.notes,
         )
-
-
-def stamp(path: Path, name: str) -> tuple[str, int, int]:
-    """(name, bytes, modification time in ns): changes with a file's content, and is known without reading it."""
-    status = path.stat()
-    return name, status.st_size, status.st_mtime_ns
-
-
-def _stamp_or_none(base: str, path: str) -> tuple[str, int, int]:
-    """As `stamp`, of a path under `base`; of a file that is not there, (path, 0, 0)."""
-    try:
-        status = os.stat(os.path.join(base, path))
-    except OSError:  # a link to nowhere: reading it names it
-        return path, 0, 0
-    return path, status.st_size, status.st_mtime_ns
 
 
 def _images(listing: Listing, suffixes: frozenset[str]) -> list[str]:

@@ -12,8 +12,18 @@ SAMPLED = 32  # files whose content is hashed, spread evenly, and blocks of a lo
 BLOCK_BYTES = 64 * 1024
 FEW_FILES, FEW_BYTES = 1024, 32 * 1024**2  # sets that are hashed as a whole
 SHOWN = 3  # files named in a message
+FEWEST_CHOOSE = 32  # held-out items; a distance of fewer says more about them than about the samples
 
 File = tuple[str, int, int]  # relative name, bytes, modification time in ns
+
+
+def stamp(path: str | Path, name: str) -> File:
+    """Describes a file without reading it; one that is not there, which is named when it is read, has no bytes."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # the latter for names that no file can have
+        return name, 0, 0
+    return name, status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,7 @@ def contents_of_files(paths: Sequence[Path]) -> Contents:
     """Identifies whole files, such as those of a table. The name of a single one does not count."""
     root = Path(os.path.commonpath([path.parent for path in paths]))
     names = [path.relative_to(root).as_posix() for path in paths] if len(paths) > 1 else [""]
-    stats = [path.stat() for path in paths]
-    root = root if len(paths) > 1 else paths[0]
-    return contents_of(root, [(name, s.st_size, s.st_mtime_ns) for name, s in zip(names, stats, strict=True)])
+    return contents_of(root if len(paths) > 1 else paths[0], list(map(stamp, paths, names)))
 
 
 def _hash(path: Path, size: int, whole: bool) -> str:
@@ -137,6 +145,3 @@ class DataRecord:
                 f"nothing of {self.name} is held out ({self.items:,} items): snapshots are compared with training data"
             )
         return ""
-
-
-FEWEST_CHOOSE = 32  # held-out items; a distance of fewer says more about them than about the samples

@@ -5,9 +5,8 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from genzoo.data.folder import stamp
 from genzoo.data.found import Found
-from genzoo.data.identity import contents_of
+from genzoo.data.identity import contents_of, stamp
 from genzoo.data.labels import ONLY, Labels, text_label
 from genzoo.data.naming import folder_classes, is_image
 from genzoo.data.sources import Source
@@ -44,7 +43,7 @@ class ListSource(Source):
     def __init__(self, name: str, listed: Path, names: Sequence[str], labels: Labels, column: str) -> None:
         self.name, self.size = name, len(names)
         self._files, self._labels, self._column = [listed.parent / Path(n).expanduser() for n in names], labels, column
-        self.identity = contents_of(listed.parent, list(map(_stamp, names, self._files)))
+        self.identity = contents_of(listed.parent, list(map(stamp, self._files, names)))
 
     def fetch(self, indices: Sequence[int]) -> list[Path]:
         return [self._files[i] for i in indices]
@@ -60,14 +59,6 @@ class ListSource(Source):
 
     def found(self) -> Found:
         return Found(items=self.size, notes=(f"files of column {self._column!r}",) if self._column else ())
-
-
-def _stamp(name: str, file: Path) -> tuple[str, int, int]:
-    """As `genzoo.data.folder.stamp`; of a file that is not there, which is named when it is read, (name, 0, 0)."""
-    try:
-        return stamp(file, name)
-    except (OSError, ValueError):  # the latter for names that no file can have
-        return name, 0, 0
 
 
 def _rows(path: Path) -> Rows:

@@ -104,8 +104,8 @@ def _images(x: np.ndarray, kind: str) -> np.ndarray:
     """Returns images [N, C, H, W] as uint8 [N, H, W, C]."""
     channels = x.shape[1]
     if channels not in (1, 3):
-        cure = "move the channels first, x.movedim(-1, 1)" if x.shape[-1] in (1, 3) else "keep 1 (gray) or 3 (RGB)"
-        raise UsageError(f"data={kind} has shape {list(x.shape)}, {channels} channels: {cure}.")
+        fix = "move the channels first, x.movedim(-1, 1)" if x.shape[-1] in (1, 3) else "keep 1 (gray) or 3 (RGB)"
+        raise UsageError(f"data={kind} has shape {list(x.shape)}, {channels} channels: {fix}.")
     if not x.size:
         raise UsageError(f"data={kind} has shape {list(x.shape)}: there is nothing to train on.")
     return np.ascontiguousarray(np.moveaxis(_pixels(x, kind), 1, -1))
@@ -123,23 +123,24 @@ def _pixels(x: np.ndarray, kind: str) -> np.ndarray:
     if not np.isfinite(low) or not np.isfinite(high):
         raise UsageError(f"data={kind} holds NaN or infinite values: remove these items.")
     if low < -ROUNDING or high > 1 + ROUNDING:
-        within = low >= -1 - ROUNDING and high <= 1 + ROUNDING
-        cure = (
-            "(x + 1) / 2"
-            if within
-            else "x / 255"
-            if low >= 0 and high <= 255
-            else "(x - x.min()) / (x.max() - x.min())"
+        raise UsageError(
+            f"data={kind} holds values from {low:.4g} to {high:.4g}: scale them to [0, 1], {_scaling(low, high)}."
         )
-        raise UsageError(f"data={kind} holds values from {low:.4g} to {high:.4g}: scale them to [0, 1], {cure}.")
     return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+
+def _scaling(low: float, high: float) -> str:
+    """Returns what scales values between these two to [0, 1]."""
+    if low >= -1 - ROUNDING and high <= 1 + ROUNDING:
+        return "(x + 1) / 2"
+    return "x / 255" if low >= 0 and high <= 255 else "(x - x.min()) / (x.max() - x.min())"
 
 
 def _vectors(x: np.ndarray, kind: str) -> np.ndarray:
     """Checks vectors [N, D] and returns them as float32."""
     if x.ndim != 2:
-        cure = "add the channel, x[:, None]" if x.ndim == 3 else FORMS
-        raise UsageError(f"data={kind} has shape {list(x.shape)}: {cure}.")
+        fix = "add the channel, x[:, None]" if x.ndim == 3 else FORMS
+        raise UsageError(f"data={kind} has shape {list(x.shape)}: {fix}.")
     if x.dtype.kind != "f":
         raise UsageError(
             f"data={kind} holds {x.dtype} rows of {x.shape[1]} numbers: reshape images to [N, C, H, W], or give "

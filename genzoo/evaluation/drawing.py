@@ -37,7 +37,7 @@ def truncated(images: Tensor) -> Tensor:
 
 
 def described(protocol: Protocol, subject: Subject) -> dict[str, int | str]:
-    """Returns what a result line records of the samples; nothing where they are no images."""
+    """Returns what a result line records of the samples; nothing where they are not images."""
     if protocol.metric.inputs.kind != "images":
         return {}
     pixels = "float32"

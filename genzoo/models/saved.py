@@ -159,7 +159,7 @@ def constructor_arguments(cls: type, config: dict[str, Any], path: Path) -> dict
 
 
 def _not_taken(cls: type, keys: Iterable[str]) -> list[str]:
-    """The keys that are no arguments of a class."""
+    """The keys that a class does not take as arguments."""
     parameters = inspect.signature(cls.__init__).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return []

@@ -76,5 +76,5 @@ def hooks(
     """
     for callback in callbacks:
         if not isinstance(callback, Callback):
-            raise UsageError(f"callbacks: {callback!r} is no genzoo.Callback object: derive a class from it.")
+            raise UsageError(f"callbacks: {callback!r} is not a genzoo.Callback: pass objects of a class derived from it.")
     return [*([Forecast(steps, report)] if forecasts else []), *callbacks]

@@ -36,7 +36,7 @@ class FeatureDistance:
         progress: show bars.
 
     Raises:
-        UsageError: the extractor is unknown or cannot be had, or the data are no images.
+        UsageError: the extractor is unknown or cannot be had, or the data are not images.
     """
 
     def __init__(self, name: str, config: RunConfig, split: str, device: torch.device, progress: bool) -> None:
