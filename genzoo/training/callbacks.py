@@ -76,5 +76,5 @@ def hooks(
     """
     for callback in callbacks:
         if not isinstance(callback, Callback):
-            raise UsageError(f"callbacks: {callback!r} is not a genzoo.Callback: pass objects of a class derived from it.")
+            raise UsageError(f"callbacks: {callback!r} is not a genzoo.Callback: pass objects of a subclass.")
     return [*([Forecast(steps, report)] if forecasts else []), *callbacks]
