@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from genzoo.cli.tables import print_table
 from genzoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,20 +72,14 @@ def _chosen(found: "Iterable[Entry]", what: str) -> "list[Entry]":
 
 
 def _print(found: "Iterable[Entry]") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
     from genzoo.data.cache_entries import base
 
     found, now = list(found), time.time()
-    table = Table("key", "kind", "of", "items", "size", "built", "last used", box=SIMPLE_HEAD)
-    table.columns[0].no_wrap = True
-    for entry in found:
-        ages = (_age(now - when) for when in (entry.built, entry.used))
-        table.add_row(entry.key, entry.kind, entry.origin, entry.items, _bytes(entry.nbytes), *ages)
-    console = Console()
-    Console(width=console.width if console.is_terminal else 200).print(table)
+    rows = [
+        (one.key, one.kind, one.origin, one.items, _bytes(one.nbytes), _age(now - one.built), _age(now - one.used))
+        for one in found
+    ]
+    print_table(("key", "kind", "of", "items", "size", "built", "last used"), rows)
     print(f"{base()}: {len(found)} caches, {_bytes(sum(entry.nbytes for entry in found))}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genzoo.cli.common import add_set
+from genzoo.cli.tables import print_table
 from genzoo.dataspec import DataConfig, last_name
 from genzoo.errors import UsageError
 from genzoo.settings import parse_setting
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     seen = survey(config)
     unit = "images" if seen.points is None else "points" if seen.points.shape[1] == 2 else "vectors"
     print(summary(seen.name, seen.found, unit))
-    _print([*_rows(seen), *_hints(seen)])
+    print_table(("what", "found", "option"), [*_rows(seen), *_hints(seen)])
     if _draw(seen, out):
         print(f"picture: {out}")
 
@@ -138,20 +139,6 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def _joined(texts: Sequence[str]) -> str:
     return ", ".join([*texts[:SHOWN], *([f"and {len(texts) - SHOWN:,} more"] if len(texts) > SHOWN else [])])
-
-
-def _print(rows: Sequence[Row]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("what", "found", "option", box=SIMPLE_HEAD)
-    table.columns[0].no_wrap = True
-    for row in rows:
-        table.add_row(*map(Text, row))  # names may hold what rich reads as markup
-    console = Console()
-    Console(width=console.width if console.is_terminal else 200).print(table)
 
 
 def _draw(seen: "Survey", out: Path) -> bool:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genzoo.cli.tables import print_table
 from genzoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,13 +42,9 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _print(findings: "list[Finding]", step: int) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("steps", "problem", "what was seen", "fix", box=SIMPLE_HEAD)
-    for found in findings:
-        until = f"{found.ended:,}" if found.ended is not None else f"now ({step:,})"
-        table.add_row(f"{found.began:,} to {until}", found.problem, found.text, found.fix)
-    console = Console()
-    Console(width=console.width if console.is_terminal else 200).print(table)
+    ends = [f"{found.ended:,}" if found.ended is not None else f"now ({step:,})" for found in findings]
+    rows = [
+        (f"{found.began:,} to {end}", found.problem, found.text, found.fix)
+        for found, end in zip(findings, ends, strict=True)
+    ]
+    print_table(("steps", "problem", "what was seen", "fix"), rows)

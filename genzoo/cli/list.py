@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
+from genzoo.cli.tables import print_table
 from genzoo.errors import UsageError
 from genzoo.registry import get_spec, list_models, split_name
 from genzoo.spec import ModelSpec, Preset
@@ -44,7 +45,9 @@ def _specs() -> Iterator[ModelSpec]:
 
 
 def _models() -> None:
-    _table(("model", "what", "paper", "presets"), ((s.name, s.summary, s.paper, str(len(s.presets))) for s in _specs()))
+    print_table(
+        ("model", "what", "paper", "presets"), ((s.name, s.summary, s.paper, str(len(s.presets))) for s in _specs())
+    )
 
 
 def _presets() -> None:
@@ -94,7 +97,7 @@ def _data() -> None:
         count = f"{entry.images:,}" if entry.images else "endless"
         what = "; ".join(filter(None, (entry.what, entry.note)))
         rows.append((entry.name, entry.where, count, size, entry.terms, what))
-    _table(("name", "where", "images", "size", "terms", "what"), rows)
+    print_table(("name", "where", "images", "size", "terms", "what"), rows)
     print("Also: any hub id owner/name, a folder of images, one that `datasets` saved; .parquet, .npy, .npz, .zip,")
     print(".tar, MNIST's idx (a file, or a folder of them); a list of image files: .csv, .tsv, .jsonl, .txt.")
 
@@ -132,16 +135,3 @@ def _lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in table:
         line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         print(line if len(line) <= wide else f"{line[: wide - 3]}...")
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*header, box=SIMPLE_HEAD)
-    table.columns[0].no_wrap = True
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    Console(width=console.width if console.is_terminal else 200).print(table)

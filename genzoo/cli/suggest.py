@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 
 from genzoo.cli.common import add_res, add_set, resolution
@@ -59,11 +60,11 @@ def _within(args: argparse.Namespace) -> None:
     lines = standing_lines(ask(args.model, args.budget, resolution(args), args.data, args.set))
     print("\n".join(table(lines)))
     print("\nWhat is auto, and the length, follow from measurements when the run begins.")
-    more = [*(["--res", args.res] if args.res else []), *(part for text in args.set for part in ("--set", text))]
-    print(shlex.join(["genzoo", "train", args.model, "--data", args.data, *more, "--budget", args.budget]))
+    size = ["--res", args.res] if args.res else []
+    print(command(args.model, args.data, args.set, [*size, "--budget", args.budget]))
 
 
-def command(model: str, data: str, settings: list[str]) -> str:
+def command(model: str, data: str, settings: Sequence[str], options: Sequence[str] = ()) -> str:
     """Returns the command with every suggestion spelled out; the rest is as in the preset that it resolves to."""
-    parts = ["genzoo", "train", model, "--data", data, *(part for text in settings for part in ("--set", text))]
-    return shlex.join(parts)
+    set_each = (part for text in settings for part in ("--set", text))
+    return shlex.join(["genzoo", "train", model, "--data", data, *options, *set_each])
