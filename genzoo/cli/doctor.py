@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from genzoo.cli.tables import print_table
 from genzoo.errors import UsageError
+from genzoo.runs.names import LOG
 
 if TYPE_CHECKING:
     from genzoo.training.monitor import Finding
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 DESCRIPTION = """Reads the log of a running, finished or interrupted run and lists the problems that were found, with
 step, figures and the option that fixes them. Exit status: 0 no problem was found, 1 one was, 2 not a run folder.
 A run without a monitor is judged by its log alone."""
-
-LOG = "log.jsonl"  # as in genzoo.runs.folder, which imports torch
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

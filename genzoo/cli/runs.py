@@ -13,9 +13,8 @@ from typing import Any
 
 from genzoo.configure import SECTIONS, changed
 from genzoo.errors import UsageError, did_you_mean
+from genzoo.runs.names import CONFIG
 from genzoo.spec import RunConfig
-
-CONFIG = "run.json"
 
 
 def resumed(args: argparse.Namespace, settings: list[str]) -> RunConfig:

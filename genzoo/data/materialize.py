@@ -71,7 +71,7 @@ class DecodeJob:
         settings = {name: getattr(config, name) for name in ("size", "channels", "fit", "precrop", "background")}
         # Only where they are set, so that caches without them stay valid.
         settings |= {name: value for name in ("range", "max_pixels") if (value := getattr(config, name)) is not None}
-        self.pixels = decoder(config)
+        self._decode = decoder(config)
         contents = contents_in(source.identity)
         self.modified = contents.modified if contents else 0
         self.key = fingerprint(*content_key(source.name, source.identity), settings, self.skip, DECODING)
@@ -80,7 +80,7 @@ class DecodeJob:
     def shape(self) -> tuple[int, ...]:
         """(C,H,W), read off the first readable image."""
         for index in range(self.source.size):
-            pixels = self._attempt(index, *self.source.fetch([index]))
+            pixels = self.attempt(index, *self.source.fetch([index]))
             if not isinstance(pixels, str):
                 return pixels.shape
         raise UsageError(
@@ -94,7 +94,7 @@ class DecodeJob:
         Raises:
             UsageError: a corrupt image that is not to be skipped, or one of another size than the first.
         """
-        decoded = list(map(self._attempt, indices, self.source.fetch(indices)))
+        decoded = list(map(self.attempt, indices, self.source.fetch(indices)))
         for index, pixels in zip(indices, decoded, strict=True):
             if not isinstance(pixels, str) and pixels.shape != self.shape:
                 raise MixedSizesError(
@@ -103,9 +103,14 @@ class DecodeJob:
                 )
         return decoded
 
-    def _attempt(self, index: int, raw: Raw) -> np.ndarray | str:
+    def attempt(self, index: int, raw: Raw) -> np.ndarray | str:
+        """Decodes one item, of any size; see `decode`.
+
+        Raises:
+            UsageError: a corrupt image that is not to be skipped.
+        """
         try:
-            return self.pixels(raw)
+            return self._decode(raw)
         except CorruptImageError as error:
             unreadable = f"{self.source.where(index)} ({error})"
             if self.skip:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from genzoo.data import open_dataset
-from genzoo.data.decoding import CorruptImageError
 from genzoo.data.materialize import DecodeJob, MixedSizesError
 from genzoo.data.opening import open_source
 from genzoo.data.sets import Dataset
@@ -27,33 +26,26 @@ class OwnSizes:
 
     def __init__(self, config: DataConfig, split: str | None) -> None:
         source = open_source(config, split)
-        self._source, job = source, DecodeJob(source, config)
-        self._decode = job.pixels
-        kept = [i for i in range(source.size) if not config.skip_corrupt or self._is_readable(i)]
+        self._source, self._job = source, DecodeJob(source, config)
+        kept = [i for i in range(source.size) if not config.skip_corrupt or isinstance(self._decoded(i), np.ndarray)]
         self._kept, self.size = np.array(kept), len(kept)
         if left_out := source.size - self.size:
             warnings.warn(f"{source.name}: {left_out:,} unreadable left out", stacklevel=2)
-        self.name, self.fingerprint, self.shape = source.name, job.key, (config.channels,)  # height and width differ
+        self.name, self.fingerprint = source.name, self._job.key
+        self.shape = (config.channels,)  # height and width differ
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> list[Tensor]:
         """Decodes items, uint8 [1, C, H, W] each. Raises UsageError for one that cannot be read."""
         return [torch.from_numpy(self._pixels(int(self._kept[i])))[None] for i in indices]
 
     def _pixels(self, number: int) -> np.ndarray:
-        try:
-            return self._decode(*self._source.fetch([number]))
-        except CorruptImageError as error:
-            where = self._source.where(number)
-            raise UsageError(
-                f"cannot read {where} ({error}): repair or delete it, or set data.skip_corrupt=true."
-            ) from error
+        pixels = self._decoded(number)
+        if isinstance(pixels, str):  # it could be read before
+            raise UsageError(f"cannot read {pixels}: put it back, or score other images.")
+        return pixels
 
-    def _is_readable(self, number: int) -> bool:
-        try:
-            self._decode(*self._source.fetch([number]))
-        except CorruptImageError:
-            return False
-        return True
+    def _decoded(self, number: int) -> np.ndarray | str:
+        return self._job.attempt(number, *self._source.fetch([number]))
 
 
 def open_at_own_sizes(config: DataConfig, split: str | None = None, progress: bool = True) -> Dataset | OwnSizes:

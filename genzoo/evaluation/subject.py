@@ -29,7 +29,8 @@ from genzoo.nn.batchnorm import batch_statistics, batchnorms, recalibrate
 from genzoo.noise import generator
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.data import TrainedOn, trained_on
-from genzoo.runs.folder import CONFIG, read_config, run_log
+from genzoo.runs.folder import read_config, run_log
+from genzoo.runs.names import CHECKPOINTS, CONFIG
 from genzoo.runs.prior import fit_from
 from genzoo.runs.scores import PREFIX
 from genzoo.spec import DataConfig, RunConfig
@@ -100,7 +101,7 @@ class ModelSubject:
         self.weights = "as saved" if self.run is None else "ema" if averaged else "raw"
         self.images_seen = _images_seen(run) if run and newest else None
         if raw and run and self.weights != "raw":
-            checkpoint = Checkpoints(run / "checkpoints", keep=1).load_latest() if newest else None
+            checkpoint = Checkpoints(run / CHECKPOINTS, keep=1).load_latest() if newest else None
             if checkpoint is None:
                 raise UsageError(
                     f"{path} has no checkpoint with raw weights: leave `_raw` out of the protocol's name, or a paper's "

@@ -12,6 +12,7 @@ from genzoo.data.identity import DataRecord, file_changes
 from genzoo.dataspec import reading, reading_changes
 from genzoo.errors import UsageError
 from genzoo.files import write_text
+from genzoo.runs.names import CONFIG
 from genzoo.settings import parse_setting, show, validated
 from genzoo.spec import DataConfig, RunConfig
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 FILES = "data.json"  # in a run folder: names, sizes and hashes of the files that it was trained on
 MOST_FILES = 200_000  # that are listed there
-CONFIG = "run.json"
 PLACE_BOUND = {"holdout": 0, "column": None}  # what holds for the training data only, and what other data has instead
 
 

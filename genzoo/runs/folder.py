@@ -16,12 +16,9 @@ from genzoo.files import JsonLines, make_folder, restore_folders, write_text
 from genzoo.provenance import versions
 from genzoo.runs.data import run_changes, save_record
 from genzoo.runs.lock import locked
+from genzoo.runs.names import CHECKPOINTS, CONFIG, EVENTS, LOG
 from genzoo.spec import RunConfig
 
-CONFIG = "run.json"
-LOG = "log.jsonl"
-EVENTS = "events.jsonl"
-CHECKPOINTS = "checkpoints"
 FORMAT = 2  # of run.json and everything beside it; raise it when older folders can no longer be read
 TEXTS = ("problem", "text")
 EVENT_FIELDS = {  # of a line of events.jsonl, by its kind: texts, and numbers

@@ -19,7 +19,8 @@ from genzoo.models.generative import Generative
 from genzoo.objective import Progress
 from genzoo.progress import Bar, write_line
 from genzoo.runs.checkpoint import Checkpoints
-from genzoo.runs.folder import CHECKPOINTS, RunFolder
+from genzoo.runs.folder import RunFolder
+from genzoo.runs.names import CHECKPOINTS
 from genzoo.spec import RunConfig
 from genzoo.training.budget import Pace
 from genzoo.training.callbacks import Callback, hooks
