@@ -38,7 +38,7 @@ Row = tuple[str, str, str]  # what, what was found, the option that changes it
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument(
-        "data", metavar="DATA", help="folder of images, .parquet, .npy or .npz file, short name or hub id"
+        "data", metavar="DATA", help="folder, file, short name or hub id; `genzoo list data` has names and formats"
     )
     parser.add_argument(
         "--out", metavar="PNG", help="contact sheet, or plot of points (default NAME.png in the working directory)"

@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="DATA",
-        help="short name, hub id, folder of images, parquet file or folder (default: the preset's, or toyfaces)",
+        help="folder, file, short name or hub id; see `genzoo list data` (default: the preset's, or toyfaces)",
     )
     add_res(parser, "; picks the preset made for it")
     length = parser.add_mutually_exclusive_group()
