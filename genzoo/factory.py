@@ -60,13 +60,13 @@ def _class_of(path: Path) -> type[Generative]:
     config = read_json(path)
     preset, written = config.get("preset"), config.get("_class_name")
     if not isinstance(preset, str) or not preset:
-        fix = f": call {cut(written)}.from_pretrained" if isinstance(written, str) else ""
-        raise UsageError(f"{path} was not written for a model of `genzoo list models`: it names no preset{fix}.")
+        cure = f": call {cut(written)}.from_pretrained" if isinstance(written, str) else ""
+        raise UsageError(f"{path} was not written for a model of `genzoo list models`: it names no preset{cure}.")
     name = preset.partition(".")[0]
     if name not in list_models():
         offered = needed_distribution(config)
-        fix = f"it was saved with the distribution {offered}" if offered else "install the distribution that offers it"
-        raise UsageError(f"{path} is of the model {cut(name)!r}, which is not here and may be a plugin's: {fix}.")
+        cure = f"it was saved with the distribution {offered}" if offered else "install the distribution that offers it"
+        raise UsageError(f"{path} is of the model {cut(name)!r}, which is not here and may be a plugin's: {cure}.")
     return get_spec(name).model()
 
 

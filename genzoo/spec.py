@@ -115,7 +115,7 @@ def fit_channels(size: tuple[int, int], channels: tuple[int, ...]) -> tuple[int,
 
 def _length(text: str) -> str:
     if is_share(text):
-        raise ValueError("the length of a run is not a share of it: write images (2M), epochs (3ep) or steps (2000it)")
+        raise ValueError("the length of a run is no share (%) of it: write images (2M), epochs (3ep) or steps (2000it)")
     if not text.strip("0_.kKMGepit"):
         raise ValueError("a run without an image trains nothing: write images (2M), epochs (3ep) or steps (2000it)")
     return text

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from genzoo.data.folder import FolderCollection
+from genzoo.data.folder import FolderCollection, files_under
 from genzoo.data.idx import IdxCollection, idx_files, is_idx
 from genzoo.data.lists import LISTS, ListCollection
 from genzoo.data.naming import IMAGES, is_image
 from genzoo.data.sources import Collection
-from genzoo.data.tree import files_under
 from genzoo.errors import UsageError
 from genzoo.spec import DataConfig
 
@@ -32,7 +31,7 @@ _DICOM = (
 )
 
 # What a suffix or a whole name stands for, and how it becomes something that is read; {path} is the file.
-FIXES: dict[str, tuple[str, str]] = {
+CURES: dict[str, tuple[str, str]] = {
     **dict.fromkeys((".dcm", ".dicom", ".ima"), ("DICOM", _DICOM)),
     **dict.fromkeys((".h5", ".hdf5", ".hdf", ".he5"), ("HDF5", _HDF5)),
     **dict.fromkeys((".mdb", ".lmdb"), ("an LMDB database", _LMDB)),
@@ -67,7 +66,7 @@ def open_path(path: Path, config: DataConfig) -> Collection:
         return IdxCollection(path, config.channels)
     if is_image(path.name):
         raise UsageError(f"{path} is one image: give the folder that it is in, {path.parent}.")
-    if found := FIXES.get(path.suffix.lower()) or _by_content(path):
+    if found := CURES.get(path.suffix.lower()) or _by_content(path):
         what, fix = found
         raise UsageError(f"{path} is {what}, which genzoo does not read: {fix.format(path=path)}.")
     raise UsageError(f"{path} is not a dataset: give {READ}.")
@@ -75,7 +74,7 @@ def open_path(path: Path, config: DataConfig) -> Collection:
 
 def is_file_name(path: Path) -> bool:
     """Whether a name without a file looks like one of a format that is known, rather than like a hub id."""
-    return path.suffix.lower() in (_OPENERS.keys() | FIXES.keys()) or is_idx(path)
+    return path.suffix.lower() in (_OPENERS.keys() | CURES.keys()) or is_idx(path)
 
 
 def refuse_address(name: str) -> None:
@@ -137,9 +136,9 @@ def _without_images(path: Path) -> str | None:
     """Says what a folder without images holds, and how to turn it into a dataset; None where it holds nothing known."""
     if files := sorted(files_under(path, (".npz", ".zip"))):
         return f"no images under {path}: give one file, e.g. {files[0]}."
-    others = sorted(files_under(path, FIXES)) or sorted(file for file in path.iterdir() if file.is_file())
+    others = sorted(files_under(path, CURES)) or sorted(file for file in path.iterdir() if file.is_file())
     for file in others:
-        if found := FIXES.get(file.suffix.lower()) or _by_content(file):
+        if found := CURES.get(file.suffix.lower()) or _by_content(file):
             what, fix = found
             return f"no images under {path}: {file} is {what}, which genzoo does not read: {fix.format(path=file)}."
     if files := sorted(files_under(path, LISTS)):

@@ -77,7 +77,7 @@ WITHOUT_TORCH = (  # (command, a part of the line); refused before torch is impo
     ("introvae --images 0", "without an image"),
     ("introvae --images 0k", "without an image"),
     ("introvae --images -5", "not a duration"),
-    ("introvae --images 5%", "not a share"),
+    ("introvae --images 5%", "no share"),
     ("introvae --images 10m", "not a duration"),
     ("introvae --images 1,000", "not a duration"),
     (f"introvae --images {LONG}", "too large"),
