@@ -725,13 +725,13 @@ def test_other_metrics_and_other_statistics_are_refused(scored, tmp_path):
     (tmp_path / "fakes").symlink_to(root / "fakes")
     arrays = dict(np.load(root / "named.npz"))
     for changes, words in (
-        ({"extractor": np.array("inception")}, "holds statistics of inception, not of classifier:mnist"),
-        ({"mu": arrays["mu"][:5], "sigma": arrays["sigma"][:5, :5]}, "of 5 dimensions"),
-        ({"mu": arrays["mu"] * np.nan}, "NaN or infinity"),
         ({"mu": np.array("text")}, r"x\.npz\[mu\] holds <U4 \[\], not numbers"),
         ({"mu": np.array([None])}, "holds object"),
         ({"n": np.array([])}, "not numbers"),
         ({"n": np.array(np.nan)}, "NaN or infinity"),
+        ({"extractor": np.array("inception")}, "holds statistics of inception, not of classifier:mnist"),
+        ({"mu": arrays["mu"][:5], "sigma": arrays["sigma"][:5, :5]}, "of 5 dimensions"),
+        ({"mu": arrays["mu"] * np.nan}, "NaN or infinity"),
     ):
         np.savez(tmp_path / "x.npz", **(arrays | changes))
         with pytest.raises(UsageError, match=words):

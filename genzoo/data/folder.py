@@ -16,7 +16,7 @@ from genzoo.data.tree import Listing, files_under, walk
 from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 
-__all__ = ["SPLITS", "FolderCollection", "FolderSource", "files_under"]
+__all__ = ["SPLITS", "FolderCollection", "FolderSource", "files_under", "stamp"]
 
 _DIGITS = re.compile(r"(\d+)")
 
