@@ -44,7 +44,7 @@ class Bar(tqdm):
 
 
 def columns(output: Any) -> int:
-    """Returns the width of a terminal, or `WIDTH` for any other output and where the terminal does not tell it."""
+    """Returns the width of a terminal, or `WIDTH` for any other output and where the terminal does not report it."""
     try:
         return os.get_terminal_size(output.fileno()).columns or WIDTH
     except (AttributeError, OSError, ValueError):
@@ -64,7 +64,7 @@ def bar(
 
     Args:
         items: to iterate over, or None for a bar that is moved by its `update`.
-        name: what goes on.
+        name: what is being done.
         shown: False makes a bar that prints nothing.
         logged: whether to print it now and then where the output is not a terminal, too.
         kind: its class.

@@ -227,7 +227,7 @@ def _value(run: RunConfig, name: str) -> Any:
 def machine_memory(device: str) -> int | None:
     """Memory of the device that `train.device` means, in bytes: of the first GPU, or of the machine.
 
-    None where the system does not tell it.
+    None where the system does not report it.
     """
     if device == "auto" and torch.cuda.is_available():
         return torch.cuda.get_device_properties(0).total_memory

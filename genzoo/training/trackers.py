@@ -1,4 +1,4 @@
-"""Accelerate's trackers: what a run tells them besides its scalars."""
+"""Accelerate's trackers: what a run gives them besides its scalars."""
 
 from pathlib import Path
 
