@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "model", nargs="?", default="introvae", metavar="MODEL", help="model to suggest for (default introvae)"
     )
     parser.add_argument(
-        "--data", metavar="DATA", required=True, help="folder, file, short name or hub id; see `genzoo list data`"
+        "--data", metavar="DATA", required=True, help="folder of images, parquet, .npy, short name or hub id"
     )
     add_res(parser, " (default: what the images have, within reason)")
     parser.add_argument("--budget", metavar="TIME", help="for a run that takes so long: 3min, 2h30min")
