@@ -26,8 +26,8 @@ from genzoo.data import heldout_split, open_dataset
 from genzoo.data.decoding import CorruptImageError
 from genzoo.data.formats import open_path
 from genzoo.data.found import Found
-from genzoo.data.naming import by_folder, split_in
 from genzoo.data.npy import open_npy
+from genzoo.data.places import by_folder, split_in
 from genzoo.data.sets import ArraySet, EndlessSet
 from genzoo.errors import UsageError
 from genzoo.evaluation.evaluate import Job, result_line
@@ -233,6 +233,18 @@ def test_a_folder_of_npy_files_of_one_image_each(tmp_path):
         assert opened(tmp_path / "x", skip_corrupt=True).size == 11
 
 
+def test_folders_of_npy_files_are_splits_or_classes_as_those_of_images(tmp_path):
+    for i, name in enumerate(("car", "train", "test", "train/car", "train/bus", "test/car", "test/bus")):
+        folder = tmp_path / ("vehicles" if i < 3 else "split") / name
+        folder.mkdir(parents=True)
+        saved(folder / "0.npy", noise(i))
+    assert opened(tmp_path / "vehicles").classes("label") == ("car", "test", "train")
+    note = found(tmp_path / "vehicles").notes[-1]
+    assert note.startswith("test/, train/ are read as classes, because car/ beside them")
+    assert np.array_equal(pixels(opened(tmp_path / "split")), noises(4, 3))
+    assert np.array_equal(pixels(opened(tmp_path / "split", "test")), noises(6, 5))
+
+
 def test_a_folder_of_npy_shards_with_splits_and_labels(tmp_path):
     for name, array in {
         "train_0.npy": noises(0, 1),
@@ -354,7 +366,8 @@ def test_folders_of_an_archive_are_splits_and_classes(tmp_path, make):
     assert data.classes("label") == ("cat", "dog") and data.labels()["label"].tolist() == [0, 1]
     assert heldout_split(DataConfig(name=str(file))) == "test" and opened(file, "test").size == 2
     about = found(file)
-    assert about.role == "split train of train, test by folder name" and about.parts == {"cat/": 1, "dog/": 1}
+    assert about.role == "split train of train, test by folder name, 2 classes by folder"
+    assert about.parts == {"cat/": 1, "dog/": 1}
     classes = make(tmp_path / f"y{suffix}", pictures("bus/0.png", "train/0.png", "train/1.png") | {"notes.txt": b"x"})
     assert opened(classes).classes("label") == ("bus", "train") and opened(classes).size == 3  # two kinds of vehicles
     assert found(classes).role == "2 classes by folder" and found(classes).left_out == {".txt": 1}
@@ -409,7 +422,7 @@ def test_webdataset_shards(tmp_path):
     assert np.array_equal(pixels(opened(tmp_path / "wds", "val", column="png")), noises(6, 7, 8))
     about = found(tmp_path / "wds", column="png")
     assert about.parts == {"train-000000.tar": 3, "train-000001.tar": 3} and not about.left_out
-    assert about.role == "split train of train, val by file name"
+    assert about.role == "split train of train, val by file name, classes by .cls"
 
 
 def test_a_tar_of_a_numbered_series_is_images(tmp_path):
@@ -667,9 +680,7 @@ def test_names_that_mention_splits():
     names = {"train2017": "train", "x_train": "train", "VAL": "val", "cifar10-test": "test", "Testing": "test"}
     assert {name: split_in(name) for name in names} == names
     assert not any(map(split_in, ("trains", "evaluate", "contest", "images", "")))
-    assert by_folder(["a.png", "test/b.png"]) == {"train": ["a.png"], "test": ["test/b.png"]}
-    assert by_folder(["val/a.png"]) == {"train": ["val/a.png"]}
-    assert by_folder(["a.png", "train/b.png", "test/c.png"]) == {"train": ["a.png", "train/b.png", "test/c.png"]}
+    assert by_folder(["test/b.png", "2.png", "1.png"])[0] == {"train": ["2.png", "1.png"], "test": ["test/b.png"]}
 
 
 # --- statistics of features -----------------------------------------------------------------------------------------

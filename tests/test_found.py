@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 import sys
 import types
@@ -20,7 +21,7 @@ from genzoo.configure import resolve
 from genzoo.data import facts, heldout_split, look_for, open_dataset
 from genzoo.data.found import Found, announcement, summary
 from genzoo.data.headers import share_cut_off
-from genzoo.data.places import split_word
+from genzoo.data.places import split_in
 from genzoo.data.tree import files_under
 from genzoo.data.values import darkness
 from genzoo.runs.folder import RunFolder
@@ -38,6 +39,11 @@ def tree(root: Path, **counts: int) -> Path:
     for name, count in counts.items():
         folder_of(root if name == "loose" else root / name.replace("__", "/"), count)
     return root
+
+
+def packed(root: Path, form: str) -> Path:
+    """The folder itself, or an archive of it."""
+    return root if form == "folder" else Path(shutil.make_archive(str(root), form, root))
 
 
 def config(root: Path, **settings) -> DataConfig:
@@ -78,11 +84,16 @@ def deep(path: Path, values: np.ndarray) -> Path:
         ({"loose": 1, "train": 3, "test": 2}, 4, "test"),
         ({"val": 2}, 2, None),
         ({"a__b": 2}, 2, None),
+        ({"training": 3, "testing": 2}, 3, "test"),
+        ({"training_set": 3, "validation_set": 2}, 3, "validation"),
+        ({"training": 3, "train": 2, "test": 1}, 5, "test"),
+        ({"training": 3, "train": 2}, 5, None),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else None,
 )
-def test_folders_are_splits_only_if_all_that_hold_images_have_their_names(tmp_path, folders, train, held_out):
-    root = config(tree(tmp_path / "imgs", **folders))
+@pytest.mark.parametrize("form", ["folder", "zip", "tar"])
+def test_folders_are_splits_only_if_all_that_hold_images_have_their_names(tmp_path, folders, train, held_out, form):
+    root = config(packed(tree(tmp_path / "imgs", **folders), form))
     assert open_dataset(root).size == train and heldout_split(root) == held_out
     if held_out is not None:
         everything = sum(folders.values())
@@ -95,9 +106,12 @@ def test_a_class_called_train_is_a_class(tmp_path):
     assert "4 classes by folder" in summary("imgs", facts(data))
 
 
-def test_classes_are_read_around_the_split(tmp_path):
-    data = open_dataset(config(tree(tmp_path / "imgs", cat__train=2, cat__test=1, dog__train=1, dog__test=1)))
+@pytest.mark.parametrize("form", ["folder", "zip", "tar"])
+def test_classes_are_read_around_the_split(tmp_path, form):
+    root = tree(tmp_path / "imgs", cat__train=2, cat__test=1, dog__train=1, dog__test=1)
+    data = open_dataset(config(packed(root, form)))
     assert data.classes("label") == ("cat", "dog") and data.labels()["label"].tolist() == [0, 0, 1]
+    assert facts(data).role == "split train of train, test by folder name, 2 classes by folder"
     nested = open_dataset(config(tree(tmp_path / "yolo", images__train__a=1, images__train__b=2, images__val__a=1)))
     assert nested.classes("label") == ("a", "b") and nested.labels()["label"].tolist() == [0, 1, 1]
 
@@ -115,16 +129,20 @@ def test_the_summary_says_which_folders_were_read(tmp_path):
     assert "1 in c5/, and 3 more" in summary("many", found(many))
 
 
-def test_a_reading_that_may_surprise_is_a_note(tmp_path):
-    assert found(tree(tmp_path / "a", val=2)).notes == ("nothing but val/ holds images: they are read as train",)
-    note = found(tree(tmp_path / "b", train=2, test=1, masks=1)).notes[0]
-    assert note.startswith("test/, train/ are read as classes, because masks/ beside them are no splits")
-    assert not found(tree(tmp_path / "c", car=2, train=1)).notes
+@pytest.mark.parametrize("form", ["folder", "zip", "tar"])
+def test_a_reading_that_may_surprise_is_a_note(tmp_path, form):
+    val = packed(tree(tmp_path / "a", val=2), form)
+    assert found(val).notes == ("nothing but val/ holds images: they are read as train",)
+    for folder in ("", "bottle__"):
+        parts = {f"{folder}{name}": 1 for name in ("train", "test", "masks")}
+        note = found(packed(tree(tmp_path / f"b{folder}", **parts), form)).notes[0]
+        assert note.startswith("test/, train/ are read as classes, because masks/ beside them are no splits")
+    assert not found(packed(tree(tmp_path / "c", car=2, train=1), form)).notes
 
 
 def test_words_of_names():
     names = {"train2017": "train", "IMAGES_Train": "train", "x-validation": "validation", "trainer": None, "rain": None}
-    assert {name: split_word(name) for name in names} == names
+    assert {name: split_in(name) for name in names} == names
 
 
 # --- what is left out -----------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from genzoo.data.decoding import CorruptImageError
 from genzoo.data.found import Found
 from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import ONLY, Labels, class_label
-from genzoo.data.naming import below_common, by_folder, folder_classes, is_image, natural, ordered, role
+from genzoo.data.naming import below_common, folder_classes, is_image, natural, role
+from genzoo.data.places import by_folder
 from genzoo.data.sources import Source
 from genzoo.errors import UsageError
 
@@ -122,9 +123,8 @@ class ZipCollection:
         if not images:
             raise no_images(path, names)
         self._left_out = kinds(name for name in names if not is_image(name))
-        shown = dict(zip(below_common(images), images, strict=True))
-        self._splits = {split: [shown[name] for name in inside] for split, inside in by_folder(shown).items()}
-        self.splits: tuple[str, ...] = ordered(self._splits)
+        self._splits, self._notes = by_folder(images)
+        self.splits: tuple[str, ...] = tuple(self._splits)
 
     def source(self, split: str) -> ArchiveSource:
         names = self._splits[split]
@@ -133,8 +133,9 @@ class ZipCollection:
         found = Found(
             items=len(names),
             parts=by_first_folder(names) if own is None else {},
-            role=role(split, self.splits, "folder name") or classes_by(labels, "folder" if own is None else own),
+            role=both(role(split, self.splits, "folder name"), classes_by(labels, "folder" if own is None else own)),
             left_out=self._left_out,
+            notes=self._notes,
         )
         identity = (contents_of_files([self._path]), split)
         name = f"{self.name}/{split}" if len(self.splits) > 1 else self.name
@@ -177,6 +178,11 @@ def by_first_folder(names: Sequence[str]) -> dict[str, int]:
 def classes_by(labels: Labels, what: str) -> str:
     """`3 classes by folder`; empty without labels."""
     return f"{len(labels[ONLY].classes)} classes by {what}" if labels else ""
+
+
+def both(*roles: str) -> str:
+    """Joins what is known of the parts."""
+    return ", ".join(filter(None, roles))
 
 
 def no_images(where: Path, names: Sequence[str]) -> UsageError:

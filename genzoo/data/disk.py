@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genzoo.data.identity import contents_of_files
-from genzoo.data.naming import ordered, role
+from genzoo.data.naming import role
+from genzoo.data.places import ordered
 from genzoo.errors import UsageError
 
 if TYPE_CHECKING:

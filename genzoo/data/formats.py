@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from genzoo.data.folder import FolderCollection, files_under
+from genzoo.data.folder import FolderCollection
 from genzoo.data.idx import IdxCollection, idx_files, is_idx
 from genzoo.data.lists import LISTS, ListCollection
 from genzoo.data.naming import IMAGES, is_image
 from genzoo.data.sources import Collection
+from genzoo.data.tree import files_under
 from genzoo.errors import UsageError
 from genzoo.spec import DataConfig
 

@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genzoo.data.arrays import ArraySource, open_array
-from genzoo.data.folder import files_under
 from genzoo.data.found import Found
 from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import Labels, class_label, only_or_all
-from genzoo.data.naming import ordered, role, split_of_file
+from genzoo.data.naming import role, split_of_file
+from genzoo.data.places import ordered
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source
+from genzoo.data.tree import files_under
 from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 
