@@ -247,6 +247,23 @@ def test_a_dangling_link_is_a_corrupt_item(tmp_path):
     assert data.size == 2 and facts(data).items == 2 and facts(data).left_out == {"broken link": 1}
 
 
+def test_unreadable_items_are_named_where_they_lie_and_counted_nowhere(tmp_path):
+    """A copy of the folder shares its cache, not its paths."""
+    root = tree(tmp_path / "imgs", loose=2, sub=1)
+    (root / "bad.png").write_text("x")
+    (root / "sub" / "self.png").symlink_to("self.png")
+    shutil.copytree(root, tmp_path / "copy", symlinks=True)
+    for folder in (root, tmp_path / "copy"):
+        for cache in (True, False):
+            with pytest.warns(UserWarning, match=f"{folder.name}: 2 unreadable left out"):
+                data = open_dataset(config(folder, skip_corrupt=True, cache=cache))
+            assert [text.split(" (")[0] for text in data.skipped] == [f"{folder}/bad.png", f"{folder}/sub/self.png"]
+            assert "(a link to nowhere)" in data.skipped[1]
+            assert summary("imgs", facts(data)) == (
+                "imgs: 3 images (2 loose, 1 in sub/); left out: 1 broken link, 1 unreadable image"
+            )
+
+
 def test_a_built_in_name_is_not_the_folder_beside(tmp_path):
     tree(Path("rings"), loose=2)
     with pytest.warns(UserWarning, match=r"rings is the built-in dataset.*\./rings"):
@@ -453,7 +470,7 @@ def png_file(width: int, height: int, depth: int = 8, kind: int = 0, data: bytes
 # --- large images, cropping, profiles, frames -----------------------------------------------------------------------
 
 
-def test_a_very_large_image_names_the_option_that_reads_it(tmp_path, monkeypatch):
+def test_a_very_large_image_names_the_option_that_reads_it(tmp_path, monkeypatch, capsys):
     root = tree(tmp_path / "imgs", loose=1)
     (root / "large.png").write_bytes(png_file(15_000, 13_000))
     line = refusal(root)
@@ -466,6 +483,12 @@ def test_a_very_large_image_names_the_option_that_reads_it(tmp_path, monkeypatch
         warnings.simplefilter("error")
         assert open_dataset(config(root, max_pixels=64)).size == 1
     assert Image.MAX_IMAGE_PIXELS == 30
+    pages = [Image.fromarray(noise(i)) for i in range(3)]
+    pages[0].save(root / "0.tif", save_all=True, append_images=pages[1:])
+    (root / "0.png").unlink()
+    assert open_dataset(config(root, max_pixels=64, frames="all")).size == 3
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # Pillow reads it, and warns of an attack
+    assert main(["data", str(root)]) == 0 and "bomb" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from genzoo.data.labels import ONLY, Labels, class_label
 from genzoo.data.naming import below_common, folder_classes, is_image, natural, role
 from genzoo.data.places import by_folder
 from genzoo.data.sources import Source
+from genzoo.data.tree import RUBBISH_NAMES
 from genzoo.errors import UsageError
 
 _DATASET_JSON = "dataset.json"
@@ -165,8 +166,8 @@ def kinds(names: Iterable[str]) -> dict[str, int]:
 
 
 def is_shown(name: str) -> bool:
-    """Whether neither a file nor a folder on its way is hidden, or what macOS adds to archives."""
-    return not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    """Whether neither a file nor a folder on its way is hidden, or one that file managers add."""
+    return not any(part.startswith(".") or part.lower() in RUBBISH_NAMES for part in PurePosixPath(name).parts)
 
 
 def by_first_folder(names: Sequence[str]) -> dict[str, int]:

@@ -102,7 +102,8 @@ def _items(arrays: Mapping[str, Stored], owner: str, column: str | None) -> list
             f"{owner} holds statistics of features (mu and sigma), not images: it can be the --data of `genzoo eval` "
             "for Fréchet distances."
         )
-    return _not_labels(images) or images or _not_labels(large) or large or list(arrays)
+    objects = [name for name, array in arrays.items() if array.dtype.hasobject]
+    return _not_labels(images) or images or _not_labels(large) or large or _not_labels(objects) or list(arrays)
 
 
 def _not_labels(names: Sequence[str]) -> list[str]:
@@ -263,8 +264,9 @@ def _one_each(arrays: Sequence[Stored]) -> bool:
         other = next(array for array in arrays if array.shape[-1:] != first.shape[-1:])
         has = f"{first.where} has shape {list(first.shape)} and {other.where} {list(other.shape)}"
         raise UsageError(f"{has}: bring all to one width.")
-    if len(first.shape) == 2:  # floats outside [0,1] are vectors
-        return len(arrays) > 1 and len(shapes) == 1 and (first.dtype == np.uint8 or _in_unit_range(first.load()))
+    if len(first.shape) == 2:  # floats outside [0,1] are vectors, unless as many everywhere as they have numbers
+        is_image = first.dtype == np.uint8 or first.shape[0] == first.shape[1] or _in_unit_range(first.load())
+        return len(arrays) > 1 and len(shapes) == 1 and is_image
     colors = (*COLORS, RGBA)
     return len(first.shape) < 2 or (
         len(first.shape) == 3 and all(shape[0] in colors or shape[-1] in colors for shape in shapes)

@@ -64,6 +64,12 @@ def natural(path: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in _DIGITS.split(path)]
 
 
+def tables_under(root: Path) -> list[Path]:
+    """Finds the parquet files under a folder, but for one of facts about images beside it, if there are others."""
+    found = sorted(files_under(root, {".parquet"}))
+    return [path for path in found if path.name != "metadata.parquet"] or found
+
+
 def files_in_order(root: Path, suffix: str) -> list[Path]:
     """Finds the files with a suffix under a folder, in natural order."""
     return sorted(files_under(root, {suffix}), key=lambda path: natural(path.relative_to(root).as_posix()))

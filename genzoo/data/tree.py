@@ -72,11 +72,12 @@ def walk(root: Path) -> Iterator[Listing]:
         yield Listing(prefix=prefix, names=content.names, left_out=content.left_out)
 
 
-def files_under(root: Path, suffixes: Iterable[str]) -> Iterator[Path]:
-    """Finds the files with one of the suffixes (lower case) under a folder, except what `walk` leaves out."""
-    wanted = frozenset(suffixes)
+def files_under(root: Path, suffixes: Iterable[str] | None = None) -> Iterator[Path]:
+    """Finds the files with one of the suffixes (lower case; None = all files) under a folder, as `walk` does."""
+    wanted = None if suffixes is None else frozenset(suffixes)
     for listing in walk(root):
-        yield from (root / listing.prefix / name for name in listing.names if suffix_of(name) in wanted)
+        names = (name for name in listing.names if wanted is None or suffix_of(name) in wanted)
+        yield from (root / listing.prefix / name for name in names)
 
 
 def _sort(entries: Sequence[os.DirEntry[str]], is_root: bool) -> _Content:

@@ -61,6 +61,8 @@ def read_statistics(data: DataConfig, protocol: Protocol, extractor: Extractor) 
         )
     if not (mean.isfinite().all() and cov.isfinite().all()):
         raise UsageError(f"{path} holds NaN or infinity: copy it again.")
+    if not torch.allclose(cov, cov.T, atol=1e-4 * cov.abs().max().item()) or (cov.diagonal() < 0).any():
+        raise UsageError(f"sigma in {path} is not a covariance, which is symmetric and has no negative variances.")
     stated = str(arrays["extractor"].load()) if "extractor" in arrays else None
     if stated is None:
         warnings.warn(
