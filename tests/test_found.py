@@ -440,7 +440,7 @@ def test_dark_data_is_reported_by_the_run_and_by_suggest(tmp_path, capsys):
     (dark,) = [event for event in events if event["kind"] == "data"]
     assert dark["problem"] == "dark data" and dark["fix"] == "give data.range=4095"
     assert dark["text"] == "no pixel above 16 of 255; are these 12-bit values?"
-    assert "dark data" in capsys.readouterr().out
+    assert "dark data: no pixel above 16 of 255; are these 12-bit values? Fix: give" in capsys.readouterr().out
     assert main(["suggest", "vae", "--data", str(tmp_path / "scans")]) == 0
     assert "give data.range=4095" in capsys.readouterr().err
     bright = ["suggest", "vae", "--data", str(tmp_path / "scans"), "--set", "data.range=4095"]

@@ -256,7 +256,7 @@ def test_a_relative_path_means_the_place_of_training(place, tmp_path_factory, mo
     (place / "3.png").rename(place / "a" / "imgs" / "3.png")
     shutil.move(place / "a", place / "gone")
     for command in (["eval", run, "--metrics", "rec20_train"], ["train", "--resume", run]):
-        assert f"{place / 'a' / 'imgs'}), which is not there: give --data" in error_of(command, capsys)
+        assert f"{place / 'a' / 'imgs'}, which is not there: give --data" in error_of(command, capsys)
     assert scored(place / "run", "--data", str(place / "gone" / "imgs"))["values"] == expected["values"]
 
 
