@@ -297,7 +297,7 @@ def test_a_run_inside_the_data_never_becomes_data(photos, capsys):
     train = ["train", "vae", "--data", ".", *as_options(*TINY)]
     assert main(train) == 0
     shown = capsys.readouterr().out
-    assert "on photos: 10 items" in shown
+    assert "on photos: 10 items" in shown and "note: nothing of photos is held out (10 items)" in shown
     assert "cropping cuts off 25% of each image on average; data.fit=pad keeps all of it" in shown
     (run,) = Path("runs").iterdir()
     assert run.name == "vae.toyfaces32-photos-16-s0"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from genzoo.configure import differences
 from genzoo.data import describe
 from genzoo.data.identity import DataRecord, file_changes
-from genzoo.dataspec import reading, reading_changes
+from genzoo.dataspec import last_name, reading, reading_changes
 from genzoo.errors import UsageError
 from genzoo.files import write_text
 from genzoo.settings import parse_setting, show, validated
@@ -206,7 +206,7 @@ def _notes(path: str, known: TrainedOn, data: DataConfig, difference: str | None
         changed = {key: values for key, values in changed.items() if key.removeprefix("data.") not in PLACE_BOUND}
     notes = [f"{key}={show(now)}, and {path} was trained with {show(then)}" for key, (then, now) in changed.items()]
     if difference:
-        notes.append(f"{data.name} is not what {path} was trained on ({difference})")
+        notes.append(f"{last_name(data.name)} is not what {path} was trained on ({difference})")
     return notes
 
 
