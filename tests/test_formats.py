@@ -300,7 +300,7 @@ def test_channels_are_kept_where_they_are_asked_for(tmp_path):
     assert np.array_equal(pixels(opened(tmp_path / "x", channels=4)), rgba[:1])
     (note,) = facts(opened(tmp_path / "x", background="black")).notes
     assert note == (
-        "1 of 1 images looked at are transparent: composited over data.background=black; data.channels=4 keeps it"
+        "1 of 1 images looked at have an alpha channel: composited over data.background=black; data.channels=4 keeps it"
     )
     assert not facts(opened(tmp_path / "x", channels=4)).notes
     assert "image files have 1 (gray), 2 (gray, alpha), 3 or 4 (RGBA)" in refusal(tmp_path / "x", channels=5)
@@ -370,7 +370,12 @@ def pictures(*names: str) -> dict[str, bytes]:
 @pytest.mark.parametrize("make", [zip_of, tar_of])
 def test_folders_of_an_archive_are_splits_and_classes(tmp_path, make):
     suffix = {zip_of: ".zip", tar_of: ".tar"}[make]
-    others = {"__MACOSX/train/._0.png": b"x", "data/.DS_Store": b"x", "../evil.png": b"x", "data/@eaDir/0.png": b"x"}
+    others = {
+        "__MACOSX/train/._0.png": b"x",
+        "data/.DS_Store": b"x",
+        "../evil.png": b"x",
+        "data/@eaDir/0.png": b"x",
+    }
     names = ("data/train/cat/2.png", "data/train/dog/10.png", "data/test/dog/0.png", "data/test/cat/1.png")
     file = make(tmp_path / f"x{suffix}", pictures(*names) | others)
     data = opened(file)
@@ -727,6 +732,7 @@ def test_names_that_mention_splits():
     names = {"train2017": "train", "x_train": "train", "VAL": "val", "cifar10-test": "test", "Testing": "test"}
     assert {name: split_in(name) for name in names} == names
     assert not any(map(split_in, ("trains", "evaluate", "contest", "images", "")))
+    assert by_folder(["/a/0.png", "b/0.png"]) == ({"train": ["/a/0.png", "b/0.png"]}, ())
     assert by_folder(["test/b.png", "2.png", "1.png"])[0] == {"train": ["2.png", "1.png"], "test": ["test/b.png"]}
 
 

@@ -235,6 +235,11 @@ def test_a_folder_that_cannot_be_read_is_refused_or_skipped(locked):
     assert "imgs/secret cannot be read (Permission denied)" in line and "data.skip_corrupt=true" in line
     with pytest.warns(UserWarning, match="imgs: 2 images; left out: 1 folder that cannot be read"):
         assert open_dataset(config(locked, skip_corrupt=True)).size == 2
+    for path in locked.glob("*.png"):
+        path.unlink()
+    saved(locked / "0.npy", noise(0))
+    assert "imgs/secret cannot be read (Permission denied)" in refusal(locked)
+    assert open_dataset(config(locked, skip_corrupt=True)).size == 1
 
 
 def test_a_dangling_link_is_a_corrupt_item(tmp_path):
@@ -567,7 +572,7 @@ def test_colors_of_another_profile_become_srgb(tmp_path, kind):
     data = open_dataset(config(tmp_path / "imgs"))
     assert np.abs(data[0][:, 4, 4].numpy() - as_srgb(color)).max() <= (4 if kind == "jpg" else 2)
     assert np.abs(as_srgb(color) - color).max() > 10
-    assert facts(data).notes == ("1 of 1 images looked at have colors of another ICC profile: converted to sRGB",)
+    assert facts(data).notes[0] == "1 of 1 images looked at have colors of another ICC profile: converted to sRGB"
 
 
 def test_transparency_survives_the_conversion(tmp_path):

@@ -38,8 +38,8 @@ def resumed(args: argparse.Namespace, settings: list[str]) -> RunConfig:
     if args.data:
         settings = [f"data.name={args.data}", *settings]
     elif not any(text.startswith("data.name=") for text in settings):
-        place = TrainedOn(config.data, read_record(folder), of_run=True).located()
-        config = in_section(config, "data", {"name": place.name})
+        data = TrainedOn(config.data, read_record(folder), of_run=True).located()
+        config = in_section(config, "data", {"name": data.name})
     return changed(config, settings)
 
 

@@ -134,7 +134,7 @@ class ZipCollection:
         found = Found(
             items=len(names),
             parts=by_first_folder(names) if own is None else {},
-            role=both(role(split, self.splits, "folder name"), classes_by(labels, "folder" if own is None else own)),
+            role=joined(role(split, self.splits, "folder name"), classes_by(labels, "folder" if own is None else own)),
             left_out=self._left_out,
             notes=self._notes,
         )
@@ -181,7 +181,7 @@ def classes_by(labels: Labels, what: str) -> str:
     return f"{len(labels[ONLY].classes)} classes by {what}" if labels else ""
 
 
-def both(*roles: str) -> str:
+def joined(*roles: str) -> str:
     """Joins what is known of the parts."""
     return ", ".join(filter(None, roles))
 

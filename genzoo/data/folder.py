@@ -12,7 +12,7 @@ from genzoo.data.naming import natural, role
 from genzoo.data.places import find_places, locate, misread, ordered
 from genzoo.data.sources import Source
 from genzoo.data.suffixes import readable_suffixes, suffix_of
-from genzoo.data.tree import Listing, walk
+from genzoo.data.tree import Listing, refuse_unreadable, walk
 from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 
@@ -32,7 +32,7 @@ class FolderCollection:
         self.root, self.name = root, last_name(str(root))
         listings, suffixes = list(walk(root)), readable_suffixes()
         if not skip_unreadable:
-            _refuse_unreadable(root, listings)
+            refuse_unreadable(root, listings)
         self._images = {listing.prefix: _images(listing, suffixes) for listing in listings}
         self._left_out = {listing.prefix: _left_out(listing, suffixes) for listing in listings}
         filled = [prefix for prefix, names in self._images.items() if names]
@@ -136,15 +136,6 @@ def _left_out(listing: Listing, suffixes: frozenset[str]) -> Counter[str]:
     """Reason -> number of what is left out of one folder."""
     others = (suffix for name in listing.names if (suffix := suffix_of(name)) not in suffixes)
     return Counter(suffix or "without suffix" for suffix in others) + Counter(listing.left_out)
-
-
-def _refuse_unreadable(root: Path, listings: Sequence[Listing]) -> None:
-    for listing in listings:
-        if listing.problem:
-            raise UsageError(
-                f"the folder {root / listing.prefix} cannot be read ({listing.problem}): change its permissions, "
-                "or leave it out with data.skip_corrupt=true."
-            )
 
 
 def _nothing_in(root: Path, missing: Mapping[str, int]) -> str:

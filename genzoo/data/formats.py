@@ -12,7 +12,7 @@ from genzoo.data.idx import IdxCollection, idx_files, is_idx
 from genzoo.data.lists import LISTS, ListCollection
 from genzoo.data.naming import IMAGES, is_image, tables_under
 from genzoo.data.sources import Collection
-from genzoo.data.tree import files_under
+from genzoo.data.tree import files_under, refuse_unreadable, walk
 from genzoo.errors import UsageError
 from genzoo.spec import DataConfig
 
@@ -123,10 +123,12 @@ def _open_folder(path: Path, config: DataConfig) -> Collection:
         return DiskCollection(path, config.column, config.channels)
     has_images = any(files_under(path, IMAGES))
     tables = tables_under(path)
-    if tables and (not has_images or _holds_images(tables[0])):
-        return _OPENERS[".parquet"](path, config)
-    if has_images:
+    if has_images and not (tables and _holds_images(tables[0])):
         return FolderCollection(path, config.skip_corrupt)
+    if not config.skip_corrupt:
+        refuse_unreadable(path, walk(path))
+    if tables:
+        return _OPENERS[".parquet"](path, config)
     if any(files_under(path, {".tar"})):
         return _OPENERS[".tar"](path, config)
     if any(files_under(path, {".npy"})):

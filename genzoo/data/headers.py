@@ -104,7 +104,7 @@ def _notes(headers: Sequence[Header], config: DataConfig) -> list[str]:
         notes.append(f"{profiled:,} {of} have colors of another ICC profile: converted to sRGB")
     if config.channels in (1, 3) and (transparent := sum(header.has_alpha for header in headers)):
         over = f"composited over data.background={config.background}"
-        notes.append(f"{transparent:,} {of} are transparent: {over}; data.channels=4 keeps it")
+        notes.append(f"{transparent:,} {of} have an alpha channel: {over}; data.channels=4 keeps it")
     if config.frames == "first" and (moving := sum(header.has_frames for header in headers)):
         notes.append(f"{moving:,} {of} have several frames or pages: the first is taken; data.frames=all takes each")
     return notes

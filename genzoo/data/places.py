@@ -1,6 +1,6 @@
 """Names of splits, and which folders of a tree are splits: by their names and by what lies beside them."""
 
-import os
+import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -73,8 +73,9 @@ def misread(prefixes: Sequence[str], places: Places) -> tuple[str, ...]:
     for prefix, (split, _) in places.items():
         if split == "train" and split_in(prefix.rstrip("/").rpartition("/")[2]) not in (None, "train"):
             return (f"nothing but {prefix} holds images: they are read as train",)
-    shared = os.path.commonpath(prefixes) if prefixes else ""
-    below = (prefix.removeprefix(shared).lstrip("/") for prefix in prefixes)
+    absolute = [f"/{prefix}" for prefix in prefixes]
+    shared = posixpath.commonpath(absolute) if absolute else ""
+    below = (prefix.removeprefix(shared).lstrip("/") for prefix in absolute)
     top = sorted({name for prefix in below if (name := prefix.partition("/")[0])})
     named = [name for name in top if split_in(name)]
     if "" not in places or len(places) > 1 or len({split_in(name) for name in named}) < 2:

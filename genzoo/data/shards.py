@@ -14,11 +14,11 @@ from pathlib import Path
 
 from genzoo.data.archives import (
     ArchiveSource,
-    both,
     by_first_folder,
     classes_by,
     intact,
     is_shown,
+    joined,
     kinds,
     no_images,
     reason,
@@ -102,7 +102,7 @@ class TarCollection:
         found = Found(
             items=len(images),
             parts=shards if len(shards) > 1 else by_first_folder(names),
-            role=both(role(split, self.splits, "folder name" if self._inside else "file name"), classes),
+            role=joined(role(split, self.splits, "folder name" if self._inside else "file name"), classes),
             left_out=left_out,
             notes=self._notes,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genzoo.data.found import HIDDEN, MODELS, PICTURES, RUBBISH, RUNS, SEEN, UNREADABLE
 from genzoo.data.suffixes import suffix_of
+from genzoo.errors import UsageError
 
 # Folders that file managers, network drives and archives add, in lower case.
 RUBBISH_NAMES = frozenset(
@@ -70,6 +71,16 @@ def walk(root: Path) -> Iterator[Listing]:
         pending += [f"{prefix}{name}/" for name in content.folders]
         links += [f"{prefix}{name}/" for name in sorted(content.links)]
         yield Listing(prefix=prefix, names=content.names, left_out=content.left_out)
+
+
+def refuse_unreadable(root: Path, listings: Iterable[Listing]) -> None:
+    """Raises UsageError for a folder that cannot be read."""
+    for listing in listings:
+        if listing.problem:
+            raise UsageError(
+                f"the folder {root / listing.prefix} cannot be read ({listing.problem}): change its permissions, "
+                "or leave it out with data.skip_corrupt=true."
+            )
 
 
 def files_under(root: Path, suffixes: Iterable[str] | None = None) -> Iterator[Path]:
