@@ -18,16 +18,16 @@ import pytest
 import torch
 from helpers import tiny_run
 from PIL import Image
-from sample_data import cells, folder_of, noise, png, refusal, saved
+from sample_data import cells, folder_of, noise, parquet_of, png, refusal, saved
 
 from genzoo import Trainer
 from genzoo.cli import main
-from genzoo.data import heldout_split, open_dataset
+from genzoo.data import facts, heldout_split, open_dataset
 from genzoo.data.decoding import CorruptImageError
 from genzoo.data.formats import open_path
 from genzoo.data.found import Found
-from genzoo.data.naming import by_folder, split_in
 from genzoo.data.npy import open_npy
+from genzoo.data.places import by_folder, split_in
 from genzoo.data.sets import ArraySet, EndlessSet
 from genzoo.errors import UsageError
 from genzoo.evaluation.evaluate import Job, result_line
@@ -165,7 +165,8 @@ def test_a_zip_entry_cannot_claim_more_than_deflate_can_hold(tmp_path):
 def test_objects_and_pickles_are_never_read(tmp_path):
     np.save(tmp_path / "x.npy", np.array([{}, {}], dtype=object))
     (tmp_path / "y.npy").write_bytes(pickle.dumps([1, 2]))
-    for name in ("x.npy", "y.npy"):
+    np.savez(tmp_path / "z.npz", images=np.array([{}, {}], dtype=object), labels=np.arange(2))
+    for name in ("x.npy", "y.npy", "z.npz"):
         line = refusal(tmp_path / name)
         assert "which genzoo never reads: save uint8 [n,H,W,C]" in line and "pickle" in line
 
@@ -233,6 +234,18 @@ def test_a_folder_of_npy_files_of_one_image_each(tmp_path):
         assert opened(tmp_path / "x", skip_corrupt=True).size == 11
 
 
+def test_folders_of_npy_files_are_splits_or_classes_as_those_of_images(tmp_path):
+    for i, name in enumerate(("car", "train", "test", "train/car", "train/bus", "test/car", "test/bus")):
+        folder = tmp_path / ("vehicles" if i < 3 else "split") / name
+        folder.mkdir(parents=True)
+        saved(folder / "0.npy", noise(i))
+    assert opened(tmp_path / "vehicles").classes("label") == ("car", "test", "train")
+    note = found(tmp_path / "vehicles").notes[-1]
+    assert note.startswith("test/, train/ are read as classes, because car/ beside them")
+    assert np.array_equal(pixels(opened(tmp_path / "split")), noises(4, 3))
+    assert np.array_equal(pixels(opened(tmp_path / "split", "test")), noises(6, 5))
+
+
 def test_a_folder_of_npy_shards_with_splits_and_labels(tmp_path):
     for name, array in {
         "train_0.npy": noises(0, 1),
@@ -262,6 +275,10 @@ def test_a_folder_of_npy_vectors(tmp_path):
         saved(tmp_path / "many" / f"{i}.npy", rows[3 * i : 3 * i + 3])
     for name in ("one", "many"):
         assert torch.equal(opened(tmp_path / name).batch(range(6)), torch.from_numpy(rows))
+    for i in range(2):
+        (tmp_path / "squares").mkdir(exist_ok=True)
+        saved(tmp_path / "squares" / f"{i}.npy", rows[:5])
+    assert "squares/0.npy holds values outside [0,1]" in refusal(tmp_path / "squares")
     saved(tmp_path / "one" / "6.npy", rows[0, :3])
     assert "one/6.npy [3]: bring all to one width" in refusal(tmp_path / "one")
     saved(tmp_path / "one" / "6.npy", rows[:2])
@@ -281,7 +298,14 @@ def test_channels_are_kept_where_they_are_asked_for(tmp_path):
     (tmp_path / "x").mkdir()
     Image.fromarray(rgba[0]).save(tmp_path / "x" / "0.png")
     assert np.array_equal(pixels(opened(tmp_path / "x", channels=4)), rgba[:1])
+    (note,) = facts(opened(tmp_path / "x", background="black")).notes
+    assert note == (
+        "1 of 1 images looked at have an alpha channel: composited over data.background=black; data.channels=4 keeps it"
+    )
+    assert not facts(opened(tmp_path / "x", channels=4)).notes
     assert "image files have 1 (gray), 2 (gray, alpha), 3 or 4 (RGBA)" in refusal(tmp_path / "x", channels=5)
+    gray = saved(tmp_path / "gray.npy", rgba.transpose(3, 0, 1, 2)[:, 0])
+    assert found(gray).notes == ("4 gray images; one RGBA image has the shape [1,4,H,W]",)
     two = rgba[..., :2].transpose(0, 3, 1, 2)
     file = saved(tmp_path / "two.npy", two)
     assert "to keep 2 channels, give data.channels=2" in refusal(file)
@@ -346,7 +370,12 @@ def pictures(*names: str) -> dict[str, bytes]:
 @pytest.mark.parametrize("make", [zip_of, tar_of])
 def test_folders_of_an_archive_are_splits_and_classes(tmp_path, make):
     suffix = {zip_of: ".zip", tar_of: ".tar"}[make]
-    others = {"__MACOSX/train/._0.png": b"x", "data/.DS_Store": b"x", "../evil.png": b"x"}
+    others = {
+        "__MACOSX/train/._0.png": b"x",
+        "data/.DS_Store": b"x",
+        "../evil.png": b"x",
+        "data/@eaDir/0.png": b"x",
+    }
     names = ("data/train/cat/2.png", "data/train/dog/10.png", "data/test/dog/0.png", "data/test/cat/1.png")
     file = make(tmp_path / f"x{suffix}", pictures(*names) | others)
     data = opened(file)
@@ -354,7 +383,8 @@ def test_folders_of_an_archive_are_splits_and_classes(tmp_path, make):
     assert data.classes("label") == ("cat", "dog") and data.labels()["label"].tolist() == [0, 1]
     assert heldout_split(DataConfig(name=str(file))) == "test" and opened(file, "test").size == 2
     about = found(file)
-    assert about.role == "split train of train, test by folder name" and about.parts == {"cat/": 1, "dog/": 1}
+    assert about.role == "split train of train, test by folder name, 2 classes by folder"
+    assert about.parts == {"cat/": 1, "dog/": 1}
     classes = make(tmp_path / f"y{suffix}", pictures("bus/0.png", "train/0.png", "train/1.png") | {"notes.txt": b"x"})
     assert opened(classes).classes("label") == ("bus", "train") and opened(classes).size == 3  # two kinds of vehicles
     assert found(classes).role == "2 classes by folder" and found(classes).left_out == {".txt": 1}
@@ -409,7 +439,7 @@ def test_webdataset_shards(tmp_path):
     assert np.array_equal(pixels(opened(tmp_path / "wds", "val", column="png")), noises(6, 7, 8))
     about = found(tmp_path / "wds", column="png")
     assert about.parts == {"train-000000.tar": 3, "train-000001.tar": 3} and not about.left_out
-    assert about.role == "split train of train, val by file name"
+    assert about.role == "split train of train, val by file name, classes by .cls"
 
 
 def test_a_tar_of_a_numbered_series_is_images(tmp_path):
@@ -456,6 +486,8 @@ def test_save_to_disk_is_read(tmp_path):
     arrow.unlink()  # it is mapped into memory
     arrow.write_bytes(content[:300])
     assert "is damaged or not written by `save_to_disk`" in refusal(tmp_path / "one")
+    next((tmp_path / "both" / "train").glob("*.arrow")).unlink()
+    assert "both/train holds no rows" in refusal(tmp_path / "both")
     (tmp_path / "both" / "dataset_dict.json").write_text("{}")
     assert "is damaged or not written by `save_to_disk`" in refusal(tmp_path / "both")
 
@@ -474,6 +506,15 @@ def test_an_image_folder_with_metadata_is_its_images(tmp_path, name):
     else:
         (tmp_path / name).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert np.array_equal(pixels(opened(tmp_path)), noises(*range(8)))
+
+
+def test_a_table_of_facts_beside_tables_of_images_is_none_of_them(tmp_path):
+    pq.write_table(pa.table({"file_name": ["0.png"]}), tmp_path / "metadata.parquet")
+    assert "column 'file_name' holds string values" in refusal(tmp_path)
+    for i, name in enumerate(("train/a", "train/b/a")):
+        parquet_of(tmp_path / f"{name}.parquet", cells(i, i + 1))
+    assert np.array_equal(pixels(opened(tmp_path)), noises(0, 1, 1, 2))
+    assert found(tmp_path).parts == {"a.parquet": 2, "b/a.parquet": 2}
 
 
 def test_parquet_with_images_beside_a_picture_is_the_parquet(tmp_path):
@@ -526,6 +567,8 @@ def test_array_columns_of_datasets_are_numbers(tmp_path):
         ("x.txt", "imgs/2.png 1\nimgs/0.png 0\n", [1, 0], ("0", "1")),
         ("x.csv", "id,file,label\n7,imgs/2.png,dog\n8,imgs/0.png,cat\n", [1, 0], ("cat", "dog")),
         ("x.csv", "imgs/2.png,a\nimgs/0.png,b\n", None, ()),
+        ("x.csv", "file;label\nimgs/2.png;a,b\nimgs/0.png;c\n", [0, 1], ("a,b", "c")),
+        ("x.csv", "file,split\nimgs/2.png,1\nimgs/0.png,2\n", None, ()),
         ("x.tsv", "\ufefffile\tclass\nimgs/2.png\t3\nimgs/0.png\t0\n", [3, 0], ("0", "1", "2", "3")),
         ("x.jsonl", '{"image": "imgs/2.png"}\n{"image": "imgs/0.png"}\n', None, ()),
     ],
@@ -538,6 +581,16 @@ def test_lists_of_paths(tmp_path, name, text, labels, classes):
     assert np.array_equal(pixels(data), noises(2, 0))
     assert (data.labels()["label"].tolist() if labels else data.labels()) == (labels or {})
     assert not classes or data.classes("label") == classes
+
+
+def test_a_column_of_a_list_names_splits(tmp_path):
+    folder_of(tmp_path / "imgs", 4)
+    rows = ("imgs/2.png,Training", "imgs/0.png,test", "imgs/1.png,Training", "imgs/3.png,test")
+    file = tmp_path / "x.csv"
+    file.write_text("\n".join(("file,split", *rows)), encoding="utf-8")
+    assert np.array_equal(pixels(opened(file)), noises(2, 1)) and heldout_split(DataConfig(name=str(file))) == "test"
+    assert np.array_equal(pixels(opened(file, "test")), noises(0, 3))
+    assert found(file).role == "split train of train, test by column"
 
 
 def test_lists_that_name_no_images(tmp_path):
@@ -618,23 +671,31 @@ def test_idx_headers_that_lie(tmp_path, shape, ending):
         ("x.arrow", b"", ("to_parquet",)),
         ("x.tfrecord", b"", ("TFRecord", ".tar")),
         ("x.rar", b"", ("unpack it",)),
+        ("train_X.bin", b"", ("numpy.fromfile(", "'uint8'")),
+        ("x.nc", b"", ("NetCDF", "xarray")),
+        ("x.safetensors", b"", ("load_file(", "numpy.save")),
+        ("1.2.840.113", bytes(128) + b"DICM", ("DICOM", "data.range")),
     ],
 )
 def test_formats_that_are_refused_with_the_way(tmp_path, name, content, words):
-    """The file itself, and a folder that holds nothing else."""
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / name).write_bytes(content)
-    for path in (tmp_path / "x" / name, tmp_path / "x"):
+    """The file itself, and a folder that holds nothing else, deep down."""
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    (tmp_path / "x" / "y" / name).write_bytes(content)
+    for path in (tmp_path / "x" / "y" / name, tmp_path / "x"):
         line = refusal(path)
         assert all(word in line for word in words), line
         assert "{" not in line
 
 
-def test_a_folder_of_one_other_container_names_it(tmp_path):
+def test_a_folder_of_one_other_container_names_it(tmp_path, monkeypatch):
     np.savez(tmp_path / "x.npz", train=noises(0))
     assert f"give one file, e.g. {tmp_path / 'x.npz'}" in refusal(tmp_path)
     folder_of(tmp_path / "imgs", 1)
     assert f"is one image: give the folder that it is in, {tmp_path / 'imgs'}" in refusal(tmp_path / "imgs" / "0.png")
+    monkeypatch.chdir(tmp_path / "imgs")
+    assert refusal("0.png").endswith(f"the folder that it is in, {tmp_path / 'imgs'}.")
+    (tmp_path / "a.zarr").mkdir()
+    assert "zarr.open(" in refusal(tmp_path / "a.zarr")
     (tmp_path / "x.xyz").write_bytes(b"abc")
     assert "is not a dataset: give a folder of images" in refusal(tmp_path / "x.xyz")
 
@@ -643,6 +704,10 @@ def test_a_folder_of_one_other_container_names_it(tmp_path):
     ("address", "fix"),
     [
         ("s3://bucket/faces", "aws s3 sync s3://bucket/faces faces, and give ./faces"),
+        ("S3://bucket/faces", "aws s3 sync S3://bucket/faces faces"),
+        ("ssh://host/faces", "copy it here, and give its path"),
+        ("wds/{00000..00009}.tar", "is a pattern of names: give the folder of these files"),
+        ("wds/*.tar", "is a pattern of names: give the folder of these files"),
         ("gs://bucket/faces/", "gcloud storage cp -r gs://bucket/faces/ ., and give ./faces"),
         ("https://example.org/faces.zip", "curl -LO https://example.org/faces.zip"),
         ("https://huggingface.co/datasets/owner/faces/tree/main", "give the dataset's name, owner/faces"),
@@ -667,9 +732,8 @@ def test_names_that_mention_splits():
     names = {"train2017": "train", "x_train": "train", "VAL": "val", "cifar10-test": "test", "Testing": "test"}
     assert {name: split_in(name) for name in names} == names
     assert not any(map(split_in, ("trains", "evaluate", "contest", "images", "")))
-    assert by_folder(["a.png", "test/b.png"]) == {"train": ["a.png"], "test": ["test/b.png"]}
-    assert by_folder(["val/a.png"]) == {"train": ["val/a.png"]}
-    assert by_folder(["a.png", "train/b.png", "test/c.png"]) == {"train": ["a.png", "train/b.png", "test/c.png"]}
+    assert by_folder(["/a/0.png", "b/0.png"]) == ({"train": ["/a/0.png", "b/0.png"]}, ())
+    assert by_folder(["test/b.png", "2.png", "1.png"])[0] == {"train": ["2.png", "1.png"], "test": ["test/b.png"]}
 
 
 # --- statistics of features -----------------------------------------------------------------------------------------
@@ -732,6 +796,8 @@ def test_other_metrics_and_other_statistics_are_refused(scored, tmp_path):
         ({"extractor": np.array("inception")}, "holds statistics of inception, not of classifier:mnist"),
         ({"mu": arrays["mu"][:5], "sigma": arrays["sigma"][:5, :5]}, "of 5 dimensions"),
         ({"mu": arrays["mu"] * np.nan}, "NaN or infinity"),
+        ({"sigma": -arrays["sigma"]}, "sigma in .* is not a covariance"),
+        ({"sigma": np.triu(arrays["sigma"])}, "sigma in .* is not a covariance"),
     ):
         np.savez(tmp_path / "x.npz", **(arrays | changes))
         with pytest.raises(UsageError, match=words):

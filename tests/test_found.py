@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 import sys
 import types
@@ -20,7 +21,7 @@ from genzoo.configure import resolve
 from genzoo.data import facts, heldout_split, look_for, open_dataset
 from genzoo.data.found import Found, announcement, summary
 from genzoo.data.headers import share_cut_off
-from genzoo.data.places import split_word
+from genzoo.data.places import split_in
 from genzoo.data.tree import files_under
 from genzoo.data.values import darkness
 from genzoo.runs.folder import RunFolder
@@ -38,6 +39,11 @@ def tree(root: Path, **counts: int) -> Path:
     for name, count in counts.items():
         folder_of(root if name == "loose" else root / name.replace("__", "/"), count)
     return root
+
+
+def packed(root: Path, form: str) -> Path:
+    """The folder itself, or an archive of it."""
+    return root if form == "folder" else Path(shutil.make_archive(str(root), form, root))
 
 
 def config(root: Path, **settings) -> DataConfig:
@@ -78,11 +84,16 @@ def deep(path: Path, values: np.ndarray) -> Path:
         ({"loose": 1, "train": 3, "test": 2}, 4, "test"),
         ({"val": 2}, 2, None),
         ({"a__b": 2}, 2, None),
+        ({"training": 3, "testing": 2}, 3, "test"),
+        ({"training_set": 3, "validation_set": 2}, 3, "validation"),
+        ({"training": 3, "train": 2, "test": 1}, 5, "test"),
+        ({"training": 3, "train": 2}, 5, None),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else None,
 )
-def test_folders_are_splits_only_if_all_that_hold_images_have_their_names(tmp_path, folders, train, held_out):
-    root = config(tree(tmp_path / "imgs", **folders))
+@pytest.mark.parametrize("form", ["folder", "zip", "tar"])
+def test_folders_are_splits_only_if_all_that_hold_images_have_their_names(tmp_path, folders, train, held_out, form):
+    root = config(packed(tree(tmp_path / "imgs", **folders), form))
     assert open_dataset(root).size == train and heldout_split(root) == held_out
     if held_out is not None:
         everything = sum(folders.values())
@@ -95,9 +106,12 @@ def test_a_class_called_train_is_a_class(tmp_path):
     assert "4 classes by folder" in summary("imgs", facts(data))
 
 
-def test_classes_are_read_around_the_split(tmp_path):
-    data = open_dataset(config(tree(tmp_path / "imgs", cat__train=2, cat__test=1, dog__train=1, dog__test=1)))
+@pytest.mark.parametrize("form", ["folder", "zip", "tar"])
+def test_classes_are_read_around_the_split(tmp_path, form):
+    root = tree(tmp_path / "imgs", cat__train=2, cat__test=1, dog__train=1, dog__test=1)
+    data = open_dataset(config(packed(root, form)))
     assert data.classes("label") == ("cat", "dog") and data.labels()["label"].tolist() == [0, 0, 1]
+    assert facts(data).role == "split train of train, test by folder name, 2 classes by folder"
     nested = open_dataset(config(tree(tmp_path / "yolo", images__train__a=1, images__train__b=2, images__val__a=1)))
     assert nested.classes("label") == ("a", "b") and nested.labels()["label"].tolist() == [0, 1, 1]
 
@@ -115,16 +129,20 @@ def test_the_summary_says_which_folders_were_read(tmp_path):
     assert "1 in c5/, and 3 more" in summary("many", found(many))
 
 
-def test_a_reading_that_may_surprise_is_a_note(tmp_path):
-    assert found(tree(tmp_path / "a", val=2)).notes == ("nothing but val/ holds images: they are read as train",)
-    note = found(tree(tmp_path / "b", train=2, test=1, masks=1)).notes[0]
-    assert note.startswith("test/, train/ are read as classes, because masks/ beside them are no splits")
-    assert not found(tree(tmp_path / "c", car=2, train=1)).notes
+@pytest.mark.parametrize("form", ["folder", "zip", "tar"])
+def test_a_reading_that_may_surprise_is_a_note(tmp_path, form):
+    val = packed(tree(tmp_path / "a", val=2), form)
+    assert found(val).notes == ("nothing but val/ holds images: they are read as train",)
+    for folder in ("", "bottle__"):
+        parts = {f"{folder}{name}": 1 for name in ("train", "test", "masks")}
+        note = found(packed(tree(tmp_path / f"b{folder}", **parts), form)).notes[0]
+        assert note.startswith("test/, train/ are read as classes, because masks/ beside them are no splits")
+    assert not found(packed(tree(tmp_path / "c", car=2, train=1), form)).notes
 
 
 def test_words_of_names():
     names = {"train2017": "train", "IMAGES_Train": "train", "x-validation": "validation", "trainer": None, "rain": None}
-    assert {name: split_word(name) for name in names} == names
+    assert {name: split_in(name) for name in names} == names
 
 
 # --- what is left out -----------------------------------------------------------------------------------------------
@@ -217,6 +235,11 @@ def test_a_folder_that_cannot_be_read_is_refused_or_skipped(locked):
     assert "imgs/secret cannot be read (Permission denied)" in line and "data.skip_corrupt=true" in line
     with pytest.warns(UserWarning, match="imgs: 2 images; left out: 1 folder that cannot be read"):
         assert open_dataset(config(locked, skip_corrupt=True)).size == 2
+    for path in locked.glob("*.png"):
+        path.unlink()
+    saved(locked / "0.npy", noise(0))
+    assert "imgs/secret cannot be read (Permission denied)" in refusal(locked)
+    assert open_dataset(config(locked, skip_corrupt=True)).size == 1
 
 
 def test_a_dangling_link_is_a_corrupt_item(tmp_path):
@@ -227,6 +250,23 @@ def test_a_dangling_link_is_a_corrupt_item(tmp_path):
     with pytest.warns(UserWarning, match=r"x\.png \(a link to nowhere\)"):
         data = open_dataset(config(root, skip_corrupt=True))
     assert data.size == 2 and facts(data).items == 2 and facts(data).left_out == {"broken link": 1}
+
+
+def test_unreadable_items_are_named_where_they_lie_and_counted_nowhere(tmp_path):
+    """A copy of the folder shares its cache, not its paths."""
+    root = tree(tmp_path / "imgs", loose=2, sub=1)
+    (root / "bad.png").write_text("x")
+    (root / "sub" / "self.png").symlink_to("self.png")
+    shutil.copytree(root, tmp_path / "copy", symlinks=True)
+    for folder in (root, tmp_path / "copy"):
+        for cache in (True, False):
+            with pytest.warns(UserWarning, match=f"{folder.name}: 2 unreadable left out"):
+                data = open_dataset(config(folder, skip_corrupt=True, cache=cache))
+            assert [text.split(" (")[0] for text in data.skipped] == [f"{folder}/bad.png", f"{folder}/sub/self.png"]
+            assert "(a link to nowhere)" in data.skipped[1]
+            assert summary("imgs", facts(data)) == (
+                "imgs: 3 images (2 loose, 1 in sub/); left out: 1 broken link, 1 unreadable image"
+            )
 
 
 def test_a_built_in_name_is_not_the_folder_beside(tmp_path):
@@ -262,7 +302,7 @@ def test_a_run_inside_the_data_never_becomes_data(photos, capsys):
     train = ["train", "vae", "--data", ".", *as_options(*TINY)]
     assert main(train) == 0
     shown = capsys.readouterr().out
-    assert "on photos: 10 items" in shown
+    assert "on photos: 10 items" in shown and "note: nothing of photos is held out (10 items)" in shown
     assert "cropping cuts off 25% of each image on average; data.fit=pad keeps all of it" in shown
     (run,) = Path("runs").iterdir()
     assert run.name == "vae.toyfaces32-photos-16-s0"
@@ -405,7 +445,7 @@ def test_dark_data_is_reported_by_the_run_and_by_suggest(tmp_path, capsys):
     (dark,) = [event for event in events if event["kind"] == "data"]
     assert dark["problem"] == "dark data" and dark["fix"] == "give data.range=4095"
     assert dark["text"] == "no pixel above 16 of 255; are these 12-bit values?"
-    assert "dark data" in capsys.readouterr().out
+    assert "dark data: no pixel above 16 of 255; are these 12-bit values? Fix: give" in capsys.readouterr().out
     assert main(["suggest", "vae", "--data", str(tmp_path / "scans")]) == 0
     assert "give data.range=4095" in capsys.readouterr().err
     bright = ["suggest", "vae", "--data", str(tmp_path / "scans"), "--set", "data.range=4095"]
@@ -435,7 +475,7 @@ def png_file(width: int, height: int, depth: int = 8, kind: int = 0, data: bytes
 # --- large images, cropping, profiles, frames -----------------------------------------------------------------------
 
 
-def test_a_very_large_image_names_the_option_that_reads_it(tmp_path, monkeypatch):
+def test_a_very_large_image_names_the_option_that_reads_it(tmp_path, monkeypatch, capsys):
     root = tree(tmp_path / "imgs", loose=1)
     (root / "large.png").write_bytes(png_file(15_000, 13_000))
     line = refusal(root)
@@ -448,6 +488,12 @@ def test_a_very_large_image_names_the_option_that_reads_it(tmp_path, monkeypatch
         warnings.simplefilter("error")
         assert open_dataset(config(root, max_pixels=64)).size == 1
     assert Image.MAX_IMAGE_PIXELS == 30
+    pages = [Image.fromarray(noise(i)) for i in range(3)]
+    pages[0].save(root / "0.tif", save_all=True, append_images=pages[1:])
+    (root / "0.png").unlink()
+    assert open_dataset(config(root, max_pixels=64, frames="all")).size == 3
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # Pillow reads it, and warns of an attack
+    assert main(["data", str(root)]) == 0 and "bomb" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -526,7 +572,7 @@ def test_colors_of_another_profile_become_srgb(tmp_path, kind):
     data = open_dataset(config(tmp_path / "imgs"))
     assert np.abs(data[0][:, 4, 4].numpy() - as_srgb(color)).max() <= (4 if kind == "jpg" else 2)
     assert np.abs(as_srgb(color) - color).max() > 10
-    assert facts(data).notes == ("1 of 1 images looked at have colors of another ICC profile: converted to sRGB",)
+    assert facts(data).notes[0] == "1 of 1 images looked at have colors of another ICC profile: converted to sRGB"
 
 
 def test_transparency_survives_the_conversion(tmp_path):

@@ -248,9 +248,15 @@ def test_a_relative_path_means_the_place_of_training(place, tmp_path_factory, mo
     folder_of(other / "imgs", 20)
     monkeypatch.chdir(other)
     assert scored(place / "run")["values"] == expected["values"]
+    run = str(place / "run")
+    assert main(["train", "--resume", run]) == 0
+    (place / "a" / "imgs" / "3.png").rename(place / "3.png")
+    changed = f"data: {place / 'a' / 'imgs'} has changed: files: 1 removed (3.png)"
+    assert changed in error_of(["train", "--resume", run], capsys)
+    (place / "3.png").rename(place / "a" / "imgs" / "3.png")
     shutil.move(place / "a", place / "gone")
-    err = error_of(["eval", str(place / "run"), "--metrics", "rec20_train"], capsys)
-    assert f"trained on imgs ({place / 'a' / 'imgs'}), which is not there: give --data" in err
+    for command in (["eval", run, "--metrics", "rec20_train"], ["train", "--resume", run]):
+        assert f"{place / 'a' / 'imgs'}, which is not there: give --data" in error_of(command, capsys)
     assert scored(place / "run", "--data", str(place / "gone" / "imgs"))["values"] == expected["values"]
 
 

@@ -121,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     prepare_streams()
     warnings.showwarning = lambda message, *_, **__: print_warning(message)
+    warnings.filterwarnings("ignore", "Image size .* decompression bomb")  # Pillow's, of images that it reads
     try:
         return guarded(_dispatch, sys.argv[1:] if argv is None else argv)
     except UsageError as error:

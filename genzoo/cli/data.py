@@ -110,7 +110,7 @@ def _sizes(seen: "Survey") -> Iterator[Row]:
         return
     for what, values in (("height", heights), ("width", widths), ("width / height", aspects)):
         low, middle, high = min(values), statistics.median(values), max(values)
-        yield what, f"{low:.4g} to {high:.4g}, median {middle:.4g}", "data.size brings all to one size"
+        yield what, f"{low:.5g} to {high:.5g}, median {middle:.5g}", "data.size brings all to one size"
 
 
 def _hints(seen: "Survey") -> Iterator[Row]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from genzoo.configure import SECTIONS, changed
+from genzoo.configure import SECTIONS, changed, in_section
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.runs.names import CONFIG
 from genzoo.spec import RunConfig
@@ -27,12 +27,19 @@ def resumed(args: argparse.Namespace, settings: list[str]) -> RunConfig:
     given |= {"--fast": args.fast or None, "--res": args.res}
     if wrong := [name for name, value in given.items() if value is not None]:
         raise UsageError(f"--resume {args.resume} says it already: leave out {', '.join(wrong)}.")
+    from genzoo.runs.data import TrainedOn, read_record
     from genzoo.runs.folder import read_config
 
-    config = read_config(Path(args.resume).expanduser())
+    folder = Path(args.resume).expanduser()
+    config = read_config(folder)
     if config is None:
         raise UsageError(f"{args.resume} contains no {CONFIG}: give the folder of a run, as `genzoo train` printed it.")
-    return changed(config, [*([f"data.name={args.data}"] if args.data else []), *settings])
+    if args.data:
+        settings = [f"data.name={args.data}", *settings]
+    elif not any(text.startswith("data.name=") for text in settings):
+        data = TrainedOn(config.data, read_record(folder), of_run=True).located()
+        config = in_section(config, "data", {"name": data.name})
+    return changed(config, settings)
 
 
 def refuse_run(model: str) -> None:

@@ -20,8 +20,10 @@ from genzoo.data.decoding import CorruptImageError
 from genzoo.data.found import Found
 from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import ONLY, Labels, class_label
-from genzoo.data.naming import below_common, by_folder, folder_classes, is_image, natural, ordered, role
+from genzoo.data.naming import below_common, folder_classes, is_image, natural, role
+from genzoo.data.places import by_folder
 from genzoo.data.sources import Source
+from genzoo.data.tree import RUBBISH_NAMES
 from genzoo.errors import UsageError
 
 _DATASET_JSON = "dataset.json"
@@ -122,9 +124,8 @@ class ZipCollection:
         if not images:
             raise no_images(path, names)
         self._left_out = kinds(name for name in names if not is_image(name))
-        shown = dict(zip(below_common(images), images, strict=True))
-        self._splits = {split: [shown[name] for name in inside] for split, inside in by_folder(shown).items()}
-        self.splits: tuple[str, ...] = ordered(self._splits)
+        self._splits, self._notes = by_folder(images)
+        self.splits: tuple[str, ...] = tuple(self._splits)
 
     def source(self, split: str) -> ArchiveSource:
         names = self._splits[split]
@@ -133,8 +134,9 @@ class ZipCollection:
         found = Found(
             items=len(names),
             parts=by_first_folder(names) if own is None else {},
-            role=role(split, self.splits, "folder name") or classes_by(labels, "folder" if own is None else own),
+            role=joined(role(split, self.splits, "folder name"), classes_by(labels, "folder" if own is None else own)),
             left_out=self._left_out,
+            notes=self._notes,
         )
         identity = (contents_of_files([self._path]), split)
         name = f"{self.name}/{split}" if len(self.splits) > 1 else self.name
@@ -164,8 +166,8 @@ def kinds(names: Iterable[str]) -> dict[str, int]:
 
 
 def is_shown(name: str) -> bool:
-    """Whether neither a file nor a folder on its way is hidden, or what macOS adds to archives."""
-    return not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    """Whether neither a file nor a folder on its way is hidden, or one that file managers add."""
+    return not any(part.startswith(".") or part.lower() in RUBBISH_NAMES for part in PurePosixPath(name).parts)
 
 
 def by_first_folder(names: Sequence[str]) -> dict[str, int]:
@@ -177,6 +179,11 @@ def by_first_folder(names: Sequence[str]) -> dict[str, int]:
 def classes_by(labels: Labels, what: str) -> str:
     """`3 classes by folder`; empty without labels."""
     return f"{len(labels[ONLY].classes)} classes by {what}" if labels else ""
+
+
+def joined(*roles: str) -> str:
+    """Joins what is known of the parts."""
+    return ", ".join(filter(None, roles))
 
 
 def no_images(where: Path, names: Sequence[str]) -> UsageError:

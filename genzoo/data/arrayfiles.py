@@ -17,17 +17,9 @@ from genzoo.data.decoding import CorruptImageError
 from genzoo.data.found import Found
 from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import Labels, class_label, only_or_all
-from genzoo.data.naming import (
-    files_in_order,
-    folder_classes,
-    ordered,
-    role,
-    split_in,
-    split_of_file,
-    without_split,
-    words,
-)
+from genzoo.data.naming import files_in_order, folder_classes, role, without_split
 from genzoo.data.npy import Stored, open_npy, open_npz
+from genzoo.data.places import by_folder, ordered, split_in, words
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source
 from genzoo.errors import UsageError
@@ -110,7 +102,8 @@ def _items(arrays: Mapping[str, Stored], owner: str, column: str | None) -> list
             f"{owner} holds statistics of features (mu and sigma), not images: it can be the --data of `genzoo eval` "
             "for Fréchet distances."
         )
-    return _not_labels(images) or images or _not_labels(large) or large or list(arrays)
+    objects = [name for name, array in arrays.items() if array.dtype.hasobject]
+    return _not_labels(images) or images or _not_labels(large) or large or _not_labels(objects) or list(arrays)
 
 
 def _not_labels(names: Sequence[str]) -> list[str]:
@@ -139,12 +132,14 @@ class NpyFolderCollection:
         self.name, self._root, self._channels = root.name, root, channels
         self._files: dict[str, list[Path]] = {}
         self._labels: dict[str, list[Path]] = {}
-        for path in files_in_order(root, ".npy"):
-            if cache.root() in path.parents:  # GENZOO_CACHE may be inside
-                continue
+        paths = [path for path in files_in_order(root, ".npy") if cache.root() not in path.parents]  # it may be inside
+        by_path, self._notes = by_folder(path.relative_to(root).as_posix() for path in paths)
+        split_of = {name: split for split, names in by_path.items() for name in names}
+        for path in paths:
             of_labels = _LABELS & set(words(path.stem)) and _is_labels(path.stem, open_npy(path))
             group = self._labels if of_labels else self._files
-            group.setdefault(split_of_file(path.relative_to(root)), []).append(path)
+            split = split_in(path.stem) or split_of[path.relative_to(root).as_posix()]
+            group.setdefault(split, []).append(path)
         if not self._files:
             raise UsageError(f"{root} holds no .npy file of images: add the one that its labels belong to.")
         self.splits: tuple[str, ...] = ordered(self._files)
@@ -157,7 +152,7 @@ class NpyFolderCollection:
         if one_each and not labels:
             labels = folder_classes([path.relative_to(self._root).as_posix() for path in files])
         if one_each and ndim > 1:
-            source = NpyFiles(files, name, labels, self._channels, by)
+            source = NpyFiles(files, name, labels, self._channels, by, self._notes)
         elif ndim > 2:
             source = Parts([self._part(path) for path in files], name, labels, by)
         else:
@@ -186,9 +181,12 @@ class NpyFolderCollection:
 class NpyFiles(Source):
     """`.npy` files of one image each, [H,W], [H,W,C] or [C,H,W]."""
 
-    def __init__(self, files: Sequence[Path], name: str, labels: Labels, channels: int, by: str) -> None:
+    def __init__(
+        self, files: Sequence[Path], name: str, labels: Labels, channels: int, by: str, notes: Sequence[str] = ()
+    ) -> None:
         self.name, self.size, self.identity = name, len(files), contents_of_files(files)
-        self._files, self._labels, self._channels, self._role = list(files), labels, channels, by
+        self._files, self._labels, self._channels = list(files), labels, channels
+        self._role, self._notes = by, ("each .npy file is one image", *notes)
 
     def fetch(self, indices: Sequence[int]) -> "list[np.ndarray | CorruptImageError]":
         return [self._read(self._files[i]) for i in indices]
@@ -200,7 +198,7 @@ class NpyFiles(Source):
         return self._labels
 
     def found(self) -> Found:
-        return Found(items=self.size, role=self._role, notes=("each .npy file is one image",))
+        return Found(items=self.size, role=self._role, notes=self._notes)
 
     def _read(self, path: Path) -> "np.ndarray | CorruptImageError":
         try:
@@ -266,8 +264,9 @@ def _one_each(arrays: Sequence[Stored]) -> bool:
         other = next(array for array in arrays if array.shape[-1:] != first.shape[-1:])
         has = f"{first.where} has shape {list(first.shape)} and {other.where} {list(other.shape)}"
         raise UsageError(f"{has}: bring all to one width.")
-    if len(first.shape) == 2:  # floats outside [0,1] are vectors
-        return len(arrays) > 1 and len(shapes) == 1 and (first.dtype == np.uint8 or _in_unit_range(first.load()))
+    if len(first.shape) == 2:  # floats outside [0,1] are vectors, unless as many everywhere as they have numbers
+        is_image = first.dtype == np.uint8 or first.shape[0] == first.shape[1] or _in_unit_range(first.load())
+        return len(arrays) > 1 and len(shapes) == 1 and is_image
     colors = (*COLORS, RGBA)
     return len(first.shape) < 2 or (
         len(first.shape) == 3 and all(shape[0] in colors or shape[-1] in colors for shape in shapes)

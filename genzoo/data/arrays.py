@@ -164,8 +164,9 @@ def _channels_first(array: np.ndarray, name: str, channels: int) -> tuple[np.nda
                 f"{name} has shape {shape}, which looks like one image: a dataset is [n,H,W,C] or [n,C,H,W], "
                 "e.g. numpy.stack(images)."
             )
-        rgb = ["3 gray images; one RGB image has the shape [1,3,H,W]"] if shape[0] == 3 else []
-        return array[:, None], rgb
+        color = {COLORS[-1]: "RGB", RGBA: "RGBA"}.get(shape[0])
+        note = f"{shape[0]} gray images; one {color} image has the shape [1,{shape[0]},H,W]"
+        return array[:, None], [note] if color else []
     allowed = (*COLORS, RGBA) if channels in COLORS else (channels,)
     for count in allowed:
         for images in (array, array.transpose(0, 3, 1, 2)):

@@ -39,7 +39,7 @@ class Cached:
     """A finished cache."""
 
     images: np.ndarray  # uint8 [n,H,W,C], memory-mapped, read-only
-    skipped: dict[int, str]  # unreadable items: index in the source -> what and why
+    skipped: dict[int, str]  # unreadable items: index in the source -> why
     digest: str = ""  # of the pixels
 
 

@@ -99,15 +99,20 @@ def read(raw: Raw) -> Image.Image:
     except (CorruptImageError, MemoryError):
         raise
     except FileNotFoundError as error:
-        is_link = isinstance(file, Path) and file.is_symlink()
-        raise CorruptImageError(NOWHERE if is_link else f"there is no file {file}") from error
+        raise CorruptImageError(NOWHERE if _is_broken(file) else f"there is no file {file}") from error
     except Image.DecompressionBombError as error:
         pixels = next(iter(re.findall(r"\d+", str(error))), "more")
         raise CorruptImageError(f"it has {pixels} pixels; data.max_pixels={pixels} allows it") from error
     except Image.UnidentifiedImageError as error:
         raise CorruptImageError("it is not an image that Pillow can read") from error
     except Exception as error:  # broken bytes make Pillow's readers raise nearly anything: struct, zlib, value errors
-        raise CorruptImageError(str(error) or repr(error)) from error
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise CorruptImageError(NOWHERE if _is_broken(file) else reason or str(error) or repr(error)) from error
+
+
+def _is_broken(file: bytes | Path) -> bool:
+    """Whether a file is a link to nothing, or to itself."""
+    return isinstance(file, Path) and file.is_symlink() and not file.exists()
 
 
 def to_uint8(

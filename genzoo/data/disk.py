@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genzoo.data.identity import contents_of_files
-from genzoo.data.naming import ordered, role
+from genzoo.data.naming import role
+from genzoo.data.places import ordered
 from genzoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class DiskCollection:
         from genzoo.data.hub import open_saved  # imports `datasets`, which takes seconds
 
         folder, name = self._folders[split], f"{self.name}/{split}" if len(self.splits) > 1 else self.name
-        identity = contents_of_files(sorted(folder.glob("*.arrow")))
+        if not (files := sorted(folder.glob("*.arrow"))):
+            raise UsageError(f"{folder} holds no rows, as there is no .arrow file in it: save it again.")
+        identity = contents_of_files(files)
         by = role(split, self.splits, _DICT)
         with _intact(folder):
             return open_saved(folder, name, identity, self._column, self._channels, by)

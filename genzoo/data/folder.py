@@ -1,7 +1,6 @@
 """A folder of images, with or without folders for splits and classes inside it."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,20 +8,17 @@ from pathlib import Path
 from genzoo.data.found import LOOSE, Found, left_out
 from genzoo.data.identity import contents_of, stamp
 from genzoo.data.labels import ONLY, Labels, class_label
-from genzoo.data.places import SPLITS, find_places, locate, misread
+from genzoo.data.naming import natural, role
+from genzoo.data.places import find_places, locate, misread, ordered
 from genzoo.data.sources import Source
 from genzoo.data.suffixes import readable_suffixes, suffix_of
-from genzoo.data.tree import Listing, files_under, walk
+from genzoo.data.tree import Listing, refuse_unreadable, walk
 from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 
-__all__ = ["SPLITS", "FolderCollection", "FolderSource", "files_under", "stamp"]
-
-_DIGITS = re.compile(r"(\d+)")
-
 
 class FolderCollection:
-    """Folders with the names of splits are splits (see `splits.find_places`); without any, all of it is `train`.
+    """Folders with the names of splits are splits (see `places.find_places`); without any, all of it is `train`.
 
     Args:
         root: the folder.
@@ -36,14 +32,13 @@ class FolderCollection:
         self.root, self.name = root, last_name(str(root))
         listings, suffixes = list(walk(root)), readable_suffixes()
         if not skip_unreadable:
-            _refuse_unreadable(root, listings)
+            refuse_unreadable(root, listings)
         self._images = {listing.prefix: _images(listing, suffixes) for listing in listings}
         self._left_out = {listing.prefix: _left_out(listing, suffixes) for listing in listings}
         filled = [prefix for prefix, names in self._images.items() if names]
         self._places = find_places(filled)
-        self._notes = tuple(filter(None, [misread(filled, self._places)]))
-        found = {split for split, _ in self._places.values()}
-        self.splits: tuple[str, ...] = tuple(split for split in SPLITS if split in found)
+        self._notes = misread(filled, self._places)
+        self.splits: tuple[str, ...] = ordered({split for split, _ in self._places.values()})
 
     def source(self, split: str) -> "FolderSource":
         places = {prefix: locate(prefix, self._places) for prefix in self._images}
@@ -59,10 +54,9 @@ class FolderCollection:
         }
         if not files:
             raise UsageError(_nothing_in(self.root, missing))
-        several = len(self.splits) > 1
-        role = f"split {split} of {', '.join(self.splits)} by folder name" if several else ""
-        name = f"{self.name}/{split}" if several else self.name
-        return FolderSource(self.root, name, files, Found(items=0, role=role, left_out=missing, notes=self._notes))
+        by = role(split, self.splits, "folder name")
+        name = f"{self.name}/{split}" if len(self.splits) > 1 else self.name
+        return FolderSource(self.root, name, files, Found(items=0, role=by, left_out=missing, notes=self._notes))
 
 
 class FolderSource(Source):
@@ -77,7 +71,7 @@ class FolderSource(Source):
 
     def __init__(self, root: Path, name: str, files: Mapping[str, str], facts: Found) -> None:
         self.name, self._root, self._facts = name, root, facts
-        self._paths = sorted(files, key=_natural)
+        self._paths = sorted(files, key=natural)
         self._classes = [files[path].partition("/")[0] for path in self._paths]
         self.size = len(self._paths)
         base = str(root)  # joined as text, which is faster than as paths
@@ -96,7 +90,7 @@ class FolderSource(Source):
 
     def labels(self) -> Labels:
         """Classes where every image lies in one of several sub-folders, in natural order of the folders' names."""
-        classes = sorted(set(self._classes), key=_natural)
+        classes = sorted(set(self._classes), key=natural)
         if "" in classes or len(classes) < 2:
             return {}
         numbers = {name: number for number, name in enumerate(classes)}
@@ -130,22 +124,9 @@ def _left_out(listing: Listing, suffixes: frozenset[str]) -> Counter[str]:
     return Counter(suffix or "without suffix" for suffix in others) + Counter(listing.left_out)
 
 
-def _refuse_unreadable(root: Path, listings: Sequence[Listing]) -> None:
-    for listing in listings:
-        if listing.problem:
-            raise UsageError(
-                f"the folder {root / listing.prefix} cannot be read ({listing.problem}): change its permissions, "
-                "or leave it out with data.skip_corrupt=true."
-            )
-
-
 def _nothing_in(root: Path, missing: Mapping[str, int]) -> str:
     holds = f": it holds {left_out(missing)}" if missing else ""
     return (
         f"no images under {root}{holds}. genzoo reads the images that Pillow does (.png, .jpg, .webp, .tif, ...), "
         ".parquet, .npy, .npz, .zip and .tar."
     )
-
-
-def _natural(path: str) -> list[str | int]:
-    return [int(part) if part.isdecimal() else part for part in _DIGITS.split(path)]

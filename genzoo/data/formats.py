@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from genzoo.data.folder import FolderCollection, files_under
+from genzoo.data.folder import FolderCollection
 from genzoo.data.idx import IdxCollection, idx_files, is_idx
 from genzoo.data.lists import LISTS, ListCollection
-from genzoo.data.naming import IMAGES, is_image
+from genzoo.data.naming import IMAGES, is_image, tables_under
 from genzoo.data.sources import Collection
+from genzoo.data.tree import files_under, refuse_unreadable, walk
 from genzoo.errors import UsageError
 from genzoo.spec import DataConfig
 
@@ -40,6 +41,10 @@ CURES: dict[str, tuple[str, str]] = {
     **dict.fromkeys((".pt", ".pth"), ("a file of torch.save", _TENSORS)),
     **dict.fromkeys((".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst"), ("compressed", _UNPACK)),
     **dict.fromkeys((".7z", ".rar"), ("an archive of another kind", "unpack it, and give the folder")),
+    ".bin": ("numbers without a header", "numpy.save('x.npy', numpy.fromfile('{path}', 'uint8').reshape(-1, C, H, W))"),
+    ".nc": ("NetCDF", "numpy.save('x.npy', xarray.open_dataset('{path}')['KEY']), with the KEY of the images"),
+    ".zarr": ("Zarr", "numpy.save('x.npy', zarr.open('{path}')[:])"),
+    ".safetensors": ("tensors", "numpy.save('x.npy', safetensors.numpy.load_file('{path}')['KEY'])"),
     ".mat": ("a MATLAB file", "numpy.save('x.npy', scipy.io.loadmat('{path}')['KEY']), with the KEY of the images"),
     ".nii": ("NIfTI", "save its slices, numpy.save('x.npy', ...) of nibabel.load('{path}').get_fdata() / maximum"),
     ".arrow": ("an Arrow file", "datasets.Dataset.from_file('{path}').to_parquet('x.parquet')"),
@@ -48,6 +53,7 @@ CURES: dict[str, tuple[str, str]] = {
     ".xlsx": ("a spreadsheet", "save it as .csv with a column of paths"),
     ".json": ("JSON", "write paths of images to a .csv or .jsonl file, one an item"),
 }
+_LOOKED_AT = 64  # files of a folder that are recognized by their content
 _BEGINNINGS = ((0, b"\x80", "pickle"), (128, b"DICM", "DICOM"), (0, b"\x89HDF", "HDF5"))
 _BY_CONTENT = {"pickle": ("a pickle", _CIFAR), "DICOM": ("DICOM", _DICOM), "HDF5": ("HDF5", _HDF5)}
 
@@ -65,7 +71,7 @@ def open_path(path: Path, config: DataConfig) -> Collection:
     if is_idx(path):
         return IdxCollection(path, config.channels)
     if is_image(path.name):
-        raise UsageError(f"{path} is one image: give the folder that it is in, {path.parent}.")
+        raise UsageError(f"{path} is one image: give the folder that it is in, {path.resolve().parent}.")
     if found := CURES.get(path.suffix.lower()) or _by_content(path):
         what, fix = found
         raise UsageError(f"{path} is {what}, which genzoo does not read: {fix.format(path=path)}.")
@@ -85,14 +91,16 @@ def refuse_address(name: str) -> None:
     bucket = rest.rstrip("/").rpartition("/")[2] or "data"
     if repository := _repository(name):
         fix = f"give the dataset's name, {repository}"
-    elif scheme == "file":
+    elif scheme.lower() == "file":
         fix = f"give the path, /{rest.lstrip('/')}"
-    elif scheme == "s3":
+    elif scheme.lower() == "s3":
         fix = f"copy it here, aws s3 sync {name} {bucket}, and give ./{bucket}"
-    elif scheme in ("gs", "gcs"):
+    elif scheme.lower() in ("gs", "gcs"):
         fix = f"copy it here, gcloud storage cp -r {name} ., and give ./{bucket}"
-    else:
+    elif scheme.lower() in ("http", "https", "ftp"):
         fix = f"download it, curl -LO {name}, and give the file"
+    else:
+        fix = "copy it here, and give its path"
     raise UsageError(f"{name} is an address, and genzoo reads files of this machine: {fix}.")
 
 
@@ -114,11 +122,13 @@ def _open_folder(path: Path, config: DataConfig) -> Collection:
     if is_saved(path):
         return DiskCollection(path, config.column, config.channels)
     has_images = any(files_under(path, IMAGES))
-    tables = sorted(files_under(path, {".parquet"}))
-    if tables and (not has_images or _holds_images(tables[0])):
-        return _OPENERS[".parquet"](path, config)
-    if has_images:
+    tables = tables_under(path)
+    if has_images and not (tables and _holds_images(tables[0])):
         return FolderCollection(path, config.skip_corrupt)
+    if not config.skip_corrupt:
+        refuse_unreadable(path, walk(path))
+    if tables:
+        return _OPENERS[".parquet"](path, config)
     if any(files_under(path, {".tar"})):
         return _OPENERS[".tar"](path, config)
     if any(files_under(path, {".npy"})):
@@ -136,8 +146,8 @@ def _without_images(path: Path) -> str | None:
     """Says what a folder without images holds, and how to turn it into a dataset; None where it holds nothing known."""
     if files := sorted(files_under(path, (".npz", ".zip"))):
         return f"no images under {path}: give one file, e.g. {files[0]}."
-    others = sorted(files_under(path, CURES)) or sorted(file for file in path.iterdir() if file.is_file())
-    for file in others:
+    others = sorted(files_under(path, CURES)) or sorted(files_under(path))[:_LOOKED_AT]
+    for file in [path, *others]:
         if found := CURES.get(file.suffix.lower()) or _by_content(file):
             what, fix = found
             return f"no images under {path}: {file} is {what}, which genzoo does not read: {fix.format(path=file)}."

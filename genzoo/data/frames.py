@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genzoo.data.decoding import Frame, Raw
+from genzoo.data.decoding import Frame, Raw, at_most
 from genzoo.data.found import Found
 from genzoo.data.headers import count_frames
 from genzoo.data.labels import Labels, select
@@ -21,12 +21,16 @@ _CHUNK = 256  # items whose frames are counted together
 class FrameCollection:
     """Another collection, frame by frame where its items are encoded images."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, max_pixels: int | None = None) -> None:
         self.name, self.splits, self._collection = collection.name, tuple(collection.splits), collection
+        self._max_pixels = max_pixels
 
     def source(self, split: str) -> Source | ArraySet | EndlessSet:
         source = self._collection.source(split)
-        return source if isinstance(source, ArraySet | EndlessSet) else FrameSource(source)
+        if isinstance(source, ArraySet | EndlessSet):
+            return source
+        with at_most(self._max_pixels):
+            return FrameSource(source)
 
 
 class FrameSource(Source):

@@ -1,9 +1,11 @@
 """What the headers of some images tell about all: sizes, depth, color profiles and frames. No pixel is decoded."""
 
 import io
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -30,6 +32,7 @@ class Header:
     top: float  # largest value that its pixels can have: 255, 65535, 1 of floats
     has_frames: bool = False
     has_profile: bool = False  # of colors other than sRGB's
+    has_alpha: bool = False
 
 
 def read_header(raw: Raw) -> Header | None:
@@ -56,22 +59,29 @@ def count_frames(raw: Raw) -> int:
         return 1
 
 
-def complete(source: Source, config: DataConfig, skipped: Sequence[str] = ()) -> Found:
-    """Returns a source's facts with what headers tell, and without the items that were `skipped`."""
+def complete(source: Source, config: DataConfig, skipped: Mapping[int, str] = MappingProxyType({})) -> Found:
+    """Returns a source's facts with what headers tell, and without the items that were `skipped`, number -> reason."""
     found = source.found()
     assert found.items is not None
     with at_most(config.max_pixels):
         headers = [header for raw in source.headers(LOOKED_AT) if (header := read_header(raw)) is not None]
-    broken = sum(text.endswith(f"({NOWHERE})") for text in skipped)
+    broken = sum(reason == NOWHERE for reason in skipped.values())
     unreadable = {reason: n for reason, n in ((BROKEN, broken), (CORRUPT, len(skipped) - broken)) if n}
     top = config.range or max((header.top for header in headers), default=found.top)
     return replace(
         found,
         items=found.items - len(skipped),
+        parts=_without(found.parts, source, skipped),
         left_out={**found.left_out, **unreadable},
         notes=(*found.notes, *_notes(headers, config)),
         top=top,
     )
+
+
+def _without(parts: Mapping[str, int], source: Source, skipped: Iterable[int]) -> Mapping[str, int]:
+    """Counts the items of each part that are left."""
+    groups = source.groups() if parts else ()
+    return dict(Counter(parts) - Counter(groups[i] for i in skipped)) if groups else parts
 
 
 def share_cut_off(height: int, width: int, config: DataConfig) -> float:
@@ -92,6 +102,9 @@ def _notes(headers: Sequence[Header], config: DataConfig) -> list[str]:
         notes.append(f"cropping cuts off {cut:.0%} of each image on average; data.fit=pad keeps all of it")
     if profiled := sum(header.has_profile for header in headers):
         notes.append(f"{profiled:,} {of} have colors of another ICC profile: converted to sRGB")
+    if config.channels in (1, 3) and (transparent := sum(header.has_alpha for header in headers)):
+        over = f"composited over data.background={config.background}"
+        notes.append(f"{transparent:,} {of} have an alpha channel: {over}; data.channels=4 keeps it")
     if config.frames == "first" and (moving := sum(header.has_frames for header in headers)):
         notes.append(f"{moving:,} {of} have several frames or pages: the first is taken; data.frames=all takes each")
     return notes
@@ -115,4 +128,5 @@ def _header(image: Image.Image) -> Header:
         top=MOST.get(image.mode[:1], 65535.0 if deep else 255.0),
         has_frames=image.format in SEQUENCES and getattr(image, "is_animated", False),
         has_profile=bool(profile) and find_transform(profile, image.mode) is not None,
+        has_alpha=image.has_transparency_data,
     )

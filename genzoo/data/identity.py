@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from genzoo.dataspec import last_name
+
 SAMPLED = 32  # files whose content is hashed, spread evenly, and blocks of a long file
 BLOCK_BYTES = 64 * 1024
 FEW_FILES, FEW_BYTES = 1024, 32 * 1024**2  # sets that are hashed as a whole
@@ -134,14 +136,13 @@ class DataRecord:
 
     def note(self) -> str:
         """Says what is held out of a user's own data; "" where the data has splits of its own."""
+        name = last_name(self.name)
         if self.held_out:
             also = "" if self.chooses else f", too few to choose best/ by (fewer than {FEWEST_CHOOSE})"
             return (
-                f"{self.held_out:,} of {self.items:,} items of {self.name} are held out for scores{also}; "
+                f"{self.held_out:,} of {self.items:,} items of {name} are held out for scores{also}; "
                 "data.holdout=0 trains on all"
             )
         if self.items is not None and self.scored is None:
-            return (
-                f"nothing of {self.name} is held out ({self.items:,} items): snapshots are compared with training data"
-            )
+            return f"nothing of {name} is held out ({self.items:,} items): snapshots are compared with training data"
         return ""

@@ -12,7 +12,8 @@ import numpy as np
 from genzoo.data.arrays import ArraySource, open_array
 from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import ONLY, Labels, class_label
-from genzoo.data.naming import ordered, role, split_in
+from genzoo.data.naming import role
+from genzoo.data.places import ordered, split_in
 from genzoo.data.sets import ArraySet
 from genzoo.errors import UsageError
 

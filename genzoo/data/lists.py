@@ -3,16 +3,19 @@
 import csv
 import json
 from collections.abc import Iterable, Sequence
+from itertools import tee
 from pathlib import Path
 
 from genzoo.data.found import Found
 from genzoo.data.identity import contents_of, stamp
 from genzoo.data.labels import ONLY, Labels, text_label
-from genzoo.data.naming import folder_classes, is_image
+from genzoo.data.naming import folder_classes, is_image, role
+from genzoo.data.places import ordered, split_in
 from genzoo.data.sources import Source
 from genzoo.errors import UsageError
 
 LISTS = (".csv", ".tsv", ".jsonl", ".txt")
+_SPLITS = ("split", "subset", "partition")  # columns of splits
 _LABELS = ("label", "class", "target", "category")  # columns of classes, by number or by name
 _SHOWN = 5  # columns that a message names
 
@@ -20,28 +23,30 @@ Rows = list[dict[str, str]]
 
 
 class ListCollection:
-    """The images that a file lists; paths are relative to its folder."""
-
-    splits: tuple[str, ...] = ("train",)
+    """The images that a file lists, by split where a column names them; paths are relative to the file's folder."""
 
     def __init__(self, path: Path, column: str | None = None) -> None:
         self.name, self._path, self._column = path.stem, path, column
+        self._splits = _by_split(_rows(path))
+        self.splits: tuple[str, ...] = ordered(self._splits)
 
     def source(self, split: str) -> "ListSource":
-        rows = _rows(self._path)
+        rows = self._splits[split]
+        name = f"{self.name}/{split}" if len(self.splits) > 1 else self.name
         column = _column(rows, self._path, self._column)
         names = [row.get(column, "").strip() for row in rows]
         if number := next((number for number, name in enumerate(names, 1) if not name or "://" in name), None):
             what = "is empty" if not names[number - 1] else f"is an address, {names[number - 1]}"
             raise UsageError(f"item {number} of column {column!r} of {self._path} {what}: list files of this machine.")
-        return ListSource(self.name, self._path, names, _labels(rows, names), column)
+        by = role(split, self.splits, "column")
+        return ListSource(name, self._path, names, _labels(rows, names), column, by)
 
 
 class ListSource(Source):
     """Listed image files in the list's order."""
 
-    def __init__(self, name: str, listed: Path, names: Sequence[str], labels: Labels, column: str) -> None:
-        self.name, self.size = name, len(names)
+    def __init__(self, name: str, listed: Path, names: Sequence[str], labels: Labels, column: str, by: str) -> None:
+        self.name, self.size, self._role = name, len(names), by
         self._files, self._labels, self._column = [listed.parent / Path(n).expanduser() for n in names], labels, column
         self.identity = contents_of(listed.parent, list(map(stamp, self._files, names)))
 
@@ -58,7 +63,8 @@ class ListSource(Source):
         return self._labels
 
     def found(self) -> Found:
-        return Found(items=self.size, notes=(f"files of column {self._column!r}",) if self._column else ())
+        notes = (f"files of column {self._column!r}",) if self._column else ()
+        return Found(items=self.size, role=self._role, notes=notes)
 
 
 def _rows(path: Path) -> Rows:
@@ -73,13 +79,28 @@ def _rows(path: Path) -> Rows:
     return rows
 
 
+def _by_split(rows: Rows) -> dict[str, Rows]:
+    """Groups rows by a column of splits, if there is one in which all rows name them."""
+    column = next((name for name in rows[0] if name.strip().lower() in _SPLITS), None)
+    named = [split_in(row.get(column, "")) for row in rows] if column else []
+    if len(set(named)) < 2 or None in named:
+        return {"train": rows}
+    splits: dict[str, Rows] = {}
+    for split, row in zip(named, rows, strict=True):
+        splits.setdefault(str(split), []).append(row)
+    return splits
+
+
 def _parsed(suffix: str, file: Iterable[str]) -> Rows:
     if suffix == ".jsonl":
         objects = [json.loads(line) for line in file if line.strip()]
         return [{str(key): str(value) for key, value in dict(item).items()} for item in objects]
     if suffix == ".txt":
         return [_text_row(line.strip()) for line in file if line.strip()]
-    lines = [line for line in csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",") if any(line)]
+    first, rest = tee(file)
+    header = next(first, "")
+    delimiter = "\t" if suffix == ".tsv" else ";" if ";" in header and "," not in header else ","
+    lines = [line for line in csv.reader(rest, delimiter=delimiter) if any(line)]
     if not lines:
         return []
     headed = not any(map(is_image, lines[0]))

@@ -1,31 +1,21 @@
 """What the names of files, folders and arrays say: images, splits and classes, in archives, tables and array files."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from genzoo.data.folder import SPLITS, files_under
 from genzoo.data.labels import ONLY, Labels, class_label
+from genzoo.data.places import SPLITS, split_in, words
 from genzoo.data.suffixes import readable_suffixes
+from genzoo.data.tree import files_under
 
 IMAGES = readable_suffixes()
-_SPELLED = {"training": "train", "testing": "test"}
-
-
-def words(name: str) -> list[str]:
-    """`Train2017-images` -> train, images."""
-    return [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+_DIGITS = re.compile(r"(\d+)")
 
 
 def is_image(name: str) -> bool:
     """Whether a file's name ends like an image's."""
     return PurePath(name.strip()).suffix.lower() in IMAGES
-
-
-def split_in(name: str) -> str | None:
-    """Finds the split that a name mentions: `x_train`, `val_images`, `test2017`; the last one counts."""
-    found = [word for word in words(name) if word in SPLITS]
-    return _SPELLED.get(found[-1], found[-1]) if found else None
 
 
 def without_split(name: str) -> str:
@@ -41,29 +31,6 @@ def split_of_file(path: PurePath) -> str:
     if sharded := re.fullmatch(r"(.+)-\d{5}-of-\d{5}.*", path.stem):
         return split_in(sharded[1]) or sharded[1]
     return next((split for name in (path.stem, *reversed(path.parent.parts)) if (split := split_in(name))), "train")
-
-
-def by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
-    """Groups files by split, in their order.
-
-    First-level folders are splits if each of them is named like one. Files beside them are `train`. Everything is
-    `train` where other folders lie beside them, or where there is no second split.
-    """
-    paths = list(paths)
-    folders = {path: path.partition("/")[0] if "/" in path else "" for path in paths}
-    named = {folder: split_in(folder) if folder else "train" for folder in set(folders.values())}
-    doubled = "" in named and "train" in (split for folder, split in named.items() if folder)
-    if None in named.values() or doubled or len(set(named.values())) < 2:
-        return {"train": paths}
-    splits: dict[str, list[str]] = {}
-    for path in paths:
-        splits.setdefault(named[folders[path]] or "train", []).append(path)
-    return {split: splits[split] for split in ordered(splits)}
-
-
-def ordered(splits: Iterable[str]) -> tuple[str, ...]:
-    """Brings splits to the order train, validation, test, then others by name."""
-    return tuple(sorted(splits, key=lambda split: (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)))
 
 
 def role(split: str, splits: Sequence[str], by: str) -> str:
@@ -94,7 +61,13 @@ def folder_classes(paths: Sequence[str]) -> Labels:
 
 def natural(path: str) -> list[str | int]:
     """A key to sort by: 2.jpg comes before 10.jpg."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path)]
+    return [int(part) if part.isdecimal() else part for part in _DIGITS.split(path)]
+
+
+def tables_under(root: Path) -> list[Path]:
+    """Finds the parquet files under a folder, but for one of facts about images beside it, if there are others."""
+    found = sorted(files_under(root, {".parquet"}))
+    return [path for path in found if path.name != "metadata.parquet"] or found
 
 
 def files_in_order(root: Path, suffix: str) -> list[Path]:

@@ -215,7 +215,7 @@ def _choose(config: DataConfig, split: str | None = None) -> tuple[Opened, np.nd
 
 def _find(config: DataConfig) -> Collection:
     found = _locate(config)
-    return FrameCollection(found) if config.frames == "all" else found
+    return FrameCollection(found, config.max_pixels) if config.frames == "all" else found
 
 
 def _locate(config: DataConfig) -> Collection:
@@ -232,6 +232,8 @@ def _locate(config: DataConfig) -> Collection:
         return registered(config)
     if path.exists():
         return open_path(path, config)
+    if set("*{") & set(name):
+        raise UsageError(f"{name} is a pattern of names: give the folder of these files, or one of them.")
     if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name or is_file_name(path):
         raise UsageError(f"there is no file or folder {path}: check the path, or take a name from `genzoo list data`.")
     if "/" not in name:

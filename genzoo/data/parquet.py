@@ -15,7 +15,8 @@ from genzoo.data.arrays import ArraySource, open_array
 from genzoo.data.found import Found
 from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import Labels, class_label, only_or_all
-from genzoo.data.naming import ordered, role, split_of_file
+from genzoo.data.naming import below_common, role, split_of_file, tables_under
+from genzoo.data.places import ordered
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source
 from genzoo.data.tree import files_under
@@ -32,7 +33,7 @@ class ParquetCollection:
     def __init__(self, root: Path, column: str | None, channels: int = 3) -> None:
         self.name = root.stem if root.is_file() else last_name(str(root))
         self._column, self._channels = column, channels
-        files = [root] if root.is_file() else sorted(files_under(root, {".parquet"}))
+        files = [root] if root.is_file() else tables_under(root)
         self._files: dict[str, list[Path]] = {}
         for path in files:
             self._files.setdefault(split_of_file(path.relative_to(root)) if root.is_dir() else "train", []).append(path)
@@ -82,7 +83,8 @@ class ParquetSource(Source):
         rows = dict.fromkeys(self._files, 0)
         for (path, _, _), start, stop in zip(self._groups, self._starts, [*self._starts[1:], self.size], strict=True):
             rows[path] += int(stop - start)
-        parts = {path.name: count for path, count in rows.items()} if len(rows) > 1 else {}
+        names = below_common([path.as_posix() for path in rows])
+        parts = dict(zip(names, rows.values(), strict=True)) if len(rows) > 1 else {}
         return Found(items=self.size, parts=parts, role=self._role, notes=(f"column {self._column!r}",))
 
     def headers(self, n: int) -> list[bytes | Path]:

@@ -18,6 +18,7 @@ from genzoo.data.archives import (
     classes_by,
     intact,
     is_shown,
+    joined,
     kinds,
     no_images,
     reason,
@@ -26,16 +27,8 @@ from genzoo.data.decoding import CorruptImageError
 from genzoo.data.found import Found
 from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import ONLY, Labels, text_label
-from genzoo.data.naming import (
-    below_common,
-    by_folder,
-    files_in_order,
-    folder_classes,
-    is_image,
-    ordered,
-    role,
-    split_of_file,
-)
+from genzoo.data.naming import files_in_order, folder_classes, is_image, role, split_of_file
+from genzoo.data.places import by_folder, ordered
 from genzoo.errors import UsageError
 
 _CLASS = "cls"  # ending of a sample's file with its class, a number or a name
@@ -88,11 +81,12 @@ class TarCollection:
         self.name, self._column = root.stem if root.is_file() else root.name, column
         self._files: dict[str, list[Path]] = {}
         self._inside: dict[str, list[Sample]] = {}  # the samples of a single archive by split
+        self._notes: tuple[str, ...] = ()
         if root.is_file():
             samples, self._left_out = _samples([root], column)
-            names = below_common([sample.image.name for sample in samples])
-            last = dict(zip(names, samples, strict=True))  # of a name that comes twice, as tar itself unpacks it
-            self._inside = {split: [last[name] for name in inside] for split, inside in by_folder(last).items()}
+            last = {sample.image.name: sample for sample in samples}  # of a name that comes twice, as tar unpacks it
+            splits, self._notes = by_folder(last)
+            self._inside = {split: [last[name] for name in names] for split, names in splits.items()}
             self._files = {split: [root] for split in self._inside}
         else:
             for path in files_in_order(root, ".tar"):
@@ -108,8 +102,9 @@ class TarCollection:
         found = Found(
             items=len(images),
             parts=shards if len(shards) > 1 else by_first_folder(names),
-            role=role(split, self.splits, "folder name" if self._inside else "file name") or classes,
+            role=joined(role(split, self.splits, "folder name" if self._inside else "file name"), classes),
             left_out=left_out,
+            notes=self._notes,
         )
         identity = (contents_of_files(files), split, self._column)
         name = f"{self.name}/{split}" if len(self.splits) > 1 else self.name
@@ -166,7 +161,7 @@ def _members(path: Path) -> tuple[list[TarMember], bool]:
     with intact(path), tarfile.open(path, "r:") as archive:
         for info in _until_damage(archive):
             if info.isreg() and not info.issparse() and is_shown(info.name):
-                found.append(TarMember(path, info.name, info.offset_data, info.size))
+                found.append(TarMember(path, info.name.removeprefix("./"), info.offset_data, info.size))
         with path.open("rb") as file:
             file.seek(archive.offset)
             return found, file.read(_BLOCK) == bytes(_BLOCK)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genzoo.data.found import HIDDEN, MODELS, PICTURES, RUBBISH, RUNS, SEEN, UNREADABLE
 from genzoo.data.suffixes import suffix_of
+from genzoo.errors import UsageError
 
 # Folders that file managers, network drives and archives add, in lower case.
 RUBBISH_NAMES = frozenset(
@@ -72,11 +73,22 @@ def walk(root: Path) -> Iterator[Listing]:
         yield Listing(prefix=prefix, names=content.names, left_out=content.left_out)
 
 
-def files_under(root: Path, suffixes: Iterable[str]) -> Iterator[Path]:
-    """Finds the files with one of the suffixes (lower case) under a folder, except what `walk` leaves out."""
-    wanted = frozenset(suffixes)
+def refuse_unreadable(root: Path, listings: Iterable[Listing]) -> None:
+    """Raises UsageError for a folder that cannot be read."""
+    for listing in listings:
+        if listing.problem:
+            raise UsageError(
+                f"the folder {root / listing.prefix} cannot be read ({listing.problem}): change its permissions, "
+                "or leave it out with data.skip_corrupt=true."
+            )
+
+
+def files_under(root: Path, suffixes: Iterable[str] | None = None) -> Iterator[Path]:
+    """Finds the files with one of the suffixes (lower case; None = all files) under a folder, as `walk` does."""
+    wanted = None if suffixes is None else frozenset(suffixes)
     for listing in walk(root):
-        yield from (root / listing.prefix / name for name in listing.names if suffix_of(name) in wanted)
+        names = (name for name in listing.names if wanted is None or suffix_of(name) in wanted)
+        yield from (root / listing.prefix / name for name in names)
 
 
 def _sort(entries: Sequence[os.DirEntry[str]], is_root: bool) -> _Content:

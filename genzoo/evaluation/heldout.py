@@ -8,7 +8,7 @@ import numpy as np
 
 from genzoo.data import heldout_split
 from genzoo.data.opening import items_of
-from genzoo.dataspec import reading
+from genzoo.dataspec import last_name, reading
 from genzoo.errors import UsageError
 from genzoo.evaluation.protocols import Protocol, get_protocol
 from genzoo.evaluation.subject import Subject
@@ -90,4 +90,4 @@ def with_split(names: Sequence[str], data: DataConfig) -> tuple[list[str], str]:
     if not any(get_protocol(name).split == "test" for name in names) or heldout_split(data) is not None:
         return list(names), ""
     found = [name.removesuffix("_test") + "_train" if name.endswith("_test") else name for name in names]
-    return found, f"nothing of {data.name} is held out: scores are of images that the model was trained on"
+    return found, f"nothing of {last_name(data.name)} is held out: scores are of images that the model was trained on"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from genzoo.configure import differences
 from genzoo.data import describe
 from genzoo.data.identity import DataRecord, file_changes
-from genzoo.dataspec import reading, reading_changes
+from genzoo.dataspec import last_name, reading, reading_changes
 from genzoo.errors import UsageError
 from genzoo.files import write_text
 from genzoo.runs.names import CONFIG
@@ -57,7 +57,8 @@ def run_changes(folder: Path, old: RunConfig, new: RunConfig) -> list[str]:
     now = describe(new.data)
     if now.identity == record.identity:
         return settings
-    return [*settings, f"data: {now.where} differs from {record.where}: {_difference(record, now)}"]
+    what = "has changed" if now.place == record.place else f"differs from {record.where}"
+    return [*settings, f"data: {now.where} {what}: {_difference(record, now)}"]
 
 
 def _place(data: DataConfig) -> str | Path:
@@ -205,7 +206,7 @@ def _notes(path: str, known: TrainedOn, data: DataConfig, difference: str | None
         changed = {key: values for key, values in changed.items() if key.removeprefix("data.") not in PLACE_BOUND}
     notes = [f"{key}={show(now)}, and {path} was trained with {show(then)}" for key, (then, now) in changed.items()]
     if difference:
-        notes.append(f"{data.name} is not what {path} was trained on ({difference})")
+        notes.append(f"{last_name(data.name)} is not what {path} was trained on ({difference})")
     return notes
 
 

@@ -51,7 +51,12 @@ class Finding:
 
     def __str__(self) -> str:
         until = f" to {self.ended:,}" if self.ended is not None else ""
-        return f"step {self.began:,}{until}: {self.problem}: {self.text}. Fix: {self.fix}."
+        return f"step {self.began:,}{until}: {self.problem}: {ended(self.text)} Fix: {self.fix}."
+
+
+def ended(text: str) -> str:
+    """Ends a sentence that may be a question."""
+    return text if text.endswith("?") else f"{text}."
 
 
 def patience(total_steps: int) -> int:
@@ -194,9 +199,9 @@ class Watch:
         if event["kind"] in ("control", "budget", "prior"):
             write_line(f"step {event['step']:,}: {event['text']}")
         elif event["kind"] != "run":
-            fix = f". Fix: {event['fix']}" if "fix" in event else ""
+            fix = f" Fix: {event['fix']}." if "fix" in event else ""
             over = " is over" if event["kind"] == "ends" else ""
-            write_line(f"monitor: step {event['step']:,}: {event['problem']}{over}: {event['text']}{fix}.")
+            write_line(f"monitor: step {event['step']:,}: {event['problem']}{over}: {ended(event['text'])}{fix}")
 
 
 def verdict(log: Iterable[Mapping[str, Any]], total_steps: int) -> str:

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from genzoo import hub
 from genzoo.configure import data_shape, in_section, planned_classes, section_classes
 from genzoo.data import heldout_split
 from genzoo.data.batches import as_real
+from genzoo.duration import in_images
 from genzoo.errors import UsageError
 from genzoo.evaluation.extractors import refuse_unknown
 from genzoo.factory import build, build_objective
@@ -23,6 +25,7 @@ from genzoo.registry import get_spec, split_name
 from genzoo.settings import fields, show
 from genzoo.spec import RunConfig
 from genzoo.training.memory import LiveBytes
+from genzoo.training.warmup import too_short
 
 LONE = "more than 1 value per channel"  # in the complaint of normalization layers
 EPOCH = 10**6  # images; the real number is not known without the data
@@ -79,8 +82,17 @@ def plan(run: RunConfig) -> str:
         f"  {name:<10} {type(net).__name__:<14} {sizes[name]:>12,} parameters" for name, net in model.named_children()
     ]
     images = c.batch * (1 + build_objective(run, model.spaces, META).fresh)
-    lines += ["", *_memory(run, needs), f"length: {c.duration} at {images} images a step"]
+    lines += ["", *_memory(run, needs), f"length: {c.duration} at {images} images a step", *_too_short(run, images)]
     return "\n".join(lines)
+
+
+def _too_short(run: RunConfig, per_step: int) -> Iterator[str]:
+    """A warning where the run would end in its warm-up; epochs are not counted, which needs the data."""
+    with suppress(UsageError):
+        length = in_images(run.train.duration, batch=per_step, epoch=None)
+        if problem := too_short(run, length, per_step, None):
+            _, figures, fix = problem
+            yield f"warning: {figures}; {fix}"
 
 
 def _configuration(run: RunConfig) -> Iterator[str]:
