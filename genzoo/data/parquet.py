@@ -19,7 +19,6 @@ from genzoo.data.naming import below_common, role, split_of_file, tables_under
 from genzoo.data.places import ordered
 from genzoo.data.sets import ArraySet
 from genzoo.data.sources import Source
-from genzoo.data.tree import files_under
 from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 
