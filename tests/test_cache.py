@@ -1,6 +1,7 @@
 """Decoded images on disk are those that were decoded; `genzoo cache` lists and clears them."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import time
@@ -145,6 +146,22 @@ def test_caches_are_listed(built, capsys):
     assert row[1:6] == ["pixels", "x", "8x8x3", "4", "1"] and row[-6:] == ["3", "d", "ago", "2", "d", "ago"]
     assert "x 4x4x3" in out and "digits/test" in out and "3 caches" in out
     assert cache_entries.entries()[-1].key == built.name  # used last of all, so that old ones are at the end
+
+
+def test_what_is_being_written_is_neither_listed_nor_cleared(built, root, capsys):
+    ended = multiprocessing.get_context("fork").Process(target=int)
+    ended.start()
+    ended.join()
+    for pid in (ended.pid, os.getppid()):
+        (root / f".abc.{pid}.tmp").mkdir()
+    flip(built / cache.PIXELS)
+    with pytest.warns(UserWarning, match="is damaged"):
+        open_dataset(DataConfig(name="x"))
+    assert main(["cache", "--check"]) == 0  # what was set aside is listed as damaged, and needs no check
+    out = capsys.readouterr().out
+    assert "2 caches" in out and "x 8x8x3 (damaged)" in out and "abc" not in out
+    assert main(["cache", "--clear"]) == 0
+    assert [path.name for path in root.iterdir()] == [f".abc.{os.getppid()}.tmp"]
 
 
 def test_caches_are_cleared(built, root, capsys):
