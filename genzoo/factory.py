@@ -15,7 +15,7 @@ from genzoo.models.saved import cut, of_newer, read_json
 from genzoo.models.sharing import needed_distribution
 from genzoo.models.sources import find_config
 from genzoo.objective import Objective, Spaces
-from genzoo.registry import get_spec, list_models, split_name
+from genzoo.registry import absent, get_spec, split_name
 from genzoo.spec import RunConfig
 
 
@@ -63,16 +63,9 @@ def _class_of(path: Path) -> type[Generative]:
         if not isinstance(preset, str) or not preset:
             fix = f": call {cut(written)}.from_pretrained" if isinstance(written, str) else ""
             raise UsageError(f"{path} was not written for a model of `genzoo list models`: it names no preset{fix}.")
-        name = preset.partition(".")[0]
-        if name not in list_models():
-            offered = needed_distribution(config)
-            fix = (
-                f"it was saved with the distribution {offered}"
-                if offered
-                else "install the distribution that offers it"
-            )
-            raise UsageError(f"{path} is of the model {cut(name)!r}, which is not here and may be a plugin's: {fix}.")
-        return get_spec(name).model()
+        if missing := absent(preset, path, needed_distribution(config)):
+            raise UsageError(missing)
+        return get_spec(preset.partition(".")[0]).model()
 
 
 def build(run: RunConfig, shape: tuple[int, ...], classes: Sequence[str] = ()) -> Generative:

@@ -338,6 +338,8 @@ def test_settings_that_reach_for_more_than_the_folder_are_without_effect(saved, 
         ({"device_map": {"encoder": "cpu", "decoder": "cpu"}}, "not one device"),
         ({"device_map": "xpu:7"}, "is not here .*leave it out"),
         ({"subfolder": "elsewhere"}, "has no sub-folder elsewhere"),
+        ({"subfolder": 3}, "subfolder=3 is not the name of a folder"),
+        ({"variant": "../x"}, "variant='../x' is not a part of a file's name"),
     ],
     ids=str,
 )
@@ -371,6 +373,7 @@ def test_a_type_of_weights_is_taken_as_in_diffusers(saved):
     [
         ({"safe_serialization": False}, "=False asks for pickle files, which are never read or written"),
         ({"push_to_hub": True}, "call model.push_to_hub"),
+        ({"variant": "a/b"}, "variant='a/b' is not a part of a file's name"),
         ({"use_flashpack": True}, "has no use_flashpack"),
         ({"max_shard": "1GB"}, "no keyword 'max_shard'. Did you mean max_shard_size"),
     ],

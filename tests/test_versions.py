@@ -99,6 +99,16 @@ def test_a_checkpoint_of_a_newer_version_says_upgrade(run):
         Trainer(tiny_run("vae", "train.duration=16", "train.prior=normal"), out="run", progress=False)
 
 
+@pytest.mark.parametrize("args", [("train", "--resume"), ("train", "--config"), ("eval",), ("doctor",)], ids=" ".join)
+def test_a_run_of_a_plugin_that_is_not_here_names_the_way(run, args, capsys):
+    content = json.loads((run / "run.json").read_text())
+    content["config"]["model"] = "wae.small"
+    (run / "run.json").write_text(json.dumps(content))
+    assert main([*args, "run"]) == 2
+    said = "is of the model 'wae', which is not here and may be a plugin's: install the distribution that offers it"
+    assert capsys.readouterr().err == f"genzoo: run/run.json {said}.\n"
+
+
 @pytest.mark.parametrize("part", ["model", "optimizer-encoder", "data", "run"])
 def test_a_part_with_another_content_is_refused_in_one_line(run, part):
     checkpoints = Checkpoints(run / "checkpoints", keep=2)

@@ -15,6 +15,7 @@ from genzoo.configure import SECTIONS, changed, from_json
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.models.absent import is_run, run_of
 from genzoo.provenance import by_newer, last_genzoo
+from genzoo.registry import absent
 from genzoo.spec import RunConfig
 
 CONFIG = "run.json"
@@ -89,14 +90,14 @@ def _of_run(content: Mapping[str, Any], file: Path) -> Mapping[str, Any]:
     """Returns the settings in a run.json, with data that is named by a relative path in the place where it was.
 
     Raises:
-        UsageError: a newer genzoo wrote them, and this one does not know them.
+        UsageError: a newer genzoo wrote them, and this one does not know them; or the model is not here.
     """
     values, record = content["config"], content.get("data")
-    if upgrade := by_newer(file, last_genzoo(content)):
+    if problem := by_newer(file, last_genzoo(content)) or absent(values.get("model"), file):
         try:
             from_json(values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(upgrade) from error
+            raise UsageError(problem) from error
     data, place = values.get("data"), record.get("place") if isinstance(record, Mapping) else None
     if not isinstance(data, Mapping) or not isinstance(place, str) or not Path(place).exists():
         return values

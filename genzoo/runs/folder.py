@@ -13,6 +13,7 @@ from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
 from genzoo.files import JsonLines, make_folder, restore_all, write_text
 from genzoo.provenance import by_newer, history_of, last_genzoo, versions
+from genzoo.registry import absent
 from genzoo.runs.data import run_changes, save_record
 from genzoo.runs.lock import locked
 from genzoo.spec import RunConfig
@@ -203,7 +204,7 @@ def parsed(path: Path, content: Mapping[str, Any]) -> RunConfig:
     """Reads the configuration in the content of run.json, or of what a checkpoint holds in its place.
 
     Raises:
-        UsageError: another version of genzoo wrote it, or it was edited.
+        UsageError: another version of genzoo wrote it, its model is not here, or it was edited.
     """
     upgrade = by_newer(path, last_genzoo(content))
     if (found := content.get("format", 1)) != FORMAT:
@@ -212,10 +213,12 @@ def parsed(path: Path, content: Mapping[str, Any]) -> RunConfig:
             or f"{path} was written by another version of genzoo (format {found}, not {FORMAT}): choose a different "
             "--out, or use that version."
         )
+    config = content.get("config")
     try:
         return from_json(content["config"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(upgrade or unreadable(path, str(error))) from error
+        missing = absent(config.get("model"), path) if isinstance(config, dict) else ""
+        raise UsageError(upgrade or missing or unreadable(path, str(error))) from error
 
 
 def unreadable(path: Path, reason: str) -> str:
