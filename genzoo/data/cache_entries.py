@@ -91,7 +91,7 @@ def _entries() -> Iterator[Entry]:
 
 def _entry(folder: Path, kind: Kind) -> Entry:
     about: Any = {}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         about = json.loads((folder / cache.ABOUT).read_text(encoding="utf-8"))
     about = about if isinstance(about, dict) else {}
     stats = [path.stat() for path in folder.iterdir() if path.is_file()]
