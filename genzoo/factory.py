@@ -11,11 +11,11 @@ from torch import nn
 from genzoo.configure import data_shape, resolve
 from genzoo.errors import UsageError
 from genzoo.models.generative import Generative
-from genzoo.models.saved import cut, read_json
+from genzoo.models.saved import cut, of_newer, read_json
 from genzoo.models.sharing import needed_distribution
 from genzoo.models.sources import find_config
 from genzoo.objective import Objective, Spaces
-from genzoo.registry import get_spec, list_models, split_name
+from genzoo.registry import absent, get_spec, split_name
 from genzoo.spec import RunConfig
 
 
@@ -58,16 +58,14 @@ def load(path: str | Path, **kwargs: Any) -> Generative:
 def _class_of(path: Path) -> type[Generative]:
     """Finds the class that a config.json is of."""
     config = read_json(path)
-    preset, written = config.get("preset"), config.get("_class_name")
-    if not isinstance(preset, str) or not preset:
-        cure = f": call {cut(written)}.from_pretrained" if isinstance(written, str) else ""
-        raise UsageError(f"{path} was not written for a model of `genzoo list models`: it names no preset{cure}.")
-    name = preset.partition(".")[0]
-    if name not in list_models():
-        offered = needed_distribution(config)
-        cure = f"it was saved with the distribution {offered}" if offered else "install the distribution that offers it"
-        raise UsageError(f"{path} is of the model {cut(name)!r}, which is not here and may be a plugin's: {cure}.")
-    return get_spec(name).model()
+    with of_newer(config, path):
+        preset, written = config.get("preset"), config.get("_class_name")
+        if not isinstance(preset, str) or not preset:
+            fix = f": call {cut(written)}.from_pretrained" if isinstance(written, str) else ""
+            raise UsageError(f"{path} was not written for a model of `genzoo list models`: it names no preset{fix}.")
+        if missing := absent(preset, path, needed_distribution(config)):
+            raise UsageError(missing)
+        return get_spec(preset.partition(".")[0]).model()
 
 
 def build(run: RunConfig, shape: tuple[int, ...], classes: Sequence[str] = ()) -> Generative:

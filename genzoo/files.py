@@ -115,11 +115,11 @@ def restore(path: Path) -> None:
                 found.unlink()
 
 
-def restore_folders(parent: Path) -> None:
-    """Puts back every sub-folder of `parent` that a killed process has moved aside, as `restore` does."""
-    for path in list(parent.glob(".*.old.tmp")):
-        name, *_ = path.name.removeprefix(".").rsplit(".", 3)
-        restore(parent / name)
+def restore_all(parent: Path) -> None:
+    """Undoes in a folder what killed processes left unfinished there, as `restore` does for one path."""
+    for path in list(parent.glob(".*.tmp")):
+        if match := re.fullmatch(r"\.(.+?)\.\d+(\.old)?\.tmp", path.name):
+            restore(parent / match[1])
 
 
 def _beside(path: Path, ending: str) -> Path:

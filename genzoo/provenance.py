@@ -1,12 +1,14 @@
 """Where a number comes from: commit, versions and device."""
 
 import platform
+import re
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genzoo import __version__
 
@@ -36,6 +38,30 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             installed[package] = version(package)
     return installed
+
+
+def history_of(content: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """Returns the versions that the run of a run.json was trained with, oldest first."""
+    found = (content or {}).get("versions", [])
+    found = [found] if isinstance(found, dict) else found if isinstance(found, list) else []
+    return [used for used in found if isinstance(used, dict)]
+
+
+def last_genzoo(content: Mapping[str, Any]) -> str:
+    """Returns the version of genzoo that the run of a run.json was last trained with; "" where that is not known."""
+    return next((used.get("genzoo", "") for used in reversed(history_of(content))), "")
+
+
+def by_newer(path: Path, version: Any) -> str:
+    """Asks to upgrade where `version` of genzoo, which wrote a file, is newer than this one; "" where it is not."""
+    if _numbers(version) <= _numbers(__version__):
+        return ""
+    return f"{path} was written by genzoo {version}, this is {__version__}: upgrade, pip install -U genzoo."
+
+
+def _numbers(version: Any) -> tuple[int, ...]:
+    """`(0, 1, 0)` of 0.1.0."""
+    return tuple(map(int, re.findall(r"\d+", str(version))[:3]))
 
 
 def device_name(device: "torch.device") -> str:

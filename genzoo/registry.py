@@ -7,10 +7,11 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from genzoo import plugins
-from genzoo.errors import UsageError, did_you_mean
+from genzoo.errors import UsageError, did_you_mean, shown
 from genzoo.spec import ModelSpec
 
 GROUP = plugins.MODELS
@@ -60,6 +61,23 @@ def get_spec(name: str) -> ModelSpec:
             f"Model {name!r} of {who} is not a genzoo ModelSpec of that name: see CONTRIBUTING.md, 'Add a model'."
         )
     return spec
+
+
+def absent(name: object, path: Path, distribution: str | None = None) -> str:
+    """Says what to install where the model that a file names is not here; "" where it is, or where it names none.
+
+    Args:
+        name: `model` or `model.preset`, as the file has it.
+        path: of the file.
+        distribution: that offers the model, if the file says so.
+    """
+    if not isinstance(name, str) or (model := name.partition(".")[0]) in _sources():
+        return ""
+    fix = f"it was saved with the distribution {distribution}" if distribution else ""
+    return (
+        f"{path} is of the model {shown(model)}, which is not here and may be a plugin's: "
+        f"{fix or 'install the distribution that offers it'}."
+    )
 
 
 def split_name(name: str) -> tuple[ModelSpec, str | None]:

@@ -1,6 +1,7 @@
 """Decoded images on disk are those that were decoded; `genzoo cache` lists and clears them."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import time
@@ -76,6 +77,7 @@ DAMAGE = {
     "a list": lambda folder: set_about(folder, "[]"),
     "no JSON": lambda folder: set_about(folder, "{"),
     "an empty record": lambda folder: set_about(folder, "{}"),
+    "endless JSON": lambda folder: set_about(folder, "[" * 100_000),
     "no digest": lambda folder: changed_about(folder, digest=None),
     "text for a number": lambda folder: changed_about(folder, count="4"),
     "other items in the record": lambda folder: changed_about(folder, skipped={"0": "x"}),
@@ -89,6 +91,7 @@ def test_a_damaged_cache_is_set_aside_and_rebuilt(built, what):
         UserWarning, match=f"the cache of x is damaged .* is kept as .*{built.name}.damaged, and rebuilt"
     ):
         data = open_dataset(DataConfig(name="x"))
+    assert main(["cache"]) == 0
     assert all(torch.equal(data[i], torch.from_numpy(noise(i).transpose(2, 0, 1))) for i in range(4))
     assert built.with_name(f"{built.name}.damaged").is_dir() and not cache.damage(built, 4, thorough=True)
 
@@ -113,6 +116,22 @@ def test_a_cache_that_is_cut_while_it_is_read_is_told_in_one_line(built):
     with pytest.raises(UsageError, match="x were cut to 500 of 896 bytes while they were read") as caught:
         data.batch([3])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["npy", "idx"])
+def test_an_array_that_is_cut_while_it_is_read_is_told_in_one_line(kind):
+    """Which is mapped as well: without the check, the process would be killed."""
+    images = np.zeros((200, 16, 16), np.uint8)
+    name = {"npy": "own.npy", "idx": "train-images-idx3-ubyte"}[kind]
+    if kind == "npy":
+        np.save(name, images)
+    else:
+        Path(name).write_bytes(bytes([0, 0, 8, 3]) + np.array(images.shape, ">i4").tobytes() + images.tobytes())
+    data = open_dataset(DataConfig(name=name, channels=1, cache=False))
+    assert data.batch([150]).shape == (1, 1, 16, 16)
+    os.truncate(name, 2000)
+    with pytest.raises(UsageError, match="were cut to 2,000 of .* bytes while they were read: copy the file again"):
+        data.batch([150])
 
 
 def test_a_cache_that_is_removed_while_it_is_read_can_be_read(built):
@@ -145,6 +164,22 @@ def test_caches_are_listed(built, capsys):
     assert row[1:6] == ["pixels", "x", "8x8x3", "4", "1"] and row[-6:] == ["3", "d", "ago", "2", "d", "ago"]
     assert "x 4x4x3" in out and "digits/test" in out and "3 caches" in out
     assert cache_entries.entries()[-1].key == built.name  # used last of all, so that old ones are at the end
+
+
+def test_what_is_being_written_is_neither_listed_nor_cleared(built, root, capsys):
+    ended = multiprocessing.get_context("fork").Process(target=int)
+    ended.start()
+    ended.join()
+    for pid in (ended.pid, os.getppid()):
+        (root / f".abc.{pid}.tmp").mkdir()
+    flip(built / cache.PIXELS)
+    with pytest.warns(UserWarning, match="is damaged"):
+        open_dataset(DataConfig(name="x"))
+    assert main(["cache", "--check"]) == 0  # what was set aside is listed as damaged, and needs no check
+    out = capsys.readouterr().out
+    assert "2 caches" in out and "x 8x8x3 (damaged)" in out and "abc" not in out
+    assert main(["cache", "--clear"]) == 0
+    assert [path.name for path in root.iterdir()] == [f".abc.{os.getppid()}.tmp"]
 
 
 def test_caches_are_cleared(built, root, capsys):

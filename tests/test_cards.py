@@ -17,7 +17,7 @@ from genzoo.bench.tables import Entry, Table
 from genzoo.errors import UsageError
 from genzoo.markdown import code, escaped
 from genzoo.models.introvae import IntroVAE
-from genzoo.runs.card import shared_name
+from genzoo.runs.card import run_card, shared_name
 
 SECRET = "alice-private"
 NAME = "a|b<script>*x*`y`\\[z](http:)\n# faces"
@@ -86,6 +86,13 @@ def test_the_name_of_the_data_cannot_inject_markup(run):
     shown = r"a\|b&lt;script&gt;\*x\*\`y\`\\\[z](http:) # faces, split train, 16x16"
     assert row == f"| data | {shown} |"
     assert "<script>" not in text and "\n# faces" not in text
+
+
+def test_the_name_of_a_column_cannot_inject_markup(run):
+    model = genzoo.load(run)
+    config = tiny_run("introvae", "data.column=a|b<script>\n# c", "data.background=black")
+    text = run_card(config, model, nimg=1, score=1.0, n=1, heldout=None, averaged=False, pictured=False)
+    assert "| read with | data.column=a\\|b&lt;script&gt; # c, data.background=black" in text
 
 
 @pytest.mark.parametrize(

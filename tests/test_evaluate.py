@@ -586,7 +586,7 @@ def test_no_model_and_no_images(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "run.json").write_text("{}")
-    for name, fix in (("empty", "empty"), ("begun", "before its first snapshot"), ("nowhere", "does not exist")):
+    for name, fix in (("empty", "empty"), ("begun", "at its first snapshot"), ("nowhere", "does not exist")):
         with pytest.raises(UsageError, match=fix) as raised:
             open_subject(str(tmp_path / name), CPU)
         assert "\n" not in str(raised.value)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genzoo.files import replacing, restore_folders, write_text
+from genzoo.files import replacing, restore_all, write_text
 from genzoo.runs.checkpoint import Checkpoints
 
 
@@ -64,8 +64,9 @@ def test_every_folder_that_was_moved_aside_is_put_back(tmp_path):
     for name in ("model", "best"):
         fill(tmp_path / name, name)
     killed_at_rename(2, lambda: fill(tmp_path / "best", "new"))
-    assert "best" not in names(tmp_path)
-    restore_folders(tmp_path)
+    killed_at_rename(1, lambda: fill(tmp_path / "new", "new"))  # which nothing may write again
+    assert "best" not in names(tmp_path) and len(names(tmp_path)) == 4
+    restore_all(tmp_path)
     assert names(tmp_path) == ["best", "model"] and content(tmp_path / "best") == "best"
 
 

@@ -224,6 +224,7 @@ def test_a_config_that_is_none_is_refused_in_one_line(saved, content, match):
         *({"shape": value} for value in ("3,16,16", None, [3, -16, 16], [3, 16.5, 16], [3, 0, 16], 16, [])),
         *({"shape": value} for value in ([10**30], [3, 17, 16], [3, 32, 32], [1, 2, 3, 4])),
         *({"arch": value} for value in (None, [1], {"z_dims": 5})),
+        *({"data": value} for value in ([1], "x", {"fit": "nope"}, {"size": [[[]]]})),
         *({"classes": value} for value in (3, [1])),
         {"_class_name": ["IntroVAE"]},
         {"latents": 5},
@@ -288,7 +289,7 @@ def test_weights_in_parts_are_read_and_their_index_may_lead_nowhere_else(saved, 
     assert len(list(parts.glob("*.safetensors"))) > 1
     assert same(genzoo.load(parts).state_dict(), model.state_dict())
     index = json.loads((parts / INDEX).read_text())
-    for name in ("../saved/" + WEIGHTS, str(saved.absolute() / WEIGHTS), "weights.bin", 3, None):
+    for name in ("../saved/" + WEIGHTS, str(saved.absolute() / WEIGHTS), "weights.bin", f"a\n{WEIGHTS}", 3, None):
         (parts / INDEX).write_text(json.dumps(index | {"weight_map": dict.fromkeys(index["weight_map"], name)}))
         refused(lambda: genzoo.load(parts), "not a .safetensors file beside it: copy the whole folder again")
     for content in ("[]", '{"weight_map": []}', '{"weight_map": {}}', "{"):
@@ -337,6 +338,8 @@ def test_settings_that_reach_for_more_than_the_folder_are_without_effect(saved, 
         ({"device_map": {"encoder": "cpu", "decoder": "cpu"}}, "not one device"),
         ({"device_map": "xpu:7"}, "is not here .*leave it out"),
         ({"subfolder": "elsewhere"}, "has no sub-folder elsewhere"),
+        ({"subfolder": 3}, "subfolder=3 is not the name of a folder"),
+        ({"variant": "../x"}, "variant='../x' is not a part of a file's name"),
     ],
     ids=str,
 )
@@ -370,6 +373,7 @@ def test_a_type_of_weights_is_taken_as_in_diffusers(saved):
     [
         ({"safe_serialization": False}, "=False asks for pickle files, which are never read or written"),
         ({"push_to_hub": True}, "call model.push_to_hub"),
+        ({"variant": "a/b"}, "variant='a/b' is not a part of a file's name"),
         ({"use_flashpack": True}, "has no use_flashpack"),
         ({"max_shard": "1GB"}, "no keyword 'max_shard'. Did you mean max_shard_size"),
     ],
@@ -593,12 +597,28 @@ def test_conventions_of_diffusers_autoencoders(model):
     (decoded,) = model.decode(posterior.mean, return_dict=False)
     assert torch.equal(decoded, model.decode(posterior.mean).sample)
     assert torch.equal(model(x, return_dict=False)[0], decoded)
+    assert torch.equal(model.decode(posterior.mean, return_dict=False, generator=torch.Generator())[0], decoded)
+    seeded = (torch.Generator().manual_seed(3) for _ in range(2))
+    sampled = model.decode(posterior.sample(next(seeded))).sample
+    assert torch.equal(model(x, sample_posterior=True, generator=next(seeded)).sample, sampled)
     assert torch.equal(model.decode(posterior.mean[..., None, None]).sample, decoded)
     theirs = DiagonalGaussianDistribution(torch.cat([posterior.mean, posterior.logvar], dim=1)[..., None, None])
     sample = torch.randn(3, 5)
     torch.testing.assert_close(posterior.nll(sample), theirs.nll(sample[..., None, None]))
     torch.testing.assert_close(posterior.var, theirs.var[..., 0, 0])
+    other = Posterior(sample, 0.1 * posterior.logvar)
+    moments = torch.cat([other.mean, other.logvar], dim=1)[..., None, None]
+    torch.testing.assert_close(posterior.kl(other), theirs.kl(DiagonalGaussianDistribution(moments)))
+    torch.testing.assert_close(posterior.kl(), theirs.kl())
     assert isinstance(posterior, Posterior) and not hasattr(PointCode(sample), "nll")
+
+
+@pytest.mark.parametrize("labels", [False, [1, 2]])
+def test_what_is_no_tensor_of_labels_is_refused(model, labels):
+    """As in `decode(z, False)`, where diffusers has return_dict second."""
+    for call in (model.decode, model.encode):
+        x = torch.zeros(2, *(model.latent_shape if call == model.decode else model.shape))
+        refused(lambda call=call, x=x: call(x, labels), "give int64 class numbers, and return_dict by its name")
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 5, 1), (2, 5, 2, 2), (2, 1, 5, 1)], ids=str)

@@ -73,6 +73,17 @@ def test_a_refused_command_changes_nothing():
     assert Checkpoints(Path("run/checkpoints"), 2).steps() == [1]
 
 
+def test_another_run_is_not_begun_over_one_that_began_meanwhile():
+    """Two commands that found the folder empty."""
+    first, second, same = (RunFolder("run", tiny_run("vae", f"train.seed={seed}")) for seed in (0, 1, 0))
+    first.create()
+    before = Path("run/run.json").read_text()
+    with pytest.raises(UsageError, match="train.seed: 0 -> 1"):
+        second.create()
+    same.create()
+    assert Path("run/run.json").read_text() == before
+
+
 def test_a_holder_that_cannot_be_read_is_another_process(tmp_path):
     with locked(tmp_path):
         (tmp_path / ".holder.json").write_text("[]")

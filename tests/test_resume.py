@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 from helpers import TINY, as_options, environment, read_log, same, tiny_run, weights
+from safetensors.torch import load_file
 
 import genzoo
 from genzoo import Trainer
@@ -602,7 +603,15 @@ def test_a_run_that_ends_in_its_warm_up_says_so(capsys):
 
 def test_the_best_weights_do_not_depend_on_the_clock(begun, finished):
     resumed("train.snapshot_minutes=1e-9")
-    logs = (run_log(path).read() for path in (finished, begun))
+    logs = [run_log(path).read() for path in (finished, begun)]
     planned, all_of_them = (sum("score/pyramid_frechet" in line for line in log) for log in logs)
     assert planned == 3 and all_of_them == 6
-    assert same(weights(begun, "best"), weights(finished, "best"))
+    scores = [
+        {line["step"]: line["score/pyramid_frechet"] for line in log if "score/pyramid_frechet" in line} for log in logs
+    ]
+    assert scores[0].items() <= scores[1].items()
+    for folder in ("model", "best"):
+        assert same(weights(begun, folder), weights(finished, folder))
+        assert same(*(load_file(run / folder / "prior.safetensors") for run in (begun, finished)))
+    for preview in (finished / "previews").iterdir():
+        assert (begun / "previews" / preview.name).read_bytes() == preview.read_bytes()

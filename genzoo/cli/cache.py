@@ -38,16 +38,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from genzoo.data.cache_entries import entries
+    from genzoo.data.cache_entries import entries, remove_unfinished
 
     found = entries()
     if args.clear is not None:
+        remove_unfinished()
         chosen = _chosen(found, args.clear)
         for entry in chosen:
             entry.remove()
         print(f"removed {len(chosen)} of {len(found)} caches, {_bytes(sum(entry.nbytes for entry in chosen))}")
         return 0
-    damaged = {entry.key: text for entry in found if args.check and (text := entry.damage())}
+    checked = [entry for entry in found if args.check and not entry.set_aside]
+    damaged = {entry.key: text for entry in checked if (text := entry.damage())}
     _print(found)
     for key, text in damaged.items():
         print(f"{key} is damaged: {text}. It is rebuilt when it is needed.")

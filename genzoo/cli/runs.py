@@ -11,8 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from genzoo.configure import SECTIONS, changed, in_section
+from genzoo.configure import SECTIONS, changed, from_json
 from genzoo.errors import UsageError, did_you_mean
+from genzoo.models.absent import is_run, run_of
+from genzoo.provenance import by_newer, last_genzoo
+from genzoo.registry import absent
 from genzoo.runs.names import CONFIG
 from genzoo.spec import RunConfig
 
@@ -31,15 +34,15 @@ def resumed(args: argparse.Namespace, settings: list[str]) -> RunConfig:
     from genzoo.runs.folder import read_config
 
     folder = Path(args.resume).expanduser()
+    if (run := run_of(folder)) is not None:
+        raise UsageError(f"{args.resume} belongs to a run: genzoo train --resume {shlex.quote(str(run))}.")
     config = read_config(folder)
     if config is None:
         raise UsageError(f"{args.resume} contains no {CONFIG}: give the folder of a run, as `genzoo train` printed it.")
-    if args.data:
-        settings = [f"data.name={args.data}", *settings]
-    elif not any(text.startswith("data.name=") for text in settings):
-        data = TrainedOn(config.data, read_record(folder), of_run=True).located()
-        config = in_section(config, "data", {"name": data.name})
-    return changed(config, settings)
+    name = args.data
+    if name is None and not any(text.startswith("data.name=") for text in settings):
+        name = TrainedOn(config.data, read_record(folder), of_run=True).located().name
+    return changed(config, [*([f"data.name={name}"] if name else []), *settings])
 
 
 def refuse_run(model: str) -> None:
@@ -48,8 +51,10 @@ def refuse_run(model: str) -> None:
     Raises:
         UsageError: it is one.
     """
-    if (Path(model).expanduser() / CONFIG).is_file():
-        raise UsageError(f"{model} is a run: resume it with `genzoo train --resume {shlex.quote(model)}`.")
+    path = Path(model).expanduser()
+    folder = path.parent if path.name == CONFIG else path
+    if is_run(folder):
+        raise UsageError(f"{folder} is a run: resume it with `genzoo train --resume {shlex.quote(str(folder))}`.")
 
 
 def read_file(path: str) -> tuple[str | None, list[str]]:
@@ -74,10 +79,28 @@ def read_file(path: str) -> tuple[str | None, list[str]]:
         kind = "TOML" if file.suffix == ".toml" else "JSON"
         raise UsageError(f"--config {path} is not {kind} ({' '.join(str(error).split())}).") from error
     if isinstance(values, Mapping) and isinstance(values.get("config"), Mapping):
-        values = values["config"]
+        values = _of_run(values, file)
     if not isinstance(values, Mapping):
         raise UsageError(f"--config {path} has no settings: write `model`, and a table for each section.")
     return _name(values, path), list(_texts(values, path))
+
+
+def _of_run(content: Mapping[str, Any], file: Path) -> Mapping[str, Any]:
+    """Returns the settings in a run.json, with data that is named by a relative path in the place where it was.
+
+    Raises:
+        UsageError: a newer genzoo wrote them, and this one does not know them; or the model is not here.
+    """
+    values, record = content["config"], content.get("data")
+    if problem := by_newer(file, last_genzoo(content)) or absent(values.get("model"), file):
+        try:
+            from_json(values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(problem) from error
+    data, place = values.get("data"), record.get("place") if isinstance(record, Mapping) else None
+    if not isinstance(data, Mapping) or not isinstance(place, str) or not Path(place).exists():
+        return values
+    return {**values, "data": {**data, "name": place}}
 
 
 def _name(values: Mapping[str, Any], path: str) -> str | None:

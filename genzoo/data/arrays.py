@@ -10,7 +10,7 @@ import numpy as np
 from genzoo.data.found import Found
 from genzoo.data.identity import content_key
 from genzoo.data.labels import Labels
-from genzoo.data.sets import ArraySet
+from genzoo.data.sets import ArraySet, refuse_cut
 from genzoo.data.sources import Source, fingerprint
 from genzoo.errors import UsageError
 
@@ -37,6 +37,7 @@ class ArraySource(Source):
         self._images, self._labels, self._found = images, labels or {}, found or Found(items=len(images))
 
     def fetch(self, indices: Sequence[int]) -> list[np.ndarray]:
+        refuse_cut(self._images, f"the images of {self.name}", "copy the file again")
         return list(self._images[np.asarray(indices)])
 
     def where(self, index: int) -> str:

@@ -104,12 +104,13 @@ def damage(folder: Path, items: int | None = None, thorough: bool = False) -> st
         with (folder / PIXELS).open("rb") as file:
             shape, fortran, dtype = _read_header(file)
             if (list(shape), fortran, dtype) != ([about["count"], *about["shape"]], False, np.dtype(np.uint8)):
-                return f"its header says {dtype} {list(shape)}, not uint8 {[about['count'], *about['shape']]}"
+                order = " in Fortran order" * fortran
+                return f"its header says {dtype} {list(shape)}{order}, not uint8 {[about['count'], *about['shape']]}"
             if (length := (folder / PIXELS).stat().st_size) != about["bytes"]:
                 return f"it has {length:,} bytes, not {about['bytes']:,}"
             if (thorough or length <= DIGESTED_BYTES) and _digest(file) != about["digest"]:
                 return "its pixels are not those that were decoded"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genzoo.data import cache
-from genzoo.files import digest
+from genzoo.files import digest, restore_all
 
 Kind = Literal["pixels", "features", "classifier"]
 FOLDERS: dict[str, Kind] = {"pixels": "pixels", "features": "features", "classifiers": "classifier"}
@@ -32,12 +32,17 @@ class Entry:
         return self.folder.name
 
     @property
+    def set_aside(self) -> bool:
+        """Whether it was damaged, and is kept to be looked at."""
+        return self.key.endswith(cache.DAMAGED)
+
+    @property
     def origin(self) -> str:
         """The data that it was made of, at which size."""
         shape = self.about.get("shape") or ()
         size = "x".join(map(str, shape))
         text = str(self.about.get("origin") or self.about.get("data") or "unknown")
-        return f"{text} {size}".strip() + (" (damaged)" if self.key.endswith(cache.DAMAGED) else "")
+        return f"{text} {size}".strip() + " (damaged)" * self.set_aside
 
     @property
     def items(self) -> str:
@@ -65,6 +70,12 @@ def base() -> Path:
     return cache.root().parent
 
 
+def remove_unfinished() -> None:
+    """Deletes what killed processes have left."""
+    for name in FOLDERS:
+        restore_all(base() / name)
+
+
 def entries() -> list[Entry]:
     """Lists all caches, the one used last first."""
     return sorted(_entries(), key=lambda entry: -entry.used)
@@ -74,13 +85,13 @@ def _entries() -> Iterator[Entry]:
     for name, kind in FOLDERS.items():
         parent = base() / name
         for folder in parent.iterdir() if parent.is_dir() else ():
-            if folder.is_dir():
+            if folder.is_dir() and not folder.name.startswith("."):  # which is being written
                 yield _entry(folder, kind)
 
 
 def _entry(folder: Path, kind: Kind) -> Entry:
     about: Any = {}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         about = json.loads((folder / cache.ABOUT).read_text(encoding="utf-8"))
     about = about if isinstance(about, dict) else {}
     stats = [path.stat() for path in folder.iterdir() if path.is_file()]

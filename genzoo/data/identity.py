@@ -86,7 +86,9 @@ def content_key(name: str, identity: object) -> tuple[object, ...]:
 
 def file_changes(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> str:
     """Lists what differs between two sets of files by name: `2 files added (a.png, b.png), 1 removed (c.png)`."""
-    both = [name for name in before if name and name in now]  # a single file has no name
+    if "" in before or "" in now:  # a single file has no name
+        return ""
+    both = [name for name in before if name in now]
     counted = {
         "added": [name for name in now if name not in before],
         "removed": [name for name in before if name not in now],

@@ -3,7 +3,7 @@
 import mmap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -190,10 +190,28 @@ class ArraySet(Finite):
         )
 
 
-class MappedSet(ArraySet):
-    """Images that are mapped from a file. One that has been cut since it was opened is reported.
+def refuse_cut(array: np.ndarray, what: str, fix: str) -> None:
+    """Refuses an array that is mapped from a file which has been cut since it was opened.
 
     Reading a mapped page that is no longer in the file would kill the process without a word.
+
+    Args:
+        array: or a view of one; what was sent to another process is mapped no more.
+        what: it is, in the plural.
+        fix: what helps.
+
+    Raises:
+        UsageError: the file was cut.
+    """
+    mapped: object = array
+    while isinstance(mapped, np.ndarray):
+        mapped = mapped.base
+    if isinstance(mapped, mmap.mmap) and mapped.size() < len(mapped):
+        raise UsageError(f"{what} were cut to {mapped.size():,} of {len(mapped):,} bytes while they were read: {fix}.")
+
+
+class MappedSet(ArraySet):
+    """Images that are mapped from a file of the cache.
 
     Args:
         digest: of the pixels.
@@ -204,10 +222,6 @@ class MappedSet(ArraySet):
         self.digest = digest
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:
-        mapped = cast(object, self._array.base)  # what was sent to another process is mapped no more
-        if isinstance(mapped, mmap.mmap) and mapped.size() < len(mapped):
-            raise UsageError(
-                f"the decoded images of {self.name} were cut to {mapped.size():,} of {len(mapped):,} bytes while they "
-                "were read: start the command again, and they are rebuilt."
-            )
+        what = f"the decoded images of {self.name}"
+        refuse_cut(self._array, what, "start the command again, and they are rebuilt")
         return super().batch(indices)

@@ -61,7 +61,7 @@ class WeightsFile:
         if (found := hashlib.sha256(data).hexdigest()) != self.sha256:
             raise UsageError(
                 f"{path} is not {self.what} (sha256 {found[:12]}..., not {self.sha256[:12]}...): "
-                "delete it and copy it again."
+                f"copy it again, from {self.url}."
             )
         return io.BytesIO(data)
 

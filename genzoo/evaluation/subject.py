@@ -22,6 +22,7 @@ from genzoo.factory import load
 from genzoo.fitted import FittedPrior, select
 from genzoo.metrics.inputs import BATCH
 from genzoo.metrics.vitals import batchnorm_gap
+from genzoo.models.absent import why_no_model
 from genzoo.models.autoencoder import can_encode
 from genzoo.models.generative import Generative
 from genzoo.models.sources import find_config
@@ -260,7 +261,7 @@ def open_subject(
     folder = Path(path).expanduser()
     if folder.exists() and not any((parent / "config.json").is_file() for parent in (folder, folder / "model")):
         if (folder / CONFIG).exists():
-            raise UsageError(f"{path} contains no model yet: is the run still before its first snapshot?")
+            raise UsageError(why_no_model(folder))
         return FolderSubject(path, device, like or DataConfig())
     return ModelSubject(path, device, raw)
 

@@ -84,9 +84,9 @@ def load_fitted(path: Path, dim: int) -> FittedPrior:
         fitted = make(tensors, about)
     except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError, SafetensorError) as error:
         raise UsageError(
-            f"{path} cannot be read as a fitted prior ({error}): remove it. `genzoo sample RUN --prior gmm` then fits "
-            "one to sample from."
+            f"{path} cannot be read as a fitted prior ({error}): upgrade genzoo if a newer one wrote it, or rename it; "
+            "`genzoo sample RUN --prior gmm` then fits one."
         ) from error
     if fitted.dim != dim:
-        raise UsageError(f"{path} is a prior of {fitted.dim} latent dimensions, and the model has {dim}: remove it.")
+        raise UsageError(f"{path} is a prior of {fitted.dim} latent dimensions, and the model has {dim}: rename it.")
     return fitted

@@ -22,9 +22,24 @@ def pickles_in(folder: Path) -> list[str]:
     return [entry.name for entry in _entries(folder) if entry.suffix.lower() in PICKLES]
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's. A checkpoint has a run.json as well, which its manifest lists."""
+    return (folder / "run.json").is_file() and not (folder / "manifest.json").exists()
+
+
+def run_of(path: Path) -> Path | None:
+    """Finds the run that a file or folder belongs to, and returns its folder as `path` was given; None: to no run."""
+    if not path.exists() or is_run(path):
+        return None
+    run = next((parent for parent in islice(path.absolute().parents, 3) if is_run(parent)), None)
+    return None if run is None else _shown(path, run)
+
+
 def _of_file(path: Path) -> str:
     if path.suffix.lower() in PICKLES:
         return f"{path} is a pickle file, {NEVER}: {GIVE}."
+    if (run := run_of(path)) is not None and not (path.parent / "config.json").is_file():
+        return f"{path} belongs to the run {_name(run)}: give the run's folder, {run}."
     if path.suffix == ".safetensors" and not (path.parent / "config.json").is_file():
         return f"{path} holds weights without their config.json: copy that beside it, and give the folder."
     if path.suffix == ".safetensors" or path.name == "config.json":
@@ -35,11 +50,11 @@ def _of_file(path: Path) -> str:
 def _of_folder(path: Path) -> str:
     entries = _entries(path)
     names = {entry.name for entry in entries}
-    if "run.json" in names:
+    if is_run(path):
         return _of_run(path, names)
-    run = next((parent for parent in islice(path.absolute().parents, 2) if (parent / "run.json").is_file()), None)
-    if run is not None and path.absolute() not in (run / "model", run / "best"):
-        return f"{path} belongs to the run {run.name}: give the run's folder, {_shown(path, run)}."
+    run = run_of(path)
+    if run is not None and path.name not in ("model", "best"):
+        return f"{path} belongs to the run {_name(run)}: give the run's folder, {run}."
     if "manifest.json" in names:
         return f"{path} is a checkpoint, which resumes a run and holds no model to load: give the run's folder."
     holding = [entry.name for entry in entries if any((entry / part).is_file() for part in ("config.json", "run.json"))]
@@ -63,6 +78,10 @@ def _shown(path: Path, run: Path) -> Path:
     """A run's folder, given as `path` was."""
     steps = len(path.absolute().parts) - len(run.parts)
     return path.parents[steps - 1] if len(path.parts) > steps else run
+
+
+def _name(run: Path) -> str:
+    return run.absolute().name
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -44,9 +44,12 @@ class Posterior:
         eps = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype).to(self.mean.device)
         return reparameterize(self.mean, self.logvar, eps)
 
-    def kl(self) -> Tensor:
-        """KL to the prior N(0, I) in nats, [N]."""
-        return kl_to_prior(self.mean, self.logvar)
+    def kl(self, other: "Posterior | None" = None) -> Tensor:
+        """KL to another posterior, by default to the prior N(0, I), in nats: [N]."""
+        if other is None:
+            return kl_to_prior(self.mean, self.logvar)
+        each = (self.var + (self.mean - other.mean).square()) / other.var - 1 - self.logvar + other.logvar
+        return 0.5 * each.flatten(1).sum(1)
 
     def nll(self, sample: Tensor) -> Tensor:
         """Negative log-likelihood of one latent per item, [N, *latent], in nats: [N]."""
@@ -133,9 +136,18 @@ class Autoencoder(Generative):
         """Encodes items to the mode of their posterior, flat: [N, *shape] -> [N, D]. For nearest neighbors."""
         return self.encode(x).latent_dist.mode().flatten(1)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None, return_dict: bool = True) -> DecoderOutput:
-        """Reconstructs from the posterior's mode; see `decode` for `return_dict`."""
-        return returned(self.decode(self.encode(x, labels).latent_dist.mode(), labels), return_dict)
+    def forward(
+        self,
+        x: Tensor,
+        labels: Tensor | None = None,
+        return_dict: bool = True,
+        sample_posterior: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> DecoderOutput:
+        """Reconstructs from the posterior's mode, or from a sample of it; see `decode` for `return_dict`."""
+        posterior = self.encode(x, labels).latent_dist
+        z = posterior.sample(generator) if sample_posterior else posterior.mode()
+        return returned(self.decode(z, labels), return_dict)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, labels: Tensor | None = None) -> Tensor:

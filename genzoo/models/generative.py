@@ -163,13 +163,20 @@ class Generative(Pretrained):
         """Draws n latents on the CPU, [n, *latent_shape]; the arguments are those of `sample`."""
         return draw_latents(self, n, generator, labels, prior, temperature)
 
-    def decode(self, z: Tensor, labels: Tensor | None = None, return_dict: bool = True) -> DecoderOutput:
+    def decode(
+        self,
+        z: Tensor,
+        labels: Tensor | None = None,
+        return_dict: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> DecoderOutput:
         """Decodes [N, *latent_shape] to `.sample`: [N, *shape], not clamped (the decoder has no output activation).
 
         Args:
             z: latents; flat ones also as [N, Z, 1, 1].
             labels: class numbers, int64 [N]; for a conditional model only.
             return_dict: False for a tuple of one, as in diffusers.
+            generator: of no effect, as in diffusers, whose pipelines pass one.
 
         Raises:
             UsageError: z has another shape, or see `sample` for labels.
@@ -227,6 +234,8 @@ class Generative(Pretrained):
             if self.conditional:
                 raise UsageError(f"{name} is conditional: give labels, int64 [{n}], numbers of {self.classes}.")
             return
+        if not isinstance(labels, Tensor):
+            raise UsageError(f"labels is {labels!r}: give int64 class numbers, and return_dict by its name.")
         if not self.conditional:
             raise UsageError(f"{name} is not conditional: leave out labels.")
         if labels.shape != (n,) or labels.dtype != torch.int64:

@@ -12,7 +12,7 @@ from torch import nn
 from genzoo.errors import UsageError
 from genzoo.files import utf8_path
 from genzoo.models.options import LoadOptions
-from genzoo.models.saved import AGAIN, Files, constructor_arguments, cut, find_files, one_line, read_json
+from genzoo.models.saved import AGAIN, Files, constructor_arguments, cut, find_files, of_newer, one_line, read_json
 from genzoo.nn.tables import DECODERS, ENCODERS
 
 if TYPE_CHECKING:
@@ -34,9 +34,12 @@ def read_model(cls: type[M], source: str, options: LoadOptions) -> M:
         UsageError: anything is missing, damaged, superfluous or of another class.
     """
     files, device = find_files(source, options), options.device
-    arguments = constructor_arguments(cls, read_json(files.config), files.config)
-    _check_arch(arguments["arch"], files)
-    _compare(_skeleton(cls, arguments, files), _header(files), files)
+    config = read_json(files.config)
+    with of_newer(config, files.config):
+        arguments = constructor_arguments(cls, config, files.config)
+        _check_arch(arguments["arch"], files)
+        skeleton = _skeleton(cls, arguments, files)
+    _compare(skeleton, _header(files), files)
     with one_line(f"{files.folder} cannot be loaded"), torch.random.fork_rng(devices=[]):
         model = cls(**arguments)
         if options.torch_dtype is not None:

@@ -1,6 +1,7 @@
 """The keywords of `from_pretrained` and `save_pretrained`: diffusers' names, and no others."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -60,6 +61,7 @@ class LoadOptions:
                 refuse_unknown("from_pretrained", name, value, names)
         options = cls(**known)
         check_dtype(options.torch_dtype)
+        check_names(subfolder=options.subfolder, variant=options.variant)
         return options
 
     @property
@@ -96,6 +98,14 @@ def check_dtype(dtype: Any) -> None:
         raise UsageError(f"torch_dtype={dtype!r} is not a type of weights: give torch.float16 or another of torch's.")
 
 
+def check_names(subfolder: Any = None, variant: Any = None) -> None:
+    """Refuses what is not the name of a sub-folder, or of a variant, which becomes a part of a file's name."""
+    if not (subfolder is None or isinstance(subfolder, str | os.PathLike)):
+        raise UsageError(f"subfolder={subfolder!r} is not the name of a folder.")
+    if not (variant is None or (isinstance(variant, str) and re.fullmatch(r"\w[\w.-]*", variant))):
+        raise UsageError(f"variant={variant!r} is not a part of a file's name: give a word, as in variant='fp16'.")
+
+
 def check_saving(folder: str | os.PathLike, given: Mapping[str, Any]) -> None:
     """Checks the arguments of `save_pretrained`.
 
@@ -104,6 +114,7 @@ def check_saving(folder: str | os.PathLike, given: Mapping[str, Any]) -> None:
     """
     if Path(folder).is_file():
         raise UsageError(f"{folder} is a file: give a folder to save the model in.")
+    check_names(variant=given.get("variant"))
     _refuse_pickle("safe_serialization", not given.get("safe_serialization", True))
     if given.get("push_to_hub"):
         raise UsageError("push_to_hub=True would upload before all is written: call model.push_to_hub(repo_id).")

@@ -14,13 +14,16 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundE
 from pydantic import Field
 
 from genzoo import hub
+from genzoo.dataspec import DataConfig
 from genzoo.dataspec import config as checked
 from genzoo.errors import UsageError
 from genzoo.models.absent import NEVER, pickles_in
 from genzoo.models.options import LoadOptions
 from genzoo.models.sources import CONFIG, in_repository
+from genzoo.provenance import by_newer
 from genzoo.settings import validated
 
+VERSION = "_genzoo_version"  # key of config.json
 MAX_JSON = 10_000_000  # bytes; a config.json has some hundred, and the names of classes
 QUOTED = 200  # characters of an error or a value, at most
 AGAIN = "copy the whole folder again, or save the model again"
@@ -48,6 +51,7 @@ class SavedConfig:
     arch: dict[str, Any]
     preset: Text = ""
     classes: tuple[Text, ...] = ()
+    data: dict[str, Any] | None = None
 
 
 def find_files(source: str, options: LoadOptions) -> Files:
@@ -66,7 +70,7 @@ def find_files(source: str, options: LoadOptions) -> Files:
         return Files(folder / CONFIG, [folder / name for name in _parts(folder / index)])
     if (folder / single).is_file():
         return Files(folder / CONFIG, [folder / single])
-    if found := sorted(path.name for path in folder.glob("*.safetensors")):
+    if found := sorted(path.name for path in folder.glob("*.safetensors") if path.is_file()):
         raise UsageError(f"{folder} has no {single}, but {', '.join(found[:3])}: {AGAIN}.")
     if pickled := pickles_in(folder):
         raise UsageError(f"{folder} has its weights in {pickled[0]}, a pickle file, {NEVER}: save the model again.")
@@ -108,7 +112,7 @@ def _parts(index: Path) -> list[str]:
         raise UsageError(f"{index} lists no files: {AGAIN}.")
     names = {name if isinstance(name, str) else repr(name) for name in listed.values()}
     for name in names:
-        if not re.fullmatch(r"[^/\\:]+\.safetensors", name):
+        if not re.fullmatch(r"[^/\\:\x00-\x1f]{1,200}\.safetensors", name):
             raise UsageError(f"{index} lists {cut(name)}, which is not a .safetensors file beside it: {AGAIN}.")
     return sorted(names)
 
@@ -155,6 +159,8 @@ def constructor_arguments(cls: type, config: dict[str, Any], path: Path) -> dict
     given = {field.name: own[field.name] for field in fields(SavedConfig) if field.name in own}
     with one_line(f"{path} cannot be used for {cls.__name__}"):
         saved = validated(CONFIG, SavedConfig, given)
+        reading = {name: value for name, value in (saved.data or {}).items() if name != "identity"}
+        validated("data", DataConfig, reading)
     return own | {key: getattr(saved, key) for key in given} | {"arch": saved.arch | {"pretrained": False}}
 
 
@@ -176,6 +182,17 @@ def check_class(cls: type, config: Mapping[str, Any], path: Path) -> None:
             f"{path.parent} was saved by {cut(written)}, and not by {cls.__name__}: call {cut(written)}."
             "from_pretrained, or genzoo.load, which finds the class."
         )
+
+
+@contextmanager
+def of_newer(config: Mapping[str, Any], path: Path) -> Iterator[None]:
+    """Turns every refusal of a config.json that a newer genzoo wrote into a request to upgrade."""
+    try:
+        yield
+    except UsageError as error:
+        if upgrade := by_newer(path, config.get(VERSION, "")):
+            raise UsageError(upgrade) from error
+        raise
 
 
 @contextmanager

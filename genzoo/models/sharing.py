@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from diffusers.utils.constants import SAFE_WEIGHTS_INDEX_NAME, SAFETENSORS_WEIGHTS_NAME
 
-from genzoo import hub, plugins
+from genzoo import __version__, hub, plugins
 from genzoo.errors import UsageError
 from genzoo.files import write_text
 from genzoo.fitted import FILE as FITTED_PRIOR
-from genzoo.models.saved import with_variant
+from genzoo.models.saved import VERSION, with_variant
 from genzoo.models.sources import find_config
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ DISTRIBUTION = "_distribution"  # key of the distribution that a plugin's model 
 
 
 def shared_config(text: str, cls: type) -> str:
-    """Returns a config.json without local paths, and with the distribution of a plugin's class."""
-    config = {key: value for key, value in json.loads(text).items() if key not in PRIVATE}
+    """Returns a config.json without local paths, with genzoo's version and the distribution of a plugin's class."""
+    config = {key: value for key, value in json.loads(text).items() if key not in PRIVATE} | {VERSION: __version__}
     if (name := distribution_of(cls)) is not None:
         config[DISTRIBUTION] = name
     return json.dumps(config, indent=2, sort_keys=True) + "\n"

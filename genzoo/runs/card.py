@@ -48,7 +48,9 @@ def run_card(
         "deviations": preset.deviations,
         "published score": preset.expected,
         "data": escaped(f"{shared_name(run.data.name)}, split {run.data.split}, {size}"),
-        "read with": ", ".join(f"{key}={show(value)}" for key, value in _chosen_reading(run.data)) or "defaults",
+        "read with": escaped(
+            ", ".join(f"{key}={show(value)}" for key, value in _chosen_reading(run.data)) or "defaults"
+        ),
         "images seen": f"{nimg:,}",
         "weights": "exponential moving average" if averaged else "as trained",
         "BatchNorm": "statistics recomputed on training data" if run.train.recalibrate else "running averages",

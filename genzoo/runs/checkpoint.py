@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from genzoo.errors import UsageError
-from genzoo.files import digest, replacing, restore_folders, sync, utf8_path
+from genzoo.files import digest, replacing, restore_all, sync, utf8_path
 
 MANIFEST = "manifest.json"
 HASH = "blake2b"
@@ -44,7 +44,7 @@ class Checkpoints:
 
     def repair(self) -> None:
         """Puts back what a killed process has moved aside. For the process that holds the run's lock."""
-        restore_folders(self.folder)
+        restore_all(self.folder)
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
         """Writes one file pair per entry of `state`, atomically, then drops the oldest checkpoints and damaged ones.

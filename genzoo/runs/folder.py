@@ -1,19 +1,19 @@
 """The run folder: the configuration, saved before the first step and compared on resume, and all other files."""
 
 import json
-import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from genzoo import __version__
 from genzoo.configure import from_json, to_json
 from genzoo.data.identity import DataRecord
 from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
-from genzoo.files import JsonLines, make_folder, restore_folders, write_text
-from genzoo.provenance import versions
+from genzoo.files import JsonLines, make_folder, restore_all, write_text
+from genzoo.provenance import by_newer, history_of, last_genzoo, versions
+from genzoo.registry import absent
 from genzoo.runs.data import run_changes, save_record
 from genzoo.runs.lock import locked
 from genzoo.runs.names import CHECKPOINTS, CONFIG, EVENTS, LOG
@@ -45,9 +45,15 @@ class RunFolder:
         self.path, self._config = Path(path).expanduser(), config
         self.data: DataRecord | None = None  # what it trains on, once `create` is called
         self.log, self.events = run_log(self.path), run_events(self.path)
+        self._saved: RunConfig | None = None
+        self._compare()
+
+    def _compare(self) -> None:
+        """Refuses the folder of another run; what was compared before is not compared again."""
         saved = read_config(self.path)
-        if saved is not None:
-            refuse_changes(self.path, saved, config)
+        if saved is not None and saved != self._saved:
+            refuse_changes(self.path, saved, self._config)
+        self._saved = saved
 
     @staticmethod
     def default(config: RunConfig) -> Path:
@@ -88,17 +94,18 @@ class RunFolder:
             which versions have changed since the run was last resumed, in one line; None where none has.
 
         Raises:
-            UsageError: nothing can be written there, or another process trains into it.
+            UsageError: nothing can be written there, another process trains into it, or has begun another run there.
         """
         try:
             make_folder(self.path / "previews")
             with locked(self.path):
-                self.data, history = data, _history(_content(self.path))
+                self._compare()
+                self.data, history = data, history_of(_content(self.path))
                 used = [*history, versions()] if not history or history[-1] != versions() else history
                 content = {"format": FORMAT, "config": to_json(self._config), "versions": used, "found": found}
                 if data is not None:
                     content["data"] = save_record(self.path, data)
-                restore_folders(self.path)  # model/ or best/, if the run was killed while it wrote one
+                restore_all(self.path)  # model/ or best/, if the run was killed while it wrote one
                 write_text(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
         except OSError as error:
             raise UsageError(
@@ -146,7 +153,7 @@ def refuse_changes(folder: Path, saved: RunConfig, config: RunConfig) -> None:
         shown = "\n  ".join(changed)
         raise UsageError(
             f"{folder} holds a run with other settings; choose a different --out, or the old settings to resume it, "
-            f"as genzoo train --resume {folder} does:\n  {shown}"
+            f"as genzoo train --resume {shlex.quote(str(folder))} does:\n  {shown}"
         )
 
 
@@ -159,7 +166,8 @@ def read_config(folder: Path) -> RunConfig | None:
         UsageError: run.json is there but unreadable.
     """
     content = _content(folder)
-    return None if content is None else _parsed(folder / CONFIG, content)
+    path = folder / (CONFIG if (folder / CONFIG).exists() else CHECKPOINTS)
+    return None if content is None else parsed(path, content)
 
 
 def _content(folder: Path) -> Mapping[str, Any] | None:
@@ -189,47 +197,34 @@ def _checkpointed(folder: Path) -> Mapping[str, Any] | None:
     return None if saved is None else {"format": FORMAT, **saved}
 
 
-def _parsed(path: Path, content: Mapping[str, Any]) -> RunConfig:
-    """Reads the configuration in the content of a file.
+def parsed(path: Path, content: Mapping[str, Any]) -> RunConfig:
+    """Reads the configuration in the content of run.json, or of what a checkpoint holds in its place.
 
     Raises:
-        UsageError: another version of genzoo wrote it, or it was edited.
+        UsageError: another version of genzoo wrote it, its model is not here, or it was edited.
     """
-    version = next((used.get("genzoo", "") for used in reversed(_history(content))), "")
-    if _numbers(version) > _numbers(__version__):
-        by_newer = f"{path} was written by genzoo {version}, this is {__version__}: upgrade, pip install -U genzoo."
-    else:
-        by_newer = ""
+    upgrade = by_newer(path, last_genzoo(content))
     if (found := content.get("format", 1)) != FORMAT:
         raise UsageError(
-            by_newer
+            upgrade
             or f"{path} was written by another version of genzoo (format {found}, not {FORMAT}): choose a different "
             "--out, or use that version."
         )
+    config = content.get("config")
     try:
         return from_json(content["config"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(by_newer or unreadable(path, str(error))) from error
+        missing = absent(config.get("model"), path) if isinstance(config, dict) else ""
+        raise UsageError(upgrade or missing or unreadable(path, str(error))) from error
 
 
 def unreadable(path: Path, reason: str) -> str:
     """What to say of a configuration that no version of genzoo wrote."""
-    return (
-        f"{path} cannot be read as a run ({reason.rstrip('.')}): repair it, or rename it if the run has checkpoints, "
-        "which hold a copy."
-    )
-
-
-def _history(content: Mapping[str, Any] | None) -> list[dict[str, str]]:
-    """The versions that a run was trained with, oldest first."""
-    found = (content or {}).get("versions", [])
-    found = [found] if isinstance(found, dict) else found if isinstance(found, list) else []
-    return [used for used in found if isinstance(used, dict)]
-
-
-def _numbers(version: Any) -> tuple[int, ...]:
-    """`(0, 1, 0)` of 0.1.0."""
-    return tuple(map(int, re.findall(r"\d+", str(version))[:3]))
+    if path.name == CONFIG:
+        fix = "repair it, or rename it if the run has checkpoints, which hold a copy"
+    else:
+        fix = "use the version of genzoo that wrote it, or choose a different --out"
+    return f"{path} cannot be read as a run ({reason.rstrip('.')}): {fix}."
 
 
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:

@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 import torch
 
-from genzoo.configure import from_json, to_json
+from genzoo.configure import to_json
 from genzoo.data import Dataset
 from genzoo.errors import UsageError
 from genzoo.provenance import versions
 from genzoo.runs.checkpoint import Checkpoints
-from genzoo.runs.folder import RunFolder, damaged_lines, refuse_changes
+from genzoo.runs.folder import CHECKPOINTS, FORMAT, RunFolder, damaged_lines, parsed, refuse_changes
 from genzoo.spec import RunConfig
 from genzoo.training.launch import Processes
 
@@ -83,8 +83,20 @@ class TrainingState:
             )
         for name, part in self._parts.items():
             if name in state:
-                part.load_state_dict(state[name])
+                self._load(name, part, state[name])
         return step
+
+    def _load(self, name: str, part: Stateful, state: Mapping[str, Any]) -> None:
+        try:
+            part.load_state_dict(state)
+        except UsageError:
+            raise
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"The checkpoints in {self.checkpoints.folder} have another {name} ({type(error).__name__}: {reason}): "
+                "choose a different --out, or the versions that wrote them, which run.json lists."
+            ) from error
 
     def resume(self, folder: RunFolder, lengths: Callable[[], tuple[int, int] | None]) -> int:
         """Restores the newest intact checkpoint, and removes from the folder what came after it; returns its step.
@@ -130,9 +142,10 @@ class RunIdentity:
         """Compares the settings with those that the checkpoint was saved with.
 
         Raises:
-            UsageError: they would make it another run.
+            UsageError: they would make it another run, or a newer genzoo wrote them.
         """
-        refuse_changes(self._folder.path, from_json(state_dict["config"]), self._config)
+        saved = parsed(self._folder.path / CHECKPOINTS, {"format": FORMAT, **state_dict})
+        refuse_changes(self._folder.path, saved, self._config)
 
 
 class DataIdentity:
