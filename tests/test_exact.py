@@ -12,6 +12,9 @@ from helpers import ROOT, as_options, tiny_run
 from PIL import Image
 from steps import FORMS, at, data, draw, micro_batches, networks, objective_of
 from torch import Tensor, nn
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import interpolate
 
 import genzoo
@@ -244,6 +247,18 @@ def test_second_derivatives_of_batchnorm_are_exact_too():
         slope.square().sum().backward()
         found.append([slope.detach(), batch.grad, layer.weight.grad, layer.bias.grad])
     assert worst(*found) < 2e-6
+
+
+def test_a_compiler_is_given_torchs_batchnorm():
+    """Whose sums it makes itself; a traced step (train.compile) and torch.export know no other."""
+    x = torch.randn(1, 2, 256, 256).contiguous(memory_format=torch.channels_last)
+    with tracing(TracingContext(FakeTensorMode())):
+        traced = make_fx(BatchNorm2d(2))(x)
+    exported = torch.export.export(BatchNorm2d(2), (x,)).module()
+    for graph in (traced, exported):
+        called = {str(node.target) for node in graph.graph.nodes if node.op == "call_function"}
+        assert any("batch_norm" in name for name in called)
+        assert not any("update_stats" in name for name in called)
 
 
 def test_batchnorm_of_small_images_and_in_eval_mode_is_torchs():

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import TracingContext
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -35,8 +36,10 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def _loses_digits(self, x: Tensor) -> bool:
         many = x.numel() > MANY.get(x.dtype, math.inf) * self.num_features
-        plain = self.training and self.affine and not torch.compiler.is_compiling()
-        return many and plain and x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
+        usual = self.training and self.affine and x.device.type == "cpu"
+        # A compiler makes its own sums of PyTorch's layer.
+        eager = not torch.compiler.is_compiling() and TracingContext.try_get() is None
+        return many and usual and eager and x.is_contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _count(self, mean: Tensor, var: Tensor, n: int) -> None:
