@@ -68,7 +68,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel: [N, C, H, W] -> two [C]. Those of groups are merged in float64."""
     pixels = _grouped(x)
     averages = torch.zeros(2, pixels.shape[1])  # nobody's; float32, as the results then are for bfloat16, too
-    of_groups = torch.batch_norm_update_stats(pixels, *averages, 0.0)
+    of_groups = torch.batch_norm_update_stats(pixels, averages[0], averages[1], 0.0)
     means, variances = (part.view(-1, x.shape[1]).double() for part in of_groups)
     return means.mean(dim=0).float(), (variances.mean(dim=0) + means.var(dim=0, correction=0)).float()
 
