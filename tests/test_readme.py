@@ -2,9 +2,11 @@
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
+from hatchling.build import build_sdist, build_wheel
 from helpers import MISSING, ROOT, tiny_run
 
 from genzoo import Trainer, list_models, registry
@@ -33,6 +35,19 @@ def test_the_links_lead_somewhere():
         pytest.skip("an sdist has neither pictures nor benchmarks")
     for target in re.findall(r"\]\(([^)#]+)", README):
         assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_packages_are_small_and_their_readme_leads_nowhere_else(tmp_path, monkeypatch):
+    """On a package index, paths of the repository are no pages."""
+    monkeypatch.chdir(ROOT)
+    sdist, wheel = (tmp_path / build(str(tmp_path)) for build in (build_sdist, build_wheel))
+    assert sdist.stat().st_size < 5_000_000 and wheel.stat().st_size < 5_000_000
+    with zipfile.ZipFile(wheel) as packed:
+        name = next(name for name in packed.namelist() if name.endswith("/METADATA"))
+        text = packed.read(name).decode()
+    targets = re.findall(r"\]\(([^)]*)", text)
+    assert targets and all(target.startswith("https://") for target in targets)
+    assert "It provides IntroVAE (NeurIPS 2018)" in text
 
 
 def test_the_notebook_runs_as_written(monkeypatch):

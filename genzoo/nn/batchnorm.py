@@ -2,29 +2,125 @@
 batch's own, or recomputed averages.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import TracingContext
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-MANY = 2**17  # pixels of one channel in a batch; published batches of 28 and 32 pixels a side have fewer
+# Pixels of one channel in a batch, up to which PyTorch's sums in channels_last keep enough digits for the type.
+MANY = {torch.float32: 2**14, torch.bfloat16: 2**20}
+LONG = 2**12  # pixels that one sum adds up at most, where a batch can be cut into groups
 
 
 class BatchNorm2d(nn.BatchNorm2d):
     """PyTorch's layer, [N, C, H, W] -> [N, C, H, W], as exact for large images as for small ones.
 
     In channels_last on a CPU, PyTorch adds up the pixels of a channel one by one in float32: the more there are, the
-    more digits mean, variance and gradients lose. A batch of more than MANY pixels a channel is normalized in the
-    contiguous layout, where partial sums keep them.
+    more digits mean, variance and gradients lose. From more than MANY pixels on, groups of them are added up.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        many = self.training and input.device.type == "cpu" and input.numel() > MANY * self.num_features
-        if not many or input.is_contiguous():
+        if not self._loses_digits(input):
             return super().forward(input)
-        return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
+        if input.numel() > MANY[torch.float32] * self.num_features * _groups(input):  # few powers of 2 divide it
+            return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
+        mean, var = _statistics(input)
+        self._count(mean, var, input.numel() // self.num_features)
+        return _Normalize.apply(input, self.weight, self.bias, mean, var, self.eps)
+
+    def _loses_digits(self, x: Tensor) -> bool:
+        many = x.numel() > MANY.get(x.dtype, math.inf) * self.num_features
+        usual = self.training and self.affine and x.device.type == "cpu"
+        # A compiler makes its own sums of PyTorch's layer.
+        eager = not torch.compiler.is_compiling() and TracingContext.try_get() is None
+        return many and usual and eager and x.is_contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def _count(self, mean: Tensor, var: Tensor, n: int) -> None:
+        """Moves the running averages as PyTorch's layer does."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(var * (n / (n - 1)), share)
+
+
+def _groups(x: Tensor) -> int:
+    """Into how many groups of equal size the pixels of a channel are cut: a power of 2, as far as it divides them."""
+    pixels = x.numel() // x.shape[1]
+    return math.gcd(pixels, 1 << (pixels // LONG).bit_length())
+
+
+def _grouped(x: Tensor) -> Tensor:
+    """Views [N, C, H, W] in channels_last as [P, G C, 1, 1]: each of G neighboring pixels gets channels of its own."""
+    return x.permute(0, 2, 3, 1).reshape(-1, _groups(x) * x.shape[1], 1, 1)
+
+
+@torch.no_grad()
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel: [N, C, H, W] -> two [C]. Those of groups are merged in float64."""
+    pixels = _grouped(x)
+    averages = torch.zeros(2, pixels.shape[1])  # nobody's; float32, as the results then are for bfloat16, too
+    of_groups = torch.batch_norm_update_stats(pixels, averages[0], averages[1], 0.0)
+    means, variances = (part.view(-1, x.shape[1]).double() for part in of_groups)
+    return means.mean(dim=0).float(), (variances.mean(dim=0) + means.var(dim=0, correction=0)).float()
+
+
+class _Normalize(torch.autograd.Function):
+    """Batch normalization by statistics that were computed from its input, which gradients pass through."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.eps = eps
+        return functional.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative will be asked for
+            found = _differentiable_gradients(grads[0], x, weight, ctx.eps)
+        else:
+            found = _gradients(grads[0].contiguous(memory_format=torch.channels_last), x, weight, mean, var, ctx.eps)
+        return (*found, None, None, None)
+
+
+def _gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, var: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of input, weight and bias, from sums over groups of pixels: [N, C, H, W], [C] and [C]."""
+    of_output, pixels, groups = _grouped(grad), _grouped(x), _groups(x)
+    statistics = (mean.repeat(groups), var.repeat(groups))
+    sums = torch.ops.aten.native_batch_norm_backward(
+        of_output, pixels, None, *statistics, None, None, False, eps, [False, True, True]
+    )
+    of_weight, of_bias = (part.view(groups, -1).double().sum(dim=0) for part in sums[1:])
+    scale = (var.double() + eps).rsqrt()
+    n, on_grad = x.numel() // len(mean), weight.double() * scale
+    on_input = -on_grad * scale * of_weight / n
+    shift = -on_grad * of_bias / n - on_input * mean.double()
+    each = [factor.float().repeat(groups).view(1, -1, 1, 1) for factor in (shift, on_input, on_grad)]
+    of_input = torch.addcmul(each[0], pixels, each[1]).addcmul_(of_output, each[2]).to(x.dtype)
+    return of_input.view(x.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2), of_weight.float(), of_bias.float()
+
+
+def _differentiable_gradients(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The same in operations that have derivatives: slower, and with more memory."""
+    pixels = (0, 2, 3)
+    var, mean = torch.var_mean(x, pixels, correction=0, keepdim=True)
+    scale = (var + eps).rsqrt()
+    normalized = (x - mean) * scale
+    of_bias, of_weight = (each.sum(pixels, keepdim=True) for each in (grad, grad * normalized))
+    n = x.numel() // x.shape[1]
+    of_input = weight.view(1, -1, 1, 1) * scale * (grad - (of_bias + normalized * of_weight) / n)
+    return of_input, of_weight.flatten(), of_bias.flatten()
 
 
 def batchnorms(net: nn.Module) -> list[_BatchNorm]:

@@ -18,7 +18,9 @@ class IntroVAEArch(ArchConfig):
 
 @config
 class IntroVAEConfig:
-    """Eqs. 11 and 12. Authors' code: beta = weight_rec, alpha = weight_neg / 2, alpha_decoder = weight_kl / 2."""
+    """Eqs. 11 and 12. Authors' code, whose settings all have weight_kl = 1: beta = weight_rec, alpha = weight_neg / 2,
+    alpha_decoder = weight_kl / 2.
+    """
 
     form: Annotated[
         Literal["paper", "official"],
