@@ -88,6 +88,11 @@ def test_the_name_of_the_data_cannot_inject_markup(run):
     assert "<script>" not in text and "\n# faces" not in text
 
 
+def test_a_card_names_the_settings_that_are_not_those_of_the_preset(run):
+    (row,) = [line for line in (run / "best" / "README.md").read_text().splitlines() if "| other settings |" in line]
+    assert "arch.channels=4,8, " in row and "train.batch=8, " in row and "data." not in row
+
+
 @pytest.mark.parametrize(
     ("data", "shown"),
     [

@@ -8,6 +8,7 @@ import json
 import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ def resumed(args: argparse.Namespace, settings: list[str]) -> RunConfig:
     """Returns the settings of the run that --resume names, with those that the command changes.
 
     Raises:
-        UsageError: there is no run, or the command has options that cannot be combined with --resume.
+        UsageError: there is no run, its data is not there, or the command has options that cannot be combined with
+            --resume.
     """
     given = {"MODEL": args.model, "--out": args.out, "--budget": args.budget, "--config": args.config}
     given |= {"--fast": args.fast or None, "--res": args.res}
@@ -33,7 +35,13 @@ def resumed(args: argparse.Namespace, settings: list[str]) -> RunConfig:
     config = read_config(Path(args.resume).expanduser())
     if config is None:
         raise UsageError(f"{args.resume} contains no {CONFIG}: give the folder of a run, as `genzoo train` printed it.")
-    return changed(config, [*([f"data.name={args.data}"] if args.data else []), *settings])
+    moved = [f"data.name={args.data}"] if args.data else []
+    if not any(text.startswith("data.name=") for text in (*moved, *settings)):
+        from genzoo.runs.data import TrainedOn, read_record
+
+        record = read_record(Path(args.resume).expanduser())
+        config = replace(config, data=TrainedOn(config.data, record, of_run=True).located())
+    return changed(config, [*moved, *settings])
 
 
 def refuse_run(model: str) -> None:

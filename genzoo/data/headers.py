@@ -1,7 +1,8 @@
 """What the headers of some images tell about all: sizes, depth, color profiles and frames. No pixel is decoded."""
 
 import io
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from genzoo.data.sources import Source
 from genzoo.data.values import MOST, largest
 from genzoo.dataspec import DataConfig
 
-LOOKED_AT = 64  # images of a split, about
+LOOKED_AT = 512  # images of a split, about
 CUT = 0.005  # share of an image below which cropping is not worth a word
 SEQUENCES = frozenset(["AVIF", "GIF", "PNG", "TIFF", "WEBP"])  # formats whose frames or pages are images of their own
 TURNED = range(5, 9)  # values of the EXIF orientation that exchange height and width
@@ -56,22 +57,29 @@ def count_frames(raw: Raw) -> int:
         return 1
 
 
-def complete(source: Source, config: DataConfig, skipped: Sequence[str] = ()) -> Found:
-    """Returns a source's facts with what headers tell, and without the items that were `skipped`."""
-    found = source.found()
+def complete(source: Source, config: DataConfig, skipped: Mapping[int, str] | None = None) -> Found:
+    """Returns a source's facts with what headers tell, and without the items that were `skipped`, number -> reason."""
+    found, skipped = source.found(), skipped or {}
     assert found.items is not None
     with at_most(config.max_pixels):
         headers = [header for raw in source.headers(LOOKED_AT) if (header := read_header(raw)) is not None]
-    broken = sum(text.endswith(f"({NOWHERE})") for text in skipped)
+    broken = sum(reason == NOWHERE for reason in skipped.values())
     unreadable = {reason: n for reason, n in ((BROKEN, broken), (CORRUPT, len(skipped) - broken)) if n}
     top = config.range or max((header.top for header in headers), default=found.top)
     return replace(
         found,
         items=found.items - len(skipped),
+        parts=_without(found.parts, source.groups(), skipped),
         left_out={**found.left_out, **unreadable},
         notes=(*found.notes, *_notes(headers, config)),
         top=top,
     )
+
+
+def _without(parts: Mapping[str, int], groups: Sequence[str], skipped: Iterable[int]) -> dict[str, int]:
+    """Counts the items of each part that are left, where parts are groups of items."""
+    gone = Counter(groups[i] for i in skipped) if groups and parts else {}
+    return {name: left for name, n in parts.items() if (left := n - gone.get(name, 0))}
 
 
 def share_cut_off(height: int, width: int, config: DataConfig) -> float:

@@ -39,10 +39,9 @@ def open_images(source: Source, config: DataConfig, progress: bool) -> FiniteSet
     found = (cache.load(job.key, source.size, job.modified) or _decode_all(job, progress)) if use_cache else None
     if found is None:
         return LazySet(job, progress)
-    _warn_of_skipped(source, found.skipped)
+    skipped = _warn_of_skipped(source, found.skipped)
     read_labels = partial(select, source.labels, _kept(source.size, found.skipped))
-    skipped = tuple(found.skipped.values())
-    read_found = partial(complete, source, config, skipped)
+    read_found = partial(complete, source, config, found.skipped)
     return MappedSet(source.name, job.key, found.images, read_labels, skipped, read_found, digest=found.digest)
 
 
@@ -89,7 +88,7 @@ class DecodeJob:
         )
 
     def decode(self, indices: Sequence[int]) -> list[np.ndarray | str]:
-        """Decodes items, uint8 [C,H,W] each; a corrupt one that is to be skipped becomes a str with the reason.
+        """Decodes items, uint8 [C,H,W] each; a corrupt one that is to be skipped becomes a str, the reason.
 
         Raises:
             UsageError: a corrupt image that is not to be skipped, or one of another size than the first.
@@ -107,11 +106,10 @@ class DecodeJob:
         try:
             return self.pixels(raw)
         except CorruptImageError as error:
-            unreadable = f"{self.source.where(index)} ({error})"
             if self.skip:
-                return unreadable
+                return str(error)
             raise UsageError(
-                f"cannot read {unreadable}: repair or delete it, or set data.skip_corrupt=true."
+                f"cannot read {self.source.where(index)} ({error}): repair or delete it, or set data.skip_corrupt=true."
             ) from error
         except UsageError as error:
             raise UsageError(f"{self.source.where(index)}: {error}") from error
@@ -127,18 +125,25 @@ class LazySet(Finite):
         if job.skip:  # the number of readable images must be known before the first epoch, so all are tried once
             for _ in _chunks(job, skipped, progress):
                 pass
-            _warn_of_skipped(job.source, skipped)
         self._job, self._kept = job, _kept(job.source.size, skipped)
         self.read_labels = partial(select, job.source.labels, self._kept)
-        self.name, self.fingerprint, self.skipped = job.source.name, job.key, tuple(skipped.values())
-        self.read_found = partial(complete, job.source, job.config, self.skipped)
+        self.name, self.fingerprint, self.skipped = job.source.name, job.key, _warn_of_skipped(job.source, skipped)
+        self.read_found = partial(complete, job.source, job.config, skipped)
         self.size, self.shape = len(self._kept), job.shape
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:
         """Decodes items, uint8 [n,C,H,W]. Raises UsageError for one that cannot be read."""
-        decoded = self._job.decode(self._kept[np.asarray(indices)].tolist())
-        images = [pixels if isinstance(pixels, np.ndarray) else _now_unreadable(pixels) for pixels in decoded]
-        return torch.from_numpy(_stack(images)).movedim(-1, 1)
+        numbers = self._kept[np.asarray(indices)].tolist()
+        images = map(self._readable, numbers, self._job.decode(numbers))
+        return torch.from_numpy(_stack(list(images))).movedim(-1, 1)
+
+    def _readable(self, number: int, pixels: np.ndarray | str) -> np.ndarray:
+        if isinstance(pixels, np.ndarray):
+            return pixels
+        raise UsageError(
+            f"{self._job.source.where(number)} ({pixels}) could be read when this run began: put the file back, and "
+            "resume the run."
+        )
 
 
 class _Chunks:
@@ -186,10 +191,6 @@ def _stack(images: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([pixels.transpose(1, 2, 0) for pixels in images])
 
 
-def _now_unreadable(problem: str) -> np.ndarray:
-    raise UsageError(f"{problem} could be read when this run began: put the file back, and resume the run.")
-
-
 def _decode_all(job: DecodeJob, progress: bool) -> cache.Cached | None:
     """Decodes into the cache; into RAM where it cannot be written and the images are few; None where neither works."""
     nbytes, skipped = job.source.size * int(np.prod(job.shape)), dict[int, str]()
@@ -211,10 +212,13 @@ def _decode_all(job: DecodeJob, progress: bool) -> cache.Cached | None:
     return cache.Cached(np.concatenate(list(_chunks(job, skipped, progress))), skipped)
 
 
-def _warn_of_skipped(source: Source, skipped: dict[int, str]) -> None:
-    if skipped:
-        named = ", ".join(list(skipped.values())[:3]) + (", ..." if len(skipped) > 3 else "")
-        warnings.warn(f"{source.name}: {len(skipped):,} unreadable left out: {named}", stacklevel=2)
+def _warn_of_skipped(source: Source, skipped: dict[int, str]) -> tuple[str, ...]:
+    """Names unreadable items where they are now, which may be elsewhere than when they were decoded."""
+    named = tuple(f"{source.where(index)} ({reason})" for index, reason in skipped.items())
+    if named:
+        shown = ", ".join(named[:3]) + (", ..." if len(named) > 3 else "")
+        warnings.warn(f"{source.name}: {len(named):,} unreadable left out: {shown}", stacklevel=2)
+    return named
 
 
 def _kept(count: int, skipped: dict[int, str]) -> np.ndarray:

@@ -12,9 +12,10 @@ from genzoo.data.catalog import find_entry
 from genzoo.data.decoding import CorruptImageError, Frame, Raw, at_most, read, to_uint8
 from genzoo.data.found import Found
 from genzoo.data.headers import complete
-from genzoo.data.opening import find_source
+from genzoo.data.opening import find_source, is_own
 from genzoo.data.sets import ArraySet, EndlessSet
 from genzoo.data.sources import Collection, Part, Source
+from genzoo.data.splits import Opened, held_out, parse
 from genzoo.data.values import scale_array
 from genzoo.dataspec import DataConfig
 from genzoo.errors import UsageError
@@ -34,6 +35,7 @@ class Survey:
         name: of the split.
         found: its facts.
         splits: items of each split; None where counting them would take long.
+        held_out: items of the split that `config.holdout` keeps apart, for scores.
         classes: items of each class, by label.
         looked_at: items of the sample.
         sizes: (height, width) of each image, in pixels.
@@ -49,6 +51,7 @@ class Survey:
     name: str
     found: Found
     splits: Mapping[str, int | None]
+    held_out: int = 0
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     looked_at: int = 0
     sizes: list[tuple[int, int]] = field(default_factory=list)
@@ -80,12 +83,18 @@ def survey(config: DataConfig, n: int = SAMPLE, progress: bool = True) -> Survey
     if isinstance(source, ArraySet):
         part = source.part(chosen)
         found = _of_points(part.name, Found(items=part.size), splits, part.batch(_spread(part.size, POINTS)).numpy())
-        found.classes = _classes(part)
+        found.classes, found.held_out = _classes(part), _held_out(collection, source, config)
         return found
     part = Part(source, chosen)
-    seen = Survey(part.name, complete(part, config), splits, _classes(part))
+    seen = Survey(part.name, complete(part, config), splits, classes=_classes(part))
+    seen.held_out = _held_out(collection, source, config)
     _look(part, config, _spread(part.size, n), seen, progress)
     return seen
+
+
+def _held_out(collection: Collection, source: Opened, config: DataConfig) -> int:
+    wanted = parse(config.split)
+    return 0 if wanted.sliced else len(held_out(collection, source, wanted.name, config.holdout, is_own(config)))
 
 
 def _look(part: Source, config: DataConfig, indices: np.ndarray, seen: Survey, progress: bool) -> None:
