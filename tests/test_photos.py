@@ -46,6 +46,9 @@ def printed(capsys, *args: str, status: int = 0) -> str:
 
 def test_a_look_says_how_many_are_held_out(capsys):
     text = printed(capsys, "data", "photos")
+    assert (
+        text.startswith("photos: 26 images (13 in car/, 13 in train/), 2 classes by folder ") and "looked at 26" in text
+    )
     assert "splits train 26 held out 2 for scores" in text
     assert "held out" not in printed(capsys, "data", "photos", "--set", "data.holdout=0")
 

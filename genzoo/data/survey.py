@@ -66,7 +66,8 @@ class Survey:
 
 
 def survey(config: DataConfig, n: int = SAMPLE, progress: bool = True) -> Survey:
-    """Looks at about n items, spread evenly over a split. Nothing is cached, and what cannot be read is reported.
+    """Looks at about n items, spread evenly over a split, those included that `config.holdout` keeps apart. Nothing is
+    cached, and what cannot be read is reported.
 
     Args:
         config: `skip_corrupt` is taken as true; without a `size`, pictures are padded to squares.
@@ -76,7 +77,8 @@ def survey(config: DataConfig, n: int = SAMPLE, progress: bool = True) -> Survey
         UsageError: an unknown name or split, or a dataset without items.
     """
     config = replace(config, skip_corrupt=True)
-    collection, source, chosen = find_source(config)
+    part_of_it = config.limit is not None or parse(config.split).heldout
+    collection, source, chosen = find_source(config if part_of_it else replace(config, holdout=0))
     splits = _splits(collection, config)
     if isinstance(source, EndlessSet):
         return _of_points(source.name, Found(items=None), splits, source.draw(POINTS, generator(0, "survey")).numpy())

@@ -57,7 +57,8 @@ def run_changes(folder: Path, old: RunConfig, new: RunConfig) -> list[str]:
     now = describe(new.data)
     if now.identity == record.identity:
         return settings
-    return [*settings, f"data: {now.where} differs from {record.where}: {_difference(record, now)}"]
+    what = "has changed" if now.where == record.where else f"differs from {record.where}"
+    return [*settings, f"data: {now.where} {what}: {_difference(record, now)}"]
 
 
 def _place(data: DataConfig) -> str | Path:
