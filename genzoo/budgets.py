@@ -67,6 +67,8 @@ def ask(
     in_seconds(budget)
     spec, preset = split_name(model)
     own = preset is None and data not in (None, *(row.data.get("name") for row in spec.presets.values()))
+    if own:
+        model = f"{spec.name}.{spec.default_preset}"  # named, as there is nothing to say of its choice
     if own and res is not None:  # the data decides the rest, and no preset that was made for this size
         settings, res = [f"data.size={res[0]}x{res[1]}", *settings], None
     return Ask(

@@ -244,8 +244,8 @@ def _reason(spec: ModelSpec, by_data: Sequence[str], data: str) -> str:
         return f"preset {spec.name}.{by_data[0]}: the first made for {data}{others}"
     return (
         f"preset {spec.name}.{spec.default_preset}: the default, as none is made for these data; another one: type "
-        f"{spec.name}.PRESET (`genzoo list presets {spec.name}`); settings by their look: `genzoo suggest {spec.name} "
-        f"--data {shlex.quote(data)}`"
+        f"{spec.name}.PRESET (`genzoo list presets {spec.name}`); settings for these data: "
+        f"`genzoo suggest {spec.name} --data {shlex.quote(data)}`"
     )
 
 

@@ -33,7 +33,7 @@ AXES = {  # of the panels of curves, by the first part of their names; docs/arch
     "moves": "share of steps",
     "score": "score, lower is better",
     "spread": "standard deviation of the KL, nats",
-    "vitals": "vitals, see metrics/vitals.py",
+    "vitals": "vitals, which the monitor reads",
 }
 
 
@@ -144,7 +144,7 @@ def save_curves(
     height = 2.6 * len(panels)  # inches
     # A constrained layout would draw all of it twice.
     figure, axes = _subplots(len(panels), 1, figsize=(9, height), layout="none", sharex=True)
-    figure.subplots_adjust(left=0.09, right=0.82, bottom=0.5 / height, top=1 - 0.55 / height, hspace=0.07)
+    figure.subplots_adjust(left=0.09, right=0.78, bottom=0.5 / height, top=1 - 0.55 / height, hspace=0.07)
     for (panel, names), ax in zip(panels.items(), np.atleast_1d(axes), strict=True):
         values = []
         for name in names:

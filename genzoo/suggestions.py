@@ -210,7 +210,8 @@ def _image_lines(stats: Look, size: tuple[int, int], accelerated: bool, limit: s
     widths = fit_channels(size, WIDTHS[accelerated])
     latent_grid((stats.shape[0], *size), widths)  # refuses a size that cannot be halved so often
     z_dim = 2 ** min(9, max(3, math.ceil(math.log2(stats.components))))
-    images = f"images are {'x'.join(map(str, stats.own[1:]))}{', in several sizes' if stats.varies else ''}"
+    own = "x".join(map(str, stats.own[1:]))
+    images = f"images have several sizes, median {own}" if stats.varies else f"images are {own}"
     bound = f"{images}; the largest that suits {limit}" if limit else f"as asked; {images}"
     gray = stats.shape[0] == 1
     latents = (

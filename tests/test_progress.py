@@ -157,6 +157,7 @@ def test_curves_have_axes_with_names_and_units(monkeypatch, tmp_path):
     monkeypatch.setattr(pictures, "_subplots", lambda *a, **o: drawn.append(subplots(*a, **o)) or drawn[-1])
     lines = [
         {"nimg": n, "error/sse": 5000 / n, "gradient/x": -1.0 + n, "kl/real": 5.0, "loss/x": 100.0 * n, "mine/x": 1.0}
+        | {"kl/reconstruction_updated": 4.0}
         for n in (1, 10, 100, 1000)
     ]
     save_curves(lines, {"kl": 7.0}, tmp_path / "curves.png")
@@ -170,7 +171,9 @@ def test_curves_have_axes_with_names_and_units(monkeypatch, tmp_path):
         "mine": "linear",
     }
     assert axes[-1].get_xlabel() == "images seen"
-    assert Image.open(tmp_path / "curves.png").size == (900, 1300)
+    picture = Image.open(tmp_path / "curves.png").convert("L")
+    assert picture.size == (900, 1300)
+    assert (np.asarray(picture)[:, -3:] == 255).all()  # no legend is cut off
 
 
 # Pictures in trackers, and samples of several models

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from genzoo import __version__
-from genzoo.cli.guard import guarded, prepare_streams, print_error, print_warning, reports
+from genzoo.cli.guard import guarded, prepare_streams, print_error, print_once, reports
 from genzoo.errors import PeerLost, RunStopped, UsageError, cause, did_you_mean, of_client, shown
 
 VERBS = {
@@ -120,8 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ended by SIGTERM before or after training.
     """
     prepare_streams()
-    warnings.showwarning = lambda message, *_, **__: print_warning(message)
     warnings.filterwarnings("ignore", "Image size .* decompression bomb")  # Pillow's, of images that it reads
+    warnings.showwarning = print_once()
     try:
         return guarded(_dispatch, sys.argv[1:] if argv is None else argv)
     except UsageError as error:

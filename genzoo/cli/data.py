@@ -90,6 +90,8 @@ def _rows(seen: "Survey") -> Iterator[Row]:
     unknown = "endless" if seen.found.items is None else "not counted"
     counts = {name: unknown if size is None else f"{size:,}" for name, size in seen.splits.items()}
     yield "splits", ", ".join(f"{name} {count}" for name, count in counts.items()), "data.split" * (len(counts) > 1)
+    if seen.held_out:
+        yield "held out", f"{seen.held_out:,} for scores, the same ones in every run", "data.holdout=0 trains on all"
     for label, classes in seen.classes.items():
         yield "classes", f"{len(classes):,} in {label}: {_listed(classes)}", f"data.labels={label}"
     yield "looked at", f"{seen.looked_at:,}", ""

@@ -93,6 +93,18 @@ def reports(env: Mapping[str, str], ranks: Sequence[str]) -> bool:
     return rank in ranks or not (rank.isdecimal() and world.isdecimal()) or int(rank) >= int(world)
 
 
+def print_once() -> Callable[..., None]:
+    """Makes a `warnings.showwarning` that prints each text once: a command opens the same data several times."""
+    printed = set[str]()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in printed:
+            printed.add(str(message))
+            print_warning(message)
+
+    return show
+
+
 def print_warning(message: Warning | str) -> None:
     """Prints a warning above the bars of this process."""
     from genzoo.progress import write_line

@@ -4,6 +4,7 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from genzoo.cli.common import add_res, add_set, resolution
 from genzoo.configure import resolve
@@ -21,15 +22,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", default="introvae", metavar="MODEL", help="model to suggest for (default introvae)"
     )
-    parser.add_argument(
-        "--data", metavar="DATA", required=True, help="folder of images, parquet, .npy, short name or hub id"
-    )
+    parser.add_argument("--data", metavar="DATA", help="folder of images, parquet, .npy, short name or hub id")
     add_res(parser, " (default: what the images have, within reason)")
     parser.add_argument("--budget", metavar="TIME", help="for a run that takes so long: 3min, 2h30min")
     add_set(parser, "how images are read: data.split=train[:5000], ...")
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    if args.data is None:
+        data = shlex.quote(args.model) if Path(args.model).expanduser().exists() else "FOLDER"
+        raise UsageError(f"genzoo suggest needs data: write `genzoo suggest --data {data}`.")
     spec, preset = split_name(args.model)
     if preset is not None:
         raise UsageError(f"{args.model} is a preset, and this makes another: give the model alone, {spec.name}.")
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     items = "endless" if stats.count is None else f"{stats.count:,} items"
     shape = "x".join(map(str, stats.own))
     components = f"{stats.components} principal components carry {EXPLAINED:.0%} of the variance"
-    print(f"{args.data}: {items} of shape {shape}; {components}\n")
+    print(f"{args.data}: {items} of {'median ' if stats.varies else ''}shape {shape}; {components}\n")
     print("\n".join(table(lines)))
     print(f"\n{command(spec.name, args.data, [*texts(lines), *args.set])}")
 

@@ -1,6 +1,7 @@
 """`genzoo train`: from a name to a run folder."""
 
 import argparse
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 
@@ -151,8 +152,8 @@ def _train(config: RunConfig, out: str | None, lines: Sequence[str] = (), began:
         trainer.acc.print(f"note: {text}")
     folder = trainer.fit()
     trainer.acc.print(
-        f"Done: {folder}/preview.png, {folder}/curves.png, {folder}/quality.png, {folder}/model. "
-        f"More images: genzoo sample {folder} --n 64"
+        f"Done: preview.png, curves.png, quality.png and model/ are in {folder}. "
+        f"More images: genzoo sample {shlex.quote(str(folder))} --n 64"
     )
     trainer.acc.state.destroy_process_group()
 

@@ -17,7 +17,7 @@ from genzoo.data.sources import Source
 from genzoo.data.values import MOST, largest
 from genzoo.dataspec import DataConfig
 
-LOOKED_AT = 64  # images of a split, about
+LOOKED_AT = 512  # images of a split, about
 CUT = 0.005  # share of an image below which cropping is not worth a word
 SEQUENCES = frozenset(["AVIF", "GIF", "PNG", "TIFF", "WEBP"])  # formats whose frames or pages are images of their own
 TURNED = range(5, 9)  # values of the EXIF orientation that exchange height and width

@@ -88,7 +88,7 @@ class DecodeJob:
         )
 
     def decode(self, indices: Sequence[int]) -> list[np.ndarray | str]:
-        """Decodes items, uint8 [C,H,W] each; a corrupt one that is to be skipped becomes a str with the reason.
+        """Decodes items, uint8 [C,H,W] each; a corrupt one that is to be skipped becomes a str, the reason.
 
         Raises:
             UsageError: a corrupt image that is not to be skipped, or one of another size than the first.

@@ -21,6 +21,7 @@ from genzoo.data.own import PREFIX
 from genzoo.data.sets import ArraySet, Dataset, EndlessSet
 from genzoo.data.sources import Collection, Part, fingerprint
 from genzoo.data.splits import FOR_CHOOSING, FOR_SCORES, Opened, choose, held_out, named_split, open_split, parse
+from genzoo.data.suffixes import HINTS, suffix_of
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.noise import generator
 from genzoo.spec import DataConfig
@@ -47,8 +48,7 @@ def open_dataset(config: DataConfig, split: str | None = None, progress: bool = 
     if isinstance(source, ArraySet):
         return source.part(chosen)
     part = Part(source, chosen)
-    if (found := part.found()).misses:
-        warnings.warn(summary(part.name, found), stacklevel=1)  # once, whoever opens it
+    _warn_of_missed(part)
     return open_images(part, config, progress)
 
 
@@ -175,14 +175,21 @@ def peek(config: DataConfig, n: int) -> tuple[int | None, list[np.ndarray]]:
     chosen = np.asarray(among)[np.linspace(0, count - 1, min(n, count)).astype(int)]
     if isinstance(source, ArraySet):
         return count, [source.batch(chosen).numpy()]
-    decode, items = decoder(replace(config, size=None, channels=3)), []
-    for raw in source.fetch(chosen.tolist()):
+    _warn_of_missed(Part(source, among))
+    decode, items, unreadable = decoder(replace(config, size=None, channels=3)), [], []
+    for index, raw in zip(chosen.tolist(), source.fetch(chosen.tolist()), strict=True):
         try:
             items.append(decode(raw))
-        except CorruptImageError:
-            continue  # training counts them, see data.skip_corrupt
+        except CorruptImageError as error:
+            unreadable.append(f"{source.where(index)} ({error})")
     if not items:
         raise UsageError(f"{source.name}: none of {len(chosen)} images can be read: check what the folder holds.")
+    if unreadable and not config.skip_corrupt:  # training counts those that it skips
+        warnings.warn(
+            f"{len(unreadable):,} of {len(chosen):,} images looked at cannot be read, such as {unreadable[0]}: repair "
+            "or delete them, or train with --set data.skip_corrupt=true",
+            stacklevel=2,
+        )
     return count, items
 
 
@@ -206,7 +213,13 @@ def load_image(path: str | Path, shape: tuple[int, ...], config: DataConfig) -> 
     try:
         return torch.from_numpy(decoder(replace(config, size=(height, width), channels=channels))(Path(path)))
     except CorruptImageError as error:
-        raise UsageError(f"cannot read {path}: {error}.") from error
+        hint = f"; {HINTS[suffix]}" if (suffix := suffix_of(str(path))) in HINTS else ""
+        raise UsageError(f"cannot read {path}: {error}{hint}.") from error
+
+
+def _warn_of_missed(part: Part) -> None:
+    if (found := part.found()).misses:
+        warnings.warn(summary(part.name, found), stacklevel=1)  # once, whoever opens it
 
 
 def _choose(config: DataConfig, split: str | None = None) -> tuple[Opened, np.ndarray | range]:

@@ -12,9 +12,10 @@ from genzoo.data.catalog import find_entry
 from genzoo.data.decoding import CorruptImageError, Frame, Raw, at_most, read, to_uint8
 from genzoo.data.found import Found
 from genzoo.data.headers import complete
-from genzoo.data.opening import find_source
+from genzoo.data.opening import find_source, is_own
 from genzoo.data.sets import ArraySet, EndlessSet
 from genzoo.data.sources import Collection, Part, Source
+from genzoo.data.splits import Opened, held_out, parse
 from genzoo.data.values import scale_array
 from genzoo.dataspec import DataConfig
 from genzoo.errors import UsageError
@@ -34,6 +35,7 @@ class Survey:
         name: of the split.
         found: its facts.
         splits: items of each split; None where counting them would take long.
+        held_out: items of the split that `config.holdout` keeps apart, for scores.
         classes: items of each class, by label.
         looked_at: items of the sample.
         sizes: (height, width) of each image, in pixels.
@@ -49,6 +51,7 @@ class Survey:
     name: str
     found: Found
     splits: Mapping[str, int | None]
+    held_out: int = 0
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     looked_at: int = 0
     sizes: list[tuple[int, int]] = field(default_factory=list)
@@ -63,7 +66,8 @@ class Survey:
 
 
 def survey(config: DataConfig, n: int = SAMPLE, progress: bool = True) -> Survey:
-    """Looks at about n items, spread evenly over a split. Nothing is cached, and what cannot be read is reported.
+    """Looks at about n items, spread evenly over a split, those included that `config.holdout` keeps apart. Nothing is
+    cached, and what cannot be read is reported.
 
     Args:
         config: `skip_corrupt` is taken as true; without a `size`, pictures are padded to squares.
@@ -73,19 +77,26 @@ def survey(config: DataConfig, n: int = SAMPLE, progress: bool = True) -> Survey
         UsageError: an unknown name or split, or a dataset without items.
     """
     config = replace(config, skip_corrupt=True)
-    collection, source, chosen = find_source(config)
+    part_of_it = config.limit is not None or parse(config.split).heldout
+    collection, source, chosen = find_source(config if part_of_it else replace(config, holdout=0))
     splits = _splits(collection, config)
     if isinstance(source, EndlessSet):
         return _of_points(source.name, Found(items=None), splits, source.draw(POINTS, generator(0, "survey")).numpy())
     if isinstance(source, ArraySet):
         part = source.part(chosen)
         found = _of_points(part.name, Found(items=part.size), splits, part.batch(_spread(part.size, POINTS)).numpy())
-        found.classes = _classes(part)
+        found.classes, found.held_out = _classes(part), _held_out(collection, source, config)
         return found
     part = Part(source, chosen)
-    seen = Survey(part.name, complete(part, config), splits, _classes(part))
+    seen = Survey(part.name, complete(part, config), splits, classes=_classes(part))
+    seen.held_out = _held_out(collection, source, config)
     _look(part, config, _spread(part.size, n), seen, progress)
     return seen
+
+
+def _held_out(collection: Collection, source: Opened, config: DataConfig) -> int:
+    wanted = parse(config.split)
+    return 0 if wanted.sliced else len(held_out(collection, source, wanted.name, config.holdout, is_own(config)))
 
 
 def _look(part: Source, config: DataConfig, indices: np.ndarray, seen: Survey, progress: bool) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from genzoo import hub
+from genzoo.configure import changed_settings
 from genzoo.dataspec import reading
 from genzoo.markdown import escaped
 from genzoo.models.autoencoder import Autoencoder
@@ -45,6 +46,7 @@ def run_card(
     rows = {
         "model": f"{spec.name}: {spec.summary} ({spec.paper})",
         "preset": f"{run.model}; source: {preset.source}",
+        "other settings": ", ".join(_other_settings(run)) or "none",
         "deviations": preset.deviations,
         "published score": preset.expected,
         "data": escaped(f"{shared_name(run.data.name)}, split {run.data.split}, {size}"),
@@ -76,6 +78,13 @@ def shared_name(data: str) -> str:
 
 def _kind(heldout: str | None) -> str:
     return "items that were trained on" if heldout is None else f"held-out items, split {heldout}"
+
+
+def _other_settings(run: RunConfig) -> Iterator[str]:
+    """What differs from the preset, but for the data, which has rows of its own."""
+    for name, value in changed_settings(run).items():
+        if not name.startswith("data."):
+            yield escaped(f"{name}={show(value)}")
 
 
 def _chosen_reading(data: DataConfig) -> Iterator[tuple[str, Any]]:
