@@ -15,8 +15,9 @@ from genzoo.duration import MOST
 
 T = TypeVar("T")
 NOT_READING = ("name", "labels", "mirror", "cache")  # of DataConfig: what does not decide which pixels are read
-# An unknown key is refused, never ignored; so are numbers that are not finite.
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+# An unknown key is refused, never ignored; so are numbers that are not finite. What reads a class's values is built
+# when the first are read: a --help reads none.
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
 Side = Annotated[int, Field(gt=0, le=2**16)]  # pixels
 Width = Annotated[int, Field(gt=0, le=2**16)]  # of a layer
 Decay = Annotated[float, Field(ge=0, lt=1)]

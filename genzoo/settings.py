@@ -71,6 +71,8 @@ def _suggested(section: str, field: str, classes: Mapping[str, type]) -> str:
 
 def _readings(value: str) -> list[Any]:
     """The ways to read a text, likeliest first: JSON, none, HxW, the text itself, a comma list, a count."""
+    if not value.strip():  # what an unset variable of the shell leaves is no text
+        return [[]]
     readings: list[Any] = []
     with contextlib.suppress(ValueError, RecursionError):
         readings.append(json.loads(value))
@@ -97,7 +99,7 @@ def _validate(key: str, value: str, adapter: TypeAdapter, readings: Sequence[Any
     kind, default = next((kind, default) for field, kind, default, _ in fields(cls) if field == name)
     own = [message for kind, message in errors if kind == "value_error"]  # of genzoo's validators
     exact = [message for kind, message in errors if not kind.endswith(("_type", "missing"))]  # of the right type
-    message = lower([*own, *exact, errors[0][1]][0])
+    message = lower([*own, *exact, errors[0][1]][0]) if value.strip() else "should not be empty"
     raise UsageError(f"{key}={shown(value)[1:-1]}: {message}; it is {kind}, default {show(default)}.")
 
 

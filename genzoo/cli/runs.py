@@ -13,6 +13,7 @@ from typing import Any
 
 from genzoo.configure import SECTIONS, changed
 from genzoo.errors import UsageError, did_you_mean
+from genzoo.registry import list_models
 from genzoo.spec import RunConfig
 
 CONFIG = "run.json"
@@ -36,14 +37,19 @@ def resumed(args: argparse.Namespace, settings: list[str]) -> RunConfig:
     return changed(config, [*([f"data.name={args.data}"] if args.data else []), *settings])
 
 
-def refuse_run(model: str) -> None:
-    """Refuses a run folder in the place of a model, and says how to resume it.
+def refuse_path(model: str) -> None:
+    """Refuses a path in the place of a model: says how to resume a run, and how to train on data.
 
     Raises:
-        UsageError: it is one.
+        UsageError: something is there, and no model has the name.
     """
-    if (Path(model).expanduser() / CONFIG).is_file():
+    path = Path(model).expanduser()
+    if (path / CONFIG).is_file():
         raise UsageError(f"{model} is a run: resume it with `genzoo train --resume {shlex.quote(model)}`.")
+    if path.exists() and model.partition(".")[0] not in list_models():
+        raise UsageError(
+            f"{model} is a path and no model: to train on it, write `genzoo train MODEL --data {shlex.quote(model)}`."
+        )
 
 
 def read_file(path: str) -> tuple[str | None, list[str]]:

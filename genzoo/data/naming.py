@@ -9,6 +9,7 @@ from genzoo.data.labels import ONLY, Labels, class_label
 from genzoo.data.suffixes import readable_suffixes
 
 IMAGES = readable_suffixes()
+IDX = re.compile(r"(.+[-.])idx(\d)(-ubyte)?(\.gz)?")  # names of MNIST's files; the digit counts dimensions
 _SPELLED = {"training": "train", "testing": "test"}
 
 
@@ -100,3 +101,14 @@ def natural(path: str) -> list[str | int]:
 def files_in_order(root: Path, suffix: str) -> list[Path]:
     """Finds the files with a suffix under a folder, in natural order."""
     return sorted(files_under(root, {suffix}), key=lambda path: natural(path.relative_to(root).as_posix()))
+
+
+def is_idx(path: Path) -> bool:
+    """Whether a file is called like an idx file."""
+    return IDX.fullmatch(path.name) is not None
+
+
+def idx_files(root: Path) -> list[Path]:
+    """Finds the idx files under a folder; of one that is there with and without `.gz`, the latter."""
+    found = sorted(path for path in root.rglob("*idx*") if path.is_file() and is_idx(path))
+    return [path for path in found if path.suffix != ".gz" or path.with_suffix("") not in found]

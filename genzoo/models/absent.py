@@ -1,12 +1,26 @@
 """Why a path holds no model that can be read: the message, by what lies there."""
 
+import os
 from itertools import islice
 from pathlib import Path
+
+from genzoo import hub
+from genzoo.errors import UsageError
 
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 NEVER = "which is never read, because that can run code"
 GIVE = "give a run folder, a save_pretrained folder or a hub id (owner/name)"
 LOOKED_AT = 1000  # entries of a folder at most
+
+
+def refuse_missing(path: str) -> None:
+    """Refuses what is neither a path where something is nor the form of a hub id; no torch is imported.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if not os.path.exists(Path(path).expanduser()) and not hub.is_id(path):
+        raise UsageError(f"{path} does not exist: {GIVE}.")
 
 
 def why_no_model(path: Path) -> str:
@@ -22,6 +36,11 @@ def pickles_in(folder: Path) -> list[str]:
     return [entry.name for entry in _entries(folder) if entry.suffix.lower() in PICKLES]
 
 
+def is_model_file(path: Path) -> bool:
+    """Whether a file is called like one of a model, of genzoo or not: weights, or a config.json."""
+    return path.suffix.lower() in (*PICKLES, ".safetensors") or path.name == "config.json"
+
+
 def _of_file(path: Path) -> str:
     if path.suffix.lower() in PICKLES:
         return f"{path} is a pickle file, {NEVER}: {GIVE}."
@@ -35,7 +54,7 @@ def _of_file(path: Path) -> str:
 def _of_folder(path: Path) -> str:
     entries = _entries(path)
     names = {entry.name for entry in entries}
-    if "run.json" in names:
+    if "run.json" in names and "manifest.json" not in names:  # a checkpoint has both
         return _of_run(path, names)
     run = next((parent for parent in islice(path.absolute().parents, 2) if (parent / "run.json").is_file()), None)
     if run is not None and path.absolute() not in (run / "model", run / "best"):

@@ -7,7 +7,7 @@ from typing import Any
 from genzoo import hub
 from genzoo.errors import UsageError
 from genzoo.fitted import FILE
-from genzoo.models.absent import why_no_model
+from genzoo.models.absent import refuse_missing, why_no_model
 from genzoo.models.options import LoadOptions
 
 CONFIG = "config.json"
@@ -38,10 +38,7 @@ def find_config(path: str | os.PathLike, **kwargs: Any) -> tuple[str, str]:
         if not os.path.exists(within):
             raise UsageError(f"{folder} has no sub-folder {options.subfolder}: give another `subfolder`.")
         raise UsageError(why_no_model(within))
-    if not hub.is_id(str(path)):
-        raise UsageError(
-            f"{path} does not exist: give a run folder, a save_pretrained folder or a hub id (owner/name)."
-        )
+    refuse_missing(str(path))
     return str(path), hub.download(str(path), in_repository(CONFIG, options), **options.hub)
 
 

@@ -80,6 +80,7 @@ class Trainer:
         self.pace = Pace(c.budget, time.monotonic() if began is None else began)
         self.acc = make_accelerator(c.device, c.precision, c.trackers, path)
         self.rank, self.world = self.acc.process_index, self.acc.num_processes
+        self.stop = StopFlag()  # made now, or a launcher that ends while images are decoded would not be missed
         self.folder = RunFolder(path, config)
         with sole_writer(self.folder, self.acc):
             pass  # or it is refused before time is spent
@@ -176,7 +177,7 @@ class Trainer:
                 checkpoint stays.
             KeyboardInterrupt: on Ctrl-C or another signal of `genzoo.training.stopping`, after saving.
         """
-        with StopFlag() as stop, sole_writer(self.folder, self.acc):
+        with self.stop as stop, sole_writer(self.folder, self.acc):
             stopped = self._fit(stop)
         if stopped:
             self.acc.print(
