@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from genzoo.duration import MOST
+from genzoo.settings import as_size
 
 T = TypeVar("T")
 NOT_READING = ("name", "labels", "mirror", "cache")  # of DataConfig: what does not decide which pixels are read
@@ -36,6 +37,10 @@ def _path(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
+def _sides(value: Any) -> Any:
+    return None if value is None else as_size(value)
+
+
 def last_name(name: str) -> str:
     """Returns the last part of a path or an id; of the resolved path where that is none, as of `.` and `..`."""
     last = Path(name).expanduser().name
@@ -55,7 +60,9 @@ class DataConfig:
         BeforeValidator(_path),
     ] = "toyfaces"
     size: Annotated[
-        tuple[Side, Side] | None, Field(description="height, width in pixels; none keeps the dataset's own size")
+        tuple[Side, Side] | None,
+        BeforeValidator(_sides),
+        Field(description="pixels per side, or height, width; none keeps the dataset's own size"),
     ] = None
     channels: Annotated[
         int,

@@ -29,6 +29,8 @@ def find_config(path: str | os.PathLike, **kwargs: Any) -> tuple[str, str]:
     options = LoadOptions.of(kwargs)
     if not isinstance(path, (str, os.PathLike)):
         raise UsageError(f"{path!r} is not a path: give a run folder, a save_pretrained folder or a hub id.")
+    if not str(path):
+        raise UsageError("the path of a model is empty: give a run folder, a save_pretrained folder or a hub id.")
     folder = Path(path).expanduser()
     for candidate in (folder / options.subfolder,) if options.subfolder else (folder, folder / "model"):
         if os.path.isfile(candidate / CONFIG):

@@ -56,7 +56,7 @@ class Trainer:
         dataset: trains on this instead of opening what `config.data` names; nothing is held out then.
         began: `time.monotonic()` when the time of `train.budget` began; None = now.
         data: a name, or a tensor, array or torch Dataset (see `genzoo.data.own`), of which nothing is held out.
-        callbacks: called for each log line and snapshot.
+        callbacks: one or several, called for each log line and snapshot.
 
     Raises:
         UsageError: the configuration does not fit the data, the folder or the machine.
@@ -70,7 +70,7 @@ class Trainer:
         dataset: Dataset | None = None,
         began: float | None = None,
         data: Any = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Callback | Sequence[Callback] = (),
     ):
         config, dataset = prepared(config, data, dataset)
         path = Path(out).expanduser() if out is not None else RunFolder.default(config)
