@@ -38,7 +38,9 @@ def as_texts(settings: str | Sequence[str]) -> list[str]:
     Raises:
         UsageError: they are something else.
     """
-    texts = [settings] if isinstance(settings, str) else list(settings) if isinstance(settings, Iterable) else [None]
+    texts: list[Any] = [settings]
+    if not isinstance(settings, str) and isinstance(settings, Iterable):
+        texts = list(settings)
     if not all(isinstance(text, str) for text in texts):
         raise UsageError(f"settings={cut(settings)}: give texts, as in settings=['train.lr=1e-4'].")
     return texts

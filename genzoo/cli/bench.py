@@ -94,8 +94,10 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
     try:
-        return tuple(dict.fromkeys(int(part) for part in text.split(","))) if text is not None else None
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise UsageError(f"--seeds {shown(text)[1:-1]}: give whole numbers with commas, e.g. --seeds 0,1,2.") from None
 
