@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Never
 
 from genzoo.data.catalog import find_entry
-from genzoo.errors import UsageError, did_you_mean
+from genzoo.errors import UsageError
 from genzoo.lengths import LENGTH, by_length, written_out
 from genzoo.registry import split_name
-from genzoo.settings import as_size, known, parse_setting, show, validated
+from genzoo.settings import as_size, as_texts, cut, known, parse_setting, show, unknown_section, validated
 from genzoo.spec import DataConfig, ModelSpec, Preset, RunConfig, TrainConfig
 
 SECTIONS = ("arch", "objective", "data", "train")
@@ -56,23 +56,22 @@ def resolve(
     Raises:
         UsageError: unknown name, section or field (with a suggestion), or a value that its field does not take.
     """
-    for section in unknown:
-        raise UsageError(f"Unknown section {section!r} in resolve(...).{did_you_mean(section, SECTIONS)}")
     if not isinstance(name, str):
         raise UsageError(f"resolve({name!r}): give the name of a model, e.g. resolve('introvae').")
     spec, preset_name = split_name(name)
     classes = section_classes(spec)
+    for section, value in unknown.items():
+        raise unknown_section(section, value, classes)
     res = None if res is None else as_size(res)
     asked = os.fspath(data) if isinstance(data, str | os.PathLike) else None  # by name: a bare model's preset's choice
     fields = {} if data is None or asked is not None else data
     given = {"arch": arch or {}, "objective": objective or {}, "data": fields, "train": train or {}}
-    chosen = _chosen(given, [settings] if isinstance(settings, str) else settings, classes)
+    chosen = _chosen(given, as_texts(settings), classes)
     notes: list[str] = []
     explicit = preset_name is not None
     preset_name = preset_name or _choose(spec, res, asked, notes)
     preset = spec.presets[preset_name]
     layers = {section: dict(getattr(preset, section)) for section in SECTIONS}
-
     own, embedded = layers["data"].get("name"), DataConfig().name
     by_res = res is not None and not explicit  # --res picks a recipe; its data must be asked for by name
     if asked is None and "name" not in chosen["data"] and own != embedded and (by_res or own is None):
@@ -97,7 +96,8 @@ def _chosen(
     """What the user set, by section and field; unknown fields are refused."""
     for section, values in given.items():
         if not isinstance(values, Mapping):
-            raise UsageError(f"{section}={values!r}: give its values by field, as in {section}={{FIELD: value}}.")
+            found, more = cut(values), "; data in memory goes to Trainer(..., data=)" if section == "data" else ""
+            raise UsageError(f"{section}={found}: give its values by field, as in {section}={{FIELD: value}}{more}.")
     chosen = {section: dict(values) for section, values in given.items()}
     for text in settings:
         section, field, value = parse_setting(text, classes)
@@ -268,7 +268,8 @@ def _adapt_data(
     if "size" not in chosen and preset.data.get("size") is None:
         layer["size"] = (row.size if row else None) or (32, 32)
     size = chosen.get("size", layer.get("size"))
-    return None if size is None else (chosen.get("channels", layer.get("channels", DataConfig().channels)), *size)
+    channels = chosen.get("channels", layer.get("channels", DataConfig().channels))
+    return None if size is None else (channels, *as_size(size))
 
 
 def _adapt_arch(

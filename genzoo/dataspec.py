@@ -12,11 +12,13 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from genzoo.duration import MOST
+from genzoo.settings import as_size
 
 T = TypeVar("T")
 NOT_READING = ("name", "labels", "mirror", "cache")  # of DataConfig: what does not decide which pixels are read
-# An unknown key is refused, never ignored; so are numbers that are not finite.
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+# An unknown key is refused, never ignored; so are numbers that are not finite. What reads a class's values is built
+# when the first are read: a --help reads none.
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
 Side = Annotated[int, Field(gt=0, le=2**16)]  # pixels
 Width = Annotated[int, Field(gt=0, le=2**16)]  # of a layer
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -33,6 +35,10 @@ def _path(value: Any) -> Any:
     if value == "":
         raise ValueError("should not be empty")
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _sides(value: Any) -> Any:
+    return None if value is None else as_size(value)
 
 
 def last_name(name: str) -> str:
@@ -54,7 +60,9 @@ class DataConfig:
         BeforeValidator(_path),
     ] = "toyfaces"
     size: Annotated[
-        tuple[Side, Side] | None, Field(description="height, width in pixels; none keeps the dataset's own size")
+        tuple[Side, Side] | None,
+        BeforeValidator(_sides),
+        Field(description="pixels per side, or height, width; none keeps the dataset's own size"),
     ] = None
     channels: Annotated[
         int,

@@ -26,7 +26,10 @@ def _parsed(text: str) -> tuple[float, str | None]:
             f"{shown(text)} is not a duration: write images (5000, 50k, 2M), epochs (3ep), steps (2000it) or a share "
             "(5%)."
         )
-    return _number(text, match), match[3]
+    value, unit = _number(text, match), match[3]
+    if unit == "%" and value > 100:
+        raise UsageError(f"{shown(text)} is more than the whole run: write a share of at most 100%.")
+    return value, unit
 
 
 def _number(text: str, match: re.Match[str]) -> float:

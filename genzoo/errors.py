@@ -38,9 +38,10 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     are none, ` Choose from: ...` for a list of at most 12, and nothing for a longer one.
     """
     choices = list(choices)
-    begun = [choice for choice in choices if name and choice.startswith(name)][:3]
-    if close := difflib.get_close_matches(name, choices, n=3, cutoff=0.5) or begun:
-        *others, last = close
+    spelled = {choice.lower(): choice for choice in choices}
+    begun = [lower for lower in spelled if name and lower.startswith(name.lower())][:3]
+    if close := difflib.get_close_matches(name.lower(), spelled, n=3, cutoff=0.5) or begun:
+        *others, last = (spelled[lower] for lower in close)
         return f" Did you mean {', '.join(others)} or {last}?" if others else f" Did you mean {last}?"
     return f" Choose from: {', '.join(choices)}." if 0 < len(choices) <= 12 else ""
 

@@ -87,7 +87,7 @@ def split_name(name: str) -> tuple[ModelSpec, str | None]:
         UsageError: unknown model or preset, with suggestions.
     """
     model, _, preset = name.partition(".")
-    spec = get_spec(model)
+    spec = get_spec(model or name)  # a name that begins with a dot is a path
     if preset and preset not in spec.presets:
         raise UsageError(
             f"Model {model!r} has no preset {preset!r}.{did_you_mean(preset, spec.presets)} See `genzoo list presets`."

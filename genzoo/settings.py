@@ -8,7 +8,7 @@ import functools
 import json
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
@@ -30,6 +30,27 @@ def _hints(cls: type) -> Mapping[str, Any]:
 def _adapter(cls: type, field: str | None = None) -> TypeAdapter:
     """Reads values of a field, or of the whole class. Kept, because a suite resolves hundreds of configurations."""
     return TypeAdapter(cls) if field is None else TypeAdapter(_hints(cls)[field], config=FINITE)
+
+
+def as_texts(settings: str | Sequence[str]) -> list[str]:
+    """Returns one or several `section.field=value` texts as a list.
+
+    Raises:
+        UsageError: they are something else.
+    """
+    texts: list[Any] = [settings]
+    if not isinstance(settings, str) and isinstance(settings, Iterable):
+        texts = list(settings)
+    if not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"settings={cut(settings)}: give texts, as in settings=['train.lr=1e-4'].")
+    return texts
+
+
+def unknown_section(section: str, value: Any, classes: Mapping[str, type]) -> UsageError:
+    """Makes the error of a keyword that is no section: it may be a field of one."""
+    places = [f"{place.partition('.')[0]}={{{section!r}: {cut(value)}}}" for place in _places(section, classes)]
+    hint = f" Did you mean {' or '.join(places)}?" if places else did_you_mean(section, classes)
+    return UsageError(f"Unknown section {section!r} in resolve(...).{hint}")
 
 
 def parse_setting(text: str, classes: Mapping[str, type]) -> tuple[str, str, Any]:
@@ -71,6 +92,8 @@ def _suggested(section: str, field: str, classes: Mapping[str, type]) -> str:
 
 def _readings(value: str) -> list[Any]:
     """The ways to read a text, likeliest first: JSON, none, HxW, the text itself, a comma list, a count."""
+    if not value.strip():  # what an unset variable of the shell leaves is no text
+        return [[]]
     readings: list[Any] = []
     with contextlib.suppress(ValueError, RecursionError):
         readings.append(json.loads(value))
@@ -97,7 +120,7 @@ def _validate(key: str, value: str, adapter: TypeAdapter, readings: Sequence[Any
     kind, default = next((kind, default) for field, kind, default, _ in fields(cls) if field == name)
     own = [message for kind, message in errors if kind == "value_error"]  # of genzoo's validators
     exact = [message for kind, message in errors if not kind.endswith(("_type", "missing"))]  # of the right type
-    message = lower([*own, *exact, errors[0][1]][0])
+    message = lower([*own, *exact, errors[0][1]][0]) if value.strip() else "should not be empty"
     raise UsageError(f"{key}={shown(value)[1:-1]}: {message}; it is {kind}, default {show(default)}.")
 
 
@@ -114,8 +137,12 @@ def validated(section: str, cls: type[T], values: Mapping[str, Any]) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        got = shown(repr(first["input"]))[1:-1]
-        raise UsageError(f"{section}.{place}: {lower(first['msg'])} (got {got}).") from error
+        raise UsageError(f"{section}.{place}: {lower(first['msg'])} (got {cut(first['input'])}).") from error
+
+
+def cut(value: Any) -> str:
+    """Shows any value in a message, shortened to a line."""
+    return shown(repr(value))[1:-1]
 
 
 def _plain(value: Any) -> Any:
@@ -168,7 +195,7 @@ def as_size(res: int | str | Sequence[int]) -> tuple[int, int]:
     """
     sides = [res] if isinstance(res, str) or hasattr(res, "__index__") else res
     if not isinstance(sides, Sequence) or not 1 <= len(sides) <= 2:
-        raise UsageError(f"res={res!r}: give pixels per side, res=256, or (height, width), res=(48, 64).")
+        raise UsageError(f"{cut(res)} is not a resolution: give pixels per side, 256, or (height, width), (48, 64).")
     return parse_size("x".join(map(str, sides)))
 
 

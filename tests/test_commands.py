@@ -17,6 +17,7 @@ from genzoo import Trainer, resolve
 from genzoo.cli import main
 from genzoo.duration import divided, in_count, in_images
 from genzoo.errors import RunStopped, UsageError, cause, did_you_mean
+from genzoo.evaluation.protocols import get_protocol
 from genzoo.files import JsonLines
 from genzoo.settings import parse_size
 from genzoo.training.callbacks import FIRST_S, Forecast
@@ -74,6 +75,15 @@ def test_the_length_of_a_run_is_recorded_in_images_or_as_typed():
 def test_absurd_lengths_are_refused():
     with pytest.raises(UsageError, match="at most 1e"):
         in_images("1e12ep", batch=8, epoch=60_000)
+    with pytest.raises(UsageError, match=r"train.lr_drops=50%,150%: '150%' is more than the whole run"):
+        resolve("vae", settings=["train.lr_drops=50%,150%"])
+
+
+@pytest.mark.parametrize("option", ["data.split", "data.column", "arch.encoder", "train.optimizer", "train.lr"])
+def test_an_empty_setting_is_refused_where_no_list_is_meant(option):
+    with pytest.raises(UsageError, match=f"{option}=: should not be empty"):
+        resolve("vae", settings=[f"{option}="])
+    assert resolve("vae", settings=["train.trackers="]).train.trackers == ()
 
 
 @pytest.mark.parametrize(("text", "size"), [("64", (64, 64)), ("48x64", (48, 64)), ("48X64", (48, 64))])
@@ -94,9 +104,13 @@ def test_counts_of_options(tmp_path, capsys):
 
 def test_several_subjects_keep_what_was_scored_before_an_error(capsys):
     Trainer(tiny_run("vae"), out="run", progress=False).fit()
-    assert main(["eval", "run", "missing", "--metrics", "rec8_train"]) == 2
+    Path("pictures").mkdir()
+    assert main(["eval", "run", "pictures", "--metrics", "rec8_train"]) == 2
     printed = capsys.readouterr()
-    assert "rec8_train" in printed.out and "missing does not exist" in printed.err
+    assert "rec8_train" in printed.out and "no images under" in printed.err
+    assert main(["eval", "run", "missing", "--metrics", "rec8_train"]) == 2  # seen before anything is scored
+    printed = capsys.readouterr()
+    assert printed.out == "" and "missing does not exist" in printed.err
 
 
 def test_beginnings_are_suggested():
@@ -104,6 +118,16 @@ def test_beginnings_are_suggested():
         " Did you mean fid50k_train or fid10k_test?"
     )
     assert did_you_mean("", ["a" * 9, "b"]) == f" Choose from: {'a' * 9}, b."
+    assert did_you_mean("FID", ["fid10k_test", "b"]) == " Did you mean fid10k_test?"
+    assert did_you_mean("male", ["Male", "Smiling"]) == " Did you mean Male?"
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol"), [("psnr", "rec10k_test"), ("SSE", "rec10k_test"), ("kl_real", "elbo10k_test")]
+)
+def test_a_value_names_the_protocol_that_yields_it(name, protocol):
+    with pytest.raises(UsageError, match=f"'{name}' is a value of {protocol}: name that"):
+        get_protocol(name)
 
 
 def test_presets_are_listed_a_line_each(capsys):

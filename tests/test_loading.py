@@ -1,6 +1,7 @@
 """Models load exactly or not at all: damaged, foreign and hostile folders, keywords of diffusers, what is named."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -443,6 +444,9 @@ def test_all_files_of_the_hub_are_of_one_commit(saved, model, monkeypatch):
     assert revisions == [None, None, commit]
 
 
+SAVED = ("manifest.json", "run.json", "run.safetensors")  # some of a checkpoint's files
+
+
 def write(path: str, content: bytes = b"") -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_bytes(content)
@@ -459,11 +463,11 @@ def write(path: str, content: bytes = b"") -> None:
         (["notes.txt"], "notes.txt", "is a file: give a run folder"),
         (["r/run.json"], "r", "contains no model yet.*first snapshot"),
         (["r/run.json", "r/best/config.json"], "r", "give r/best"),
-        (["r/run.json", "r/checkpoints/000000008/manifest.json"], "r/checkpoints/000000008", "run r: give.* r[.]"),
+        (["r/run.json", *(f"r/checkpoints/8/{name}" for name in SAVED)], "r/checkpoints/8", "run r: give.* r[.]"),
         (["r/run.json", "r/checkpoints/000000008/manifest.json"], "r/checkpoints", "belongs to the run r"),
         (["r/run.json", "r/previews/1.png"], "r/previews", "belongs to the run r"),
         (["r/run.json", "r/model/README.md"], "r/model", "contains no model"),
-        (["c/manifest.json"], "c", "is a checkpoint, which resumes a run"),
+        ([f"c/{name}" for name in SAVED], "c", "is a checkpoint, which resumes a run"),
         (["runs/a/run.json", "runs/b/run.json"], "runs", "give one of its sub-folders, a, b"),
         (["p/pytorch_model.bin"], "p", "contains no model but pytorch_model.bin, a pickle file"),
         (["s/model.safetensors"], "s", "copy its config.json there"),
@@ -480,6 +484,9 @@ def test_what_is_no_model_is_told_by_what_lies_there(files, path, match, capsys)
         write(file)
     refused(lambda: genzoo.load(path), match)
     assert main(["sample", path]) == 2 and len(capsys.readouterr().err.splitlines()) == 1
+    if path not in ("notes.txt", "e", "runs", "r/checkpoints", "r/previews", "r/model"):  # or it may hold images
+        assert main(["eval", path]) == 2
+        assert re.search(match, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("path", [None, 7, b"saved"])

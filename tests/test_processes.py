@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import time
+import warnings
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -288,6 +289,15 @@ def test_a_variable_that_no_launcher_sets_so_is_one_line(name, value, monkeypatc
     assert f"{name}={value}" in one_line(capsys.readouterr().err.lstrip())
     with pytest.raises(UsageError, match=f"{name}={value}"):
         make_accelerator("cpu", "fp32", (), Path("run"))
+
+
+def test_of_several_processes_the_first_one_warns(monkeypatch, capsys):
+    monkeypatch.setattr("genzoo.cli.list.run", lambda *_: warnings.warn("2 left out", stacklevel=1))
+    for rank, lines in (("0", ["genzoo: warning: 2 left out"]), ("1", [])):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert main(["list"]) == 0
+        assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_launch_mistakes_read_numbers_as_everything_does():

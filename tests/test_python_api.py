@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import ROOT, TINY, read_log, same, tiny_run, weights
@@ -18,6 +19,7 @@ from genzoo.data import open_dataset
 from genzoo.data.own import own_dataset
 from genzoo.errors import UsageError
 from genzoo.runs.folder import read_config
+from genzoo.spec import DataConfig
 from genzoo.training.inputs import prepared
 
 PIXELS = torch.randint(0, 256, (40, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -55,6 +57,13 @@ def test_a_resolution_of_any_type(res):
     assert resolve("vae", res=res).data.size == (64, 64)
 
 
+@pytest.mark.parametrize("size", [64, np.int64(64), "64", (64, 64), [64, 64], "64x64"])
+def test_a_size_of_any_type(size):
+    assert resolve("vae", data={"size": size}).data.size == (64, 64)
+    assert DataConfig(size=64).size == (64, 64)
+    assert resolve("vae", settings=["data.size=64"]).data.size == (64, 64)
+
+
 @pytest.mark.parametrize("res", [0, -1, True, 1.5, (1, 2, 3), (), "x", {"a": 1}])
 def test_what_is_no_resolution_is_refused(res):
     with pytest.raises(UsageError):
@@ -83,11 +92,18 @@ def test_paths_and_numbers_of_other_types(tmp_path):
         ({"data": 5}, "data=5: give its values by field"),
         ({"data": ""}, "data.name: should not be empty"),
         ({"settings": ["lr=1"]}, "train.lr=1"),
+        ({"settings": 5}, r"settings=5: give texts, as in settings=\['train.lr"),
+        ({"settings": [5]}, r"settings=\[5\]: give texts"),
+        ({"settings": None}, "settings=None: give texts"),
+        ({"lr": 1}, "Unknown section 'lr'.*Did you mean train={'lr': 1}"),
+        ({"seed": 3}, "Did you mean train={'seed': 3}"),
+        ({"data": PIXELS}, r"data=tensor\(.*Trainer\(..., data=\)"),
     ],
 )
 def test_misspelt_and_wrong_arguments_are_refused(options, line):
-    with pytest.raises(UsageError, match=line):
+    with pytest.raises(UsageError, match=line) as caught:
         resolve("vae", **options)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [None, 5, Path("vae")])
@@ -111,10 +127,24 @@ def test_images_of_all_types_are_the_same_set():
     as_list = [Image.fromarray(x.movedim(0, -1).numpy()) for x in PIXELS]
     expected = own_dataset(PIXELS).batch(range(40))
     assert torch.equal(expected, PIXELS)
-    for data in (PIXELS / 255, PIXELS.numpy(), (PIXELS / 255).double(), Pairs(PIXELS), Pairs(PIXELS / 255), as_list):
+    alone = torch.utils.data.TensorDataset(PIXELS)
+    for data in (
+        PIXELS / 255,
+        PIXELS.numpy(),
+        alone,
+        (PIXELS / 255).double(),
+        Pairs(PIXELS),
+        Pairs(PIXELS / 255),
+        as_list,
+    ):
         assert torch.equal(own_dataset(data).batch(range(40)), expected)
     gray = PIXELS[:, :1]
     assert torch.equal(own_dataset([Image.fromarray(x[0].numpy()) for x in gray]).batch(range(40)), gray)
+
+
+def test_lists_of_two_numbers_are_points():
+    points = own_dataset([[1.0, 2.0], [3.0, 4.0]])
+    assert points.shape == (2,) and points.batch([1]).tolist() == [[3.0, 4.0]]
 
 
 def test_labels_come_with_pairs():
@@ -155,6 +185,9 @@ def test_the_name_is_a_hash_of_the_content():
         ([], "no items"),
         ([PIXELS[0], PIXELS[1, :, :8]], "item 1 is uint8"),
         ([{"image": PIXELS[0], "label": 1}], r"item\['image'\]"),
+        (["images/1.png", "images/10.png"], "items of type str: pass the images, or name their folder"),
+        ([Path("images/1.png")], "items of type PosixPath"),
+        (pd.DataFrame({"a": [1.0, 2.0]}), r"data\.to_numpy\(\)"),
     ],
 )
 def test_data_of_another_form_is_refused_in_one_line(data, line):
@@ -233,6 +266,24 @@ def test_a_name_is_resolved_for_the_data():
 def test_a_limit_holds_for_data_from_memory():
     config = resolve("vae", res=16, settings=["data.limit=8"])
     assert Trainer(config, out="run", data=PIXELS, progress=False).dataset.size == 8
+
+
+def test_one_callback_needs_no_list():
+    one = Callback()
+    assert own(callbacks=one).reporter._callbacks == [one]
+
+
+@pytest.mark.parametrize("x", [PIXELS[:2], PIXELS[:2].numpy()])
+def test_what_a_model_does_not_take_is_told(x):
+    model = genzoo.create_model("vae", shape=(3, 16, 16), channels=(4, 8), z_dim=4)
+    for verb in (model.encode, model.reconstruct):
+        with pytest.raises(UsageError, match=r"images in \[0, 1\], and got .*uint8|got ndarray: pass x / 255"):
+            verb(x)
+
+
+def test_an_empty_path_is_no_model():
+    with pytest.raises(UsageError, match="path of a model is empty"):
+        genzoo.load("")
 
 
 def test_what_is_no_callback_is_refused():

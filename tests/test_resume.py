@@ -364,6 +364,17 @@ def test_a_run_whose_launcher_is_killed_saves_and_stops(tmp_path, genzoo_process
     assert len(Checkpoints(tmp_path / "run" / "checkpoints", 2).steps()) == 1
 
 
+def test_a_launcher_that_ends_before_training_begins_is_missed(monkeypatch, capsys):
+    """While images are decoded, for example."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    trainer = Trainer(tiny_run("vae"), out="run", progress=False)
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert "Stopped by the end of its launcher at 8 images" in capsys.readouterr().out
+    assert Checkpoints(Path("run/checkpoints"), 2).steps() == [1]
+
+
 @pytest.mark.process
 def test_a_hangup_of_a_real_process_saves(tmp_path, genzoo_process):
     command = ["train", "vae", *as_options(*TINY, "train.duration=200k", "train.snapshot_every=100%"), "--out", "run"]

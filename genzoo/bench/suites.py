@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from genzoo.bench.lines import Column, Header, Published
 from genzoo.configure import data_shape, resolve
 from genzoo.duration import TimeSpan, divided, in_seconds, is_time
-from genzoo.errors import UsageError, did_you_mean
+from genzoo.errors import UsageError, did_you_mean, shown
 from genzoo.evaluation.protocols import get_protocol
 from genzoo.recipes import recipe_lines, texts, without
 from genzoo.registry import get_spec, list_models
@@ -164,7 +164,8 @@ class SuiteSpec:
                 return (f"train.duration={divided(images, row.per_image)}",) if images else ()
             except UsageError:
                 raise UsageError(
-                    f"--budget {budget}: write a time (3min), images (20k) or steps (500it) of every run."
+                    f"--budget {shown(str(budget))[1:-1]}: write a time (3min), images (20k) or steps (500it) of every "
+                    "run."
                 ) from None
 
         return [

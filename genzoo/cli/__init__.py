@@ -65,11 +65,14 @@ class Parser(argparse.ArgumentParser):
             UsageError: an option or argument is unknown, empty or wrong.
         """
         _refuse_empty(args)
-        found, unknown = self.parse_known_args(args)
-        if unknown:
+        options = self.options()
+        found, unknown = None, _unknown_options(args, options)  # argparse would name missing arguments before these
+        if not unknown:
+            found, unknown = self.parse_known_args(args)
+        if unknown or found is None:
             from genzoo.cli.hints import unrecognized
 
-            raise unrecognized(self.prog.partition(" ")[2], self.options(), args, unknown)
+            raise unrecognized(self.prog.partition(" ")[2], options, args, unknown)
         return found
 
     def error(self, message: str) -> NoReturn:
@@ -82,6 +85,12 @@ class Parser(argparse.ArgumentParser):
         )
 
 
+def _unknown_options(args: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Lists what looks like an option and is none of these, up to a `--`."""
+    known, end = {*options, "-h"}, args.index("--") if "--" in args else len(args)
+    return [text for text in args[:end] if re.match(r"--?[A-Za-z]", text) and text.partition("=")[0] not in known]
+
+
 def _refuse_empty(args: Sequence[str]) -> None:
     """Refuses an empty text, which an unset variable of the shell leaves, before it is taken for a default.
 
@@ -89,7 +98,7 @@ def _refuse_empty(args: Sequence[str]) -> None:
         UsageError: the line names the option.
     """
     for before, text in zip(("", *args), args, strict=False):
-        option = text[:-1] if re.fullmatch(r"--[\w-]+=", text) else before if not text.strip() else None
+        option = text.rstrip()[:-1] if re.fullmatch(r"--[\w-]+=\s*", text) else before if not text.strip() else None
         if option is not None:
             name = option if option.startswith("-") else "an argument"
             raise UsageError(f"{name} is empty (an unset shell variable?): give a value, or leave it out.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genzoo.cli.numbers import count
-from genzoo.errors import UsageError
+from genzoo.errors import UsageError, shown
 from genzoo.launcher import launcher_number
 
 if TYPE_CHECKING:
@@ -94,10 +94,12 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
     try:
-        return tuple(dict.fromkeys(int(part) for part in text.split(","))) if text is not None else None
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
-        raise UsageError(f"--seeds {text}: give whole numbers with commas, e.g. --seeds 0,1,2.") from None
+        raise UsageError(f"--seeds {shown(text)[1:-1]}: give whole numbers with commas, e.g. --seeds 0,1,2.") from None
 
 
 def _data_path(text: str) -> tuple[str, str]:

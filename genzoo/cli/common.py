@@ -100,6 +100,9 @@ def resolution(args: argparse.Namespace) -> tuple[int, int] | None:
 
 def load_model(path: str) -> "Generative":
     """Loads a trained model onto the accelerator, if there is one."""
+    from genzoo.models.absent import refuse_missing
+
+    refuse_missing(path)
     import torch
 
     from genzoo.factory import load
@@ -114,9 +117,9 @@ def load_autoencoder(path: str, verb: str) -> "Autoencoder":
     Raises:
         UsageError: it has none.
     """
+    model = load_model(path)
     from genzoo.models.autoencoder import Autoencoder
 
-    model = load_model(path)
     if not isinstance(model, Autoencoder):
         raise UsageError(
             f"{path} holds a {type(model).__name__}, which has no encoder, and `genzoo {verb}` needs one: "

@@ -47,14 +47,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    from genzoo.data.found import summary
-    from genzoo.data.survey import survey
+    from genzoo.data.formats import refuse_missing
 
     out = _out(args)
     config = DataConfig(name=args.data)
     for text in args.set:
         _, field, value = parse_setting(text, {"data": DataConfig})
         config = replace(config, **{field: value})
+    refuse_missing(config.name)
+    from genzoo.data.found import summary
+    from genzoo.data.survey import survey
+
     seen = survey(config)
     unit = "images" if seen.points is None else "points" if seen.points.shape[1] == 2 else "vectors"
     print(summary(seen.name, seen.found, unit))

@@ -32,12 +32,12 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     out = Path(args.out) if args.out else default_out(args.model, "latents.npz")
     if out.suffix not in (".npz", ".safetensors"):
         raise UsageError(f"--out {out}: end it in .npz or .safetensors.")
+    model = load_autoencoder(args.model, "encode")
     import numpy as np
     import torch
 
     from genzoo.progress import bar
 
-    model = load_autoencoder(args.model, "encode")
     items = select_items(args, model)
     with torch.no_grad():
         many, total = items.count >= 8 * CHUNK, -(-items.count // CHUNK)

@@ -64,8 +64,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from genzoo.evaluation.protocols import get_protocol
-
     if args.list:
         _list()
         return 0
@@ -78,6 +76,12 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         raise UsageError(
             "--metrics is empty: name a protocol, e.g. --metrics rec1k_test; `genzoo eval --list` shows them."
         )
+    from genzoo.models.absent import refuse_missing
+
+    for subject in args.subjects:
+        refuse_missing(subject)
+    from genzoo.evaluation.protocols import get_protocol
+
     protocols = [get_protocol(name) for name in names]  # a wrong name is refused before anything slow
     scored: list[tuple[str, ScoreLine]] = []
     try:

@@ -106,16 +106,16 @@ def print_once() -> Callable[..., None]:
 
 
 def print_warning(message: Warning | str) -> None:
-    """Prints a warning above the bars of this process."""
-    from genzoo.progress import write_line
+    """Prints a warning above the bars of this process; of several processes, which warn alike, the first does."""
+    if reports(os.environ, ("0",)):
+        from genzoo.progress import write_line
 
-    write_line(f"genzoo: warning: {message}", error=True)
+        write_line(f"genzoo: warning: {message}", error=True)
 
 
 def print_error(message: str) -> None:
     """Prints an error as a line of its own: bars of this process end, and one of another process may stand there."""
-    from genzoo.progress import end_bars
-
-    end_bars()
+    if progress := sys.modules.get("genzoo.progress"):  # or there is no bar, and tqdm takes a while to import
+        progress.end_bars()
     fresh = "\n" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
     print(f"{fresh}genzoo: {message}", file=sys.stderr)

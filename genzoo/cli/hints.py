@@ -15,7 +15,10 @@ OPTIONS = {  # options of other programs, without dashes -> genzoo's
     **dict.fromkeys(("epoch", "num_epochs", "max_epochs", "nepochs", "n_epochs", "num_train_epochs"), "--epochs"),
     **dict.fromkeys(("nimg", "num_images", "n_images", "total_nimg"), "--images"),
     **dict.fromkeys(("num", "num_samples", "n_samples", "samples", "count"), "--n"),
+    **dict.fromkeys(("num_steps", "n_steps", "frames", "num_frames"), "--steps"),
     **dict.fromkeys(("random_seed", "manual_seed", "manualseed"), "--seed"),
+    "seed": "--seeds",
+    **dict.fromkeys(("delete", "remove", "clean", "purge"), "--clear"),
     **dict.fromkeys(("metric", "scores"), "--metrics"),
     **dict.fromkeys(("time", "minutes", "hours", "max_time"), "--budget"),
 }
@@ -55,6 +58,14 @@ ADVICE = {  # options of other programs -> what is done here
     **dict.fromkeys(("kimg", "total_kimg"), "--images {value}k counts images"),
     **dict.fromkeys(("name", "run_name", "exp_name"), "--out RUN names the run folder"),
 }
+TAKE_MODEL = ("train", "sample", "reconstruct", "interpolate", "encode", "eval", "suggest")
+ONLY = {  # advice that holds for some verbs only
+    LAUNCH: ("train", "eval"),
+    STEPS: ("train",),
+    **dict.fromkeys((ADVICE["kimg"], ADVICE["preset"], ADVICE["name"]), ("train",)),
+    ADVICE["model"]: TAKE_MODEL,
+}
+CLOSE = 0.75  # similarity from which on an option is meant
 
 
 def unrecognized(verb: str, options: Sequence[str], given: Sequence[str], unknown: Sequence[str]) -> UsageError:
@@ -92,8 +103,8 @@ def _meant(name: str, value: str, verb: str, options: Sequence[str], given: Sequ
     for option in (f"--{name.replace('_', '-')}", OPTIONS.get(name, "")):
         if option in options:
             return f": write {option}{after}."
-    if name in ADVICE and (ADVICE[name] != LAUNCH or verb in ("train", "eval")):
-        return f": {ADVICE[name].format(verb=verb or 'train', value=value or 'VALUE')}."
+    if (advice := ADVICE.get(name)) and (verb or "train") in ONLY.get(advice, (verb or "train",)):
+        return f": {advice.format(verb=verb or 'train', value=value or 'VALUE')}."
     name = name.replace("__", ".")
     places = _fields(verb, options, given)
     wanted = [place for place in places if name in (place, place.partition(".")[2], place.replace(".", "_"))]
@@ -111,7 +122,9 @@ def _close(name: str, options: Sequence[str], verb: str, given: Sequence[str]) -
     for place in places:
         choices.setdefault(place.partition(".")[2], f"--set {place}=VALUE")
     choices |= {other: f"--set {place}=VALUE" for other, place in FIELDS.items() if place in places}
-    found = dict.fromkeys(choices[text] for text in difflib.get_close_matches(name, choices, n=3, cutoff=0.6))
+    close = difflib.get_close_matches(name, choices, n=3, cutoff=CLOSE)
+    close = close or [text for text in choices if name.startswith(f"{text}_") or text.startswith(f"{name}_")][:3]
+    found = dict.fromkeys(choices[text] for text in close)
     return f". Did you mean {' or '.join(found)}?" if found else "."
 
 

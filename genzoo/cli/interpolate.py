@@ -29,11 +29,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    model = load_autoencoder(args.model, "interpolate")
     import torch
 
     from genzoo.pictures import ANIMATED, save_animation, save_grid
 
-    model = load_autoencoder(args.model, "interpolate")
     if not model.is_image:
         raise UsageError("This model is for points, not images: use model.interpolate in Python.")
     if model.conditional:

@@ -20,11 +20,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    model = load_autoencoder(args.model, "reconstruct")
     import torch
 
     from genzoo.pictures import save_grid
 
-    model = load_autoencoder(args.model, "reconstruct")
     if not model.is_image:
         raise UsageError("This model is for points, not images: see the plots in its run folder, or `genzoo encode`.")
     out = picture(args, "reconstructions.png")

@@ -15,7 +15,7 @@ from genzoo.configure import SECTIONS, changed, from_json
 from genzoo.errors import UsageError, did_you_mean
 from genzoo.models.absent import is_run, run_of
 from genzoo.provenance import by_newer, last_genzoo
-from genzoo.registry import absent
+from genzoo.registry import absent, list_models
 from genzoo.runs.names import CONFIG
 from genzoo.spec import RunConfig
 
@@ -46,16 +46,20 @@ def resumed(args: argparse.Namespace, settings: list[str]) -> RunConfig:
     return changed(config, [*([f"data.name={name}"] if name else []), *settings])
 
 
-def refuse_run(model: str) -> None:
-    """Refuses a run folder in the place of a model, and says how to resume it.
+def refuse_path(model: str) -> None:
+    """Refuses a path in the place of a model: says how to resume a run, and how to train on data.
 
     Raises:
-        UsageError: it is one.
+        UsageError: something is there, and no model has the name.
     """
     path = Path(model).expanduser()
     folder = path.parent if path.name == CONFIG else path
     if is_run(folder):
         raise UsageError(f"{folder} is a run: resume it with `genzoo train --resume {shlex.quote(str(folder))}`.")
+    if path.exists() and model.partition(".")[0] not in list_models():
+        raise UsageError(
+            f"{model} is a path and no model: to train on it, write `genzoo train MODEL --data {shlex.quote(model)}`."
+        )
 
 
 def read_file(path: str) -> tuple[str | None, list[str]]:

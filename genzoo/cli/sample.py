@@ -19,7 +19,7 @@ from genzoo.cli.common import (
     picture,
 )
 from genzoo.cli.numbers import count
-from genzoo.errors import UsageError
+from genzoo.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +87,7 @@ def _sides(grid: str) -> tuple[int, int]:
     """Reads --grid: rows, columns."""
     match = re.fullmatch(r"([1-9][0-9]{0,8})x([1-9][0-9]{0,8})", grid)
     if match is None:
-        raise UsageError(f"--grid {grid}: write rows x columns, e.g. --grid 4x12.")
+        raise UsageError(f"--grid {shown(grid)[1:-1]}: write rows x columns, e.g. --grid 4x12.")
     return int(match[1]), int(match[2])
 
 

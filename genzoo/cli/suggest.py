@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genzoo.cli.common import add_res, add_set, resolution
 from genzoo.configure import resolve
+from genzoo.data.formats import refuse_missing
 from genzoo.duration import in_seconds
 from genzoo.errors import UsageError
 from genzoo.recipes import table, texts
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         return
     data = replace(resolve(spec.name, data=args.data, settings=args.set).data, size=None)  # at its own size
     size = resolution(args)
+    refuse_missing(data.name)
     import torch
 
     from genzoo.suggestions import EXPLAINED, suggest_preset
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 def _within(args: argparse.Namespace) -> None:
     """Prints what a run with a budget takes from the data, and leaves open what it measures."""
     in_seconds(args.budget)
-    resolve(args.model, res=resolution(args), data=args.data, settings=args.set)
+    refuse_missing(resolve(args.model, res=resolution(args), data=args.data, settings=args.set).data.name)
     from genzoo.budgets import ask, standing_lines
 
     lines = standing_lines(ask(args.model, args.budget, resolution(args), args.data, args.set))

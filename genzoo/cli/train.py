@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from genzoo.cli.common import add_res, add_set, resolution
 from genzoo.cli.guard import explains_lack_of_memory
-from genzoo.cli.runs import read_file, refuse_run, resumed
+from genzoo.cli.runs import read_file, refuse_path, resumed
 from genzoo.configure import resolve, section_classes
 from genzoo.duration import in_seconds
 from genzoo.errors import UsageError
@@ -81,13 +81,15 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     given = _read_config(args)
     if args.model is None:
         raise UsageError(f"Which model? genzoo train {' | '.join(list_models())}. See `genzoo train --help`.")
-    refuse_run(args.model)
+    refuse_path(args.model)
     budget = QUICK if args.budget is None and _bare(args) else args.budget
     if budget is not None:
         _train_within(args, budget, began)
         return 0
     auto = [f"train.{name}=auto" for name in ("precision", "threads", "compile")] if args.fast else []
-    _start(_resolve(args, [*given, *auto, *_settings(args)]), args.out, args.dry_run)
+    config = _resolve(args, [*given, *auto, *_settings(args)])
+    _refuse_missing_data(config)
+    _start(config, args.out, args.dry_run)
     return 0
 
 
@@ -117,7 +119,7 @@ def _start(config: RunConfig, out: str | None, dry_run: bool) -> None:
 def _train_within(args: argparse.Namespace, budget: str, began: float) -> None:
     """Plans a run with a budget of time, and trains it."""
     in_seconds(budget)
-    _resolve(args, _settings(args))  # what is wrong is refused before torch is imported
+    _refuse_missing_data(_resolve(args, _settings(args)))  # what is wrong is refused before torch is imported
     from genzoo.budgets import ask, planned
 
     found = planned(ask(args.model, budget, resolution(args), args.data, _settings(args)), args.out, began)
@@ -160,6 +162,12 @@ def _train(config: RunConfig, out: str | None, lines: Sequence[str] = (), began:
 
 def _resolve(args: argparse.Namespace, settings: list[str]) -> RunConfig:
     return resolve(args.model, res=resolution(args), data=args.data, settings=settings)
+
+
+def _refuse_missing_data(config: RunConfig) -> None:
+    from genzoo.data.formats import refuse_missing  # with Pillow, which no --help needs
+
+    refuse_missing(config.data.name)
 
 
 def _settings(args: argparse.Namespace) -> list[str]:

@@ -1,5 +1,9 @@
-"""Which format is at a path, and what opens it; or how to turn it into one that genzoo reads."""
+"""Which format is at a path, and what opens it; or how to turn it into one that genzoo reads.
 
+No torch is imported here, so that a name that leads nowhere is refused at once.
+"""
+
+import os
 import re
 from collections.abc import Callable
 from importlib import import_module
@@ -7,13 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from genzoo.data.catalog import dataset_names
 from genzoo.data.folder import FolderCollection
-from genzoo.data.idx import IdxCollection, idx_files, is_idx
 from genzoo.data.lists import LISTS, ListCollection
-from genzoo.data.naming import IMAGES, is_image, tables_under
+from genzoo.data.naming import IMAGES, idx_files, is_idx, is_image, tables_under
 from genzoo.data.sources import Collection
 from genzoo.data.tree import files_under, refuse_unreadable, walk
-from genzoo.errors import UsageError
+from genzoo.errors import UsageError, did_you_mean, shown
 from genzoo.spec import DataConfig
 
 Opener = Callable[[Path, DataConfig], Collection]
@@ -69,7 +73,7 @@ def open_path(path: Path, config: DataConfig) -> Collection:
     if opener := _OPENERS.get(path.suffix.lower()):
         return opener(path, config)
     if is_idx(path):
-        return IdxCollection(path, config.channels)
+        return _open_idx(path, config)
     if is_image(path.name):
         raise UsageError(f"{path} is one image: give the folder that it is in, {path.resolve().parent}.")
     if found := CURES.get(path.suffix.lower()) or _by_content(path):
@@ -78,7 +82,28 @@ def open_path(path: Path, config: DataConfig) -> Collection:
     raise UsageError(f"{path} is not a dataset: give {READ}.")
 
 
-def is_file_name(path: Path) -> bool:
+def refuse_missing(name: str) -> None:
+    """Refuses what is neither a dataset's short name nor a path where something is, and cannot be an id of the hub.
+
+    Raises:
+        UsageError: the line names what to check.
+    """
+    path = Path(os.path.expanduser(name))
+    if path.exists() or name in (names := dataset_names()):
+        return
+    refuse_address(name)
+    if set("*{") & set(name):
+        raise UsageError(f"{name} is a pattern of names: give the folder of these files, or one of them.")
+    if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name or _is_file_name(path):
+        raise UsageError(f"there is no file or folder {path}: check the path, or take a name from `genzoo list data`.")
+    if "/" not in name:
+        raise UsageError(
+            f"no dataset is called {shown(name)}.{did_you_mean(name, names)} `genzoo list data` shows all; "
+            "a folder, a .parquet or .npy file or a hub id owner/name works too."
+        )
+
+
+def _is_file_name(path: Path) -> bool:
     """Whether a name without a file looks like one of a format that is known, rather than like a hub id."""
     return path.suffix.lower() in (_OPENERS.keys() | CURES.keys()) or is_idx(path)
 
@@ -136,7 +161,7 @@ def _open_folder(path: Path, config: DataConfig) -> Collection:
 
         return NpyFolderCollection(path, config.channels)
     if idx_files(path):
-        return IdxCollection(path, config.channels)
+        return _open_idx(path, config)
     if reason := _without_images(path):
         raise UsageError(reason)
     return FolderCollection(path, config.skip_corrupt)  # which says what it holds instead of images
@@ -185,6 +210,7 @@ def _lazily(module: str, name: str, *settings: str) -> Opener:
     return open_with
 
 
+_open_idx = _lazily("idx", "IdxCollection", "channels")
 _OPENERS: dict[str, Opener] = {
     ".parquet": _lazily("parquet", "ParquetCollection", "column", "channels"),
     ".npy": _lazily("arrayfiles", "ArrayCollection", "column", "channels"),

@@ -12,12 +12,11 @@ import numpy as np
 from genzoo.data.arrays import ArraySource, open_array
 from genzoo.data.identity import contents_of_files
 from genzoo.data.labels import ONLY, Labels, class_label
-from genzoo.data.naming import role
+from genzoo.data.naming import IDX, idx_files, role
 from genzoo.data.places import ordered, split_in
 from genzoo.data.sets import ArraySet
 from genzoo.errors import UsageError
 
-_NAME = re.compile(r"(.+[-.])idx(\d)(-ubyte)?(\.gz)?")
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _DEFLATE = 1032  # most that gzip can save, as a ratio
 
@@ -52,17 +51,6 @@ class IdxCollection:
         return open_array(array, name, identity, labels, channels=self._channels, role=by, notes=[f"file {path.name}"])
 
 
-def idx_files(root: Path) -> list[Path]:
-    """Finds the idx files under a folder; of one that is there with and without `.gz`, the latter."""
-    found = sorted(path for path in root.rglob("*idx*") if path.is_file() and is_idx(path))
-    return [path for path in found if path.suffix != ".gz" or path.with_suffix("") not in found]
-
-
-def is_idx(path: Path) -> bool:
-    """Whether a file is called like an idx file."""
-    return _NAME.fullmatch(path.name) is not None
-
-
 def read_idx(path: Path) -> np.ndarray:
     """Reads an idx file, memory-mapped where it is not compressed.
 
@@ -89,7 +77,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def _is_labels(path: Path) -> bool:
-    match = _NAME.fullmatch(path.name)
+    match = IDX.fullmatch(path.name)
     return match is not None and match[2] == "1"
 
 

@@ -11,6 +11,7 @@ from genzoo.data.tree import files_under
 
 IMAGES = readable_suffixes()
 _DIGITS = re.compile(r"(\d+)")
+IDX = re.compile(r"(.+[-.])idx(\d)(-ubyte)?(\.gz)?")  # names of MNIST's files; the digit counts dimensions
 
 
 def is_image(name: str) -> bool:
@@ -73,3 +74,14 @@ def tables_under(root: Path) -> list[Path]:
 def files_in_order(root: Path, suffix: str) -> list[Path]:
     """Finds the files with a suffix under a folder, in natural order."""
     return sorted(files_under(root, {suffix}), key=lambda path: natural(path.relative_to(root).as_posix()))
+
+
+def is_idx(path: Path) -> bool:
+    """Whether a file is called like an idx file."""
+    return IDX.fullmatch(path.name) is not None
+
+
+def idx_files(root: Path) -> list[Path]:
+    """Finds the idx files under a folder; of one that is there with and without `.gz`, the latter."""
+    found = sorted(path for path in root.rglob("*idx*") if path.is_file() and is_idx(path))
+    return [path for path in found if path.suffix != ".gz" or path.with_suffix("") not in found]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genzoo.data.catalog import dataset_names, find_dataset
+from genzoo.data.catalog import find_dataset
 from genzoo.data.decoding import CorruptImageError, rgb
-from genzoo.data.formats import is_file_name, open_path, refuse_address
+from genzoo.data.formats import open_path, refuse_missing
 from genzoo.data.found import Found, summary
 from genzoo.data.frames import FrameCollection
 from genzoo.data.headers import complete
@@ -22,7 +22,7 @@ from genzoo.data.sets import ArraySet, Dataset, EndlessSet
 from genzoo.data.sources import Collection, Part, fingerprint
 from genzoo.data.splits import FOR_CHOOSING, FOR_SCORES, Opened, choose, held_out, named_split, open_split, parse
 from genzoo.data.suffixes import HINTS, suffix_of
-from genzoo.errors import UsageError, did_you_mean
+from genzoo.errors import UsageError
 from genzoo.noise import generator
 from genzoo.spec import DataConfig
 
@@ -235,7 +235,6 @@ def _locate(config: DataConfig) -> Collection:
     name, path = config.name, Path(os.path.expanduser(config.name))
     if name.startswith(PREFIX):
         raise UsageError(f"{name} was passed from Python, Trainer(data=...), and is not stored: give --data.")
-    refuse_address(name)
     registered = find_dataset(name)
     if registered is not None and (registered.entry.kind != "hub" or not path.exists()):
         if path.exists():
@@ -245,15 +244,7 @@ def _locate(config: DataConfig) -> Collection:
         return registered(config)
     if path.exists():
         return open_path(path, config)
-    if set("*{") & set(name):
-        raise UsageError(f"{name} is a pattern of names: give the folder of these files, or one of them.")
-    if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name or is_file_name(path):
-        raise UsageError(f"there is no file or folder {path}: check the path, or take a name from `genzoo list data`.")
-    if "/" not in name:
-        raise UsageError(
-            f"no dataset is called {name!r}.{did_you_mean(name, dataset_names())} `genzoo list data` shows all; "
-            "a folder, a .parquet or .npy file or a hub id owner/name works too."
-        )
+    refuse_missing(name)
     from genzoo.data.hub import HubCollection
 
     return HubCollection(config)

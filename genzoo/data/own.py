@@ -57,7 +57,10 @@ def _read(data: Any, kind: str) -> tuple[np.ndarray, np.ndarray | None]:
     by_number = hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, Mapping)
     if not by_number or isinstance(data, IterableDataset):
         raise UsageError(f"data={kind}: {FORMS}, or a map-style dataset, which has a length and gives items by number.")
-    rows = [data[i] for i in range(len(data))]
+    try:
+        rows = [data[i] for i in range(len(data))]
+    except KeyError as error:  # as of a table of pandas, which takes names
+        raise UsageError(f"data={kind} gives no item by number: pass an array, as of data.to_numpy().") from error
     if not rows:
         raise UsageError(f"data={kind} has no items.")
     if isinstance(rows[0], Mapping):
@@ -65,8 +68,13 @@ def _read(data: Any, kind: str) -> tuple[np.ndarray, np.ndarray | None]:
             f"data={kind} has items with {', '.join(map(str, rows[0]))}: pass the images alone, "
             "[item['image'] for item in data], or pairs (image, class number)."
         )
-    pairs = all(isinstance(row, tuple | list) and len(row) == 2 for row in rows)
-    arrays = [_array(row[0] if pairs else row) for row in rows]
+    pairs = all(isinstance(row, tuple | list) and len(row) == 2 and not isinstance(row[0], float) for row in rows)
+    alone = all(isinstance(row, tuple) and len(row) == 1 for row in rows)  # as of a TensorDataset
+    arrays = [_array(row[0] if pairs or alone else row) for row in rows]
+    if arrays[0].dtype.kind in "OSU":
+        raise UsageError(
+            f"data={kind} has items of type {type(rows[0]).__name__}: pass the images, or name their folder or file."
+        )
     for i, array in enumerate(arrays):
         if (array.shape, array.dtype) != (arrays[0].shape, arrays[0].dtype):
             raise UsageError(

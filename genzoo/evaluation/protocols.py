@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from genzoo.errors import UsageError, did_you_mean
+from genzoo.errors import UsageError, did_you_mean, shown
 from genzoo.metrics.inputs import ClassPair, Extracted
 from genzoo.metrics.registry import Metric, Value, broken_plugins, list_metrics
 from genzoo.registry import get_spec, list_models
@@ -97,8 +97,10 @@ def get_protocol(name: str) -> Protocol:
         if (found := _parsed(name, list_metrics(installed))) is not None:
             return found
     broken = "".join(f" {line}" for line in broken_plugins())
+    if yields := next((m.examples[0] for m in list_metrics() if name.lower() in m.values and m.examples), None):
+        raise UsageError(f"{shown(name)} is a value of {yields}: name that. See `genzoo eval --list`.{broken}")
     raise UsageError(
-        f"No protocol is called {name!r}.{did_you_mean(name, examples())} See `genzoo eval --list`.{broken}"
+        f"No protocol is called {shown(name)}.{did_you_mean(name, examples())} See `genzoo eval --list`.{broken}"
     )
 
 

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from genzoo.data import open_dataset
 from genzoo.data.batches import to_float
+from genzoo.data.naming import IMAGES
 from genzoo.data.sets import EndlessSet, FiniteSet
+from genzoo.data.tree import files_under
 from genzoo.errors import UsageError
 from genzoo.evaluation.as_trained import class_numbers, run_as_in_training
 from genzoo.evaluation.moments import is_statistics
@@ -22,7 +24,7 @@ from genzoo.factory import load
 from genzoo.fitted import FittedPrior, select
 from genzoo.metrics.inputs import BATCH
 from genzoo.metrics.vitals import batchnorm_gap
-from genzoo.models.absent import why_no_model
+from genzoo.models.absent import is_model_file, why_no_model
 from genzoo.models.autoencoder import can_encode
 from genzoo.models.generative import Generative
 from genzoo.models.sources import find_config
@@ -260,10 +262,19 @@ def open_subject(
     """
     folder = Path(path).expanduser()
     if folder.exists() and not any((parent / "config.json").is_file() for parent in (folder, folder / "model")):
-        if (folder / CONFIG).exists():
+        if _is_of_model(folder):
             raise UsageError(why_no_model(folder))
         return FolderSubject(path, device, like or DataConfig())
     return ModelSubject(path, device, raw)
+
+
+def _is_of_model(path: Path) -> bool:
+    """Whether a path is of a run or a model, whatever is missing there, and not images."""
+    if not path.is_dir():
+        return is_model_file(path)
+    return (path / CONFIG).exists() or (
+        any(is_model_file(file) for file in path.iterdir()) and not any(files_under(path, IMAGES))
+    )
 
 
 def _name(path: str, folder: Path, run: Path | None) -> str:

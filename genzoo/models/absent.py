@@ -1,12 +1,26 @@
 """Why a path holds no model that can be read: the message, by what lies there."""
 
+import os
 from itertools import islice
 from pathlib import Path
+
+from genzoo import hub
+from genzoo.errors import UsageError
 
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 NEVER = "which is never read, because that can run code"
 GIVE = "give a run folder, a save_pretrained folder or a hub id (owner/name)"
 LOOKED_AT = 1000  # entries of a folder at most
+
+
+def refuse_missing(path: str) -> None:
+    """Refuses what is neither a path where something is nor the form of a hub id; no torch is imported.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if not os.path.exists(Path(path).expanduser()) and not hub.is_id(path):
+        raise UsageError(f"{path} does not exist: {GIVE}.")
 
 
 def why_no_model(path: Path) -> str:
@@ -33,6 +47,11 @@ def run_of(path: Path) -> Path | None:
         return None
     run = next((parent for parent in islice(path.absolute().parents, 3) if is_run(parent)), None)
     return None if run is None else _shown(path, run)
+
+
+def is_model_file(path: Path) -> bool:
+    """Whether a file is called like one of a model, of genzoo or not: weights, or a config.json."""
+    return path.suffix.lower() in (*PICKLES, ".safetensors") or path.name == "config.json"
 
 
 def _of_file(path: Path) -> str:

@@ -121,8 +121,11 @@ class Autoencoder(Generative):
         `return_dict=False`, to a tuple of it, as in diffusers.
 
         Raises:
-            UsageError: x has another shape, or see `sample` for labels.
+            UsageError: x has another shape or type, or see `sample` for labels.
         """
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise UsageError(f"This model takes tensors of floats, images in [0, 1], and got {kind}: pass x / 255.")
         if tuple(x.shape[1:]) != self.shape:
             raise UsageError(
                 f"This model takes items of shape {self.shape} and got {tuple(x.shape[1:])}: resize or convert them."

@@ -7,7 +7,7 @@ from typing import Any
 from genzoo import hub
 from genzoo.errors import UsageError
 from genzoo.fitted import FILE
-from genzoo.models.absent import why_no_model
+from genzoo.models.absent import refuse_missing, why_no_model
 from genzoo.models.options import LoadOptions
 
 CONFIG = "config.json"
@@ -29,6 +29,8 @@ def find_config(path: str | os.PathLike, **kwargs: Any) -> tuple[str, str]:
     options = LoadOptions.of(kwargs)
     if not isinstance(path, (str, os.PathLike)):
         raise UsageError(f"{path!r} is not a path: give a run folder, a save_pretrained folder or a hub id.")
+    if not str(path):
+        raise UsageError("the path of a model is empty: give a run folder, a save_pretrained folder or a hub id.")
     folder = Path(path).expanduser()
     for candidate in (folder / options.subfolder,) if options.subfolder else (folder, folder / "model"):
         if os.path.isfile(candidate / CONFIG):
@@ -38,10 +40,7 @@ def find_config(path: str | os.PathLike, **kwargs: Any) -> tuple[str, str]:
         if not os.path.exists(within):
             raise UsageError(f"{folder} has no sub-folder {options.subfolder}: give another `subfolder`.")
         raise UsageError(why_no_model(within))
-    if not hub.is_id(str(path)):
-        raise UsageError(
-            f"{path} does not exist: give a run folder, a save_pretrained folder or a hub id (owner/name)."
-        )
+    refuse_missing(str(path))
     return str(path), hub.download(str(path), in_repository(CONFIG, options), **options.hub)
 
 

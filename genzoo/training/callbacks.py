@@ -67,13 +67,14 @@ class Forecast(Callback):
 
 
 def hooks(
-    callbacks: Sequence[Callback], forecasts: bool, steps: int, report: Callable[[str], object]
+    callbacks: Callback | Sequence[Callback], forecasts: bool, steps: int, report: Callable[[str], object]
 ) -> list[Callback]:
     """Returns the callbacks of a run of so many steps, a forecast of its end before those that were passed.
 
     Raises:
         UsageError: one of these is not a Callback.
     """
+    callbacks = [callbacks] if isinstance(callbacks, Callback) else callbacks
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise UsageError(f"callbacks: {callback!r} is not a genzoo.Callback: pass objects of a subclass.")

@@ -23,14 +23,16 @@ LAUNCHED = "TORCHELASTIC_RUN_ID"  # in the environment of torchrun's processes
 
 class StopFlag:
     """Turns the first signal of SIGNALS into a flag, so that the step is finished and saved; a second Ctrl-C interrupts
-    at once. The flag is also set when the launcher of this process has ended.
+    at once. The flag is also set when the launcher that was there when it was made has ended.
     """
+
+    def __init__(self) -> None:
+        self._parent = os.getppid() if LAUNCHED in os.environ else None
 
     def __enter__(self) -> "StopFlag":
         self._cause: str | None = None
         self._at, self._pid = 0.0, os.getpid()
         self._before: dict[int, Any] = {}
-        self._parent = os.getppid() if LAUNCHED in os.environ else None
         if threading.current_thread() is threading.main_thread():  # handlers can be set nowhere else
             numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
             ignored = {number for number in numbers if signal.getsignal(number) is signal.SIG_IGN} - {signal.SIGINT}

@@ -57,7 +57,7 @@ class Trainer:
         dataset: trains on this instead of opening what `config.data` names; nothing is held out then.
         began: `time.monotonic()` when the time of `train.budget` began; None = now.
         data: a name, or a tensor, array or torch Dataset (see `genzoo.data.own`), of which nothing is held out.
-        callbacks: called for each log line and snapshot.
+        callbacks: one or several, called for each log line and snapshot.
 
     Raises:
         UsageError: the configuration does not fit the data, the folder or the machine.
@@ -71,7 +71,7 @@ class Trainer:
         dataset: Dataset | None = None,
         began: float | None = None,
         data: Any = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Callback | Sequence[Callback] = (),
     ):
         config, dataset = prepared(config, data, dataset)
         path = Path(out).expanduser() if out is not None else RunFolder.default(config)
@@ -81,6 +81,7 @@ class Trainer:
         self.pace = Pace(c.budget, time.monotonic() if began is None else began)
         self.acc = make_accelerator(c.device, c.precision, c.trackers, path)
         self.rank, self.world = self.acc.process_index, self.acc.num_processes
+        self.stop = StopFlag()  # made now, or a launcher that ends while images are decoded would not be missed
         self.folder = RunFolder(path, config)
         with sole_writer(self.folder, self.acc):
             pass  # or it is refused before time is spent
@@ -177,7 +178,7 @@ class Trainer:
                 checkpoint stays.
             KeyboardInterrupt: on Ctrl-C or another signal of `genzoo.training.stopping`, after saving.
         """
-        with StopFlag() as stop, sole_writer(self.folder, self.acc):
+        with self.stop as stop, sole_writer(self.folder, self.acc):
             stopped = self._fit(stop)
         if stopped:
             self.acc.print(
