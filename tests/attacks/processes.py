@@ -41,7 +41,12 @@ WEIGHTS = "model/diffusion_pytorch_model.safetensors"
 COLD, COLD_S = 0.2, 6.0  # share of commands whose interpreter starts afresh, and how long it imports
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # What a process that ends by a signal may return: what the system gives, or genzoo's status.
-STATUS = {signal.SIGKILL: (-9,), signal.SIGTERM: (-15, 143), signal.SIGINT: (-2, 130), signal.SIGHUP: (-1, 129, 130)}
+STATUS = {
+    signal.SIGKILL: (-9,),
+    signal.SIGTERM: (-15, 130, 143),
+    signal.SIGINT: (-2, 130),
+    signal.SIGHUP: (-1, 129, 130),
+}
 VOLATILE = ("seconds", "peak_gib", "commit", "versions", "device", "seconds_in_all")
 
 
@@ -76,8 +81,8 @@ def ended(process: Any, timeout: float | None = None) -> tuple[int, str, str]:
 def product(command: str, place: str) -> object:
     """What a command leaves in its place that must not depend on when it was killed."""
     if command is TRAIN:
-        log = JsonLines(Path(place, "log.jsonl")).read()
-        return Path(place, WEIGHTS).read_bytes(), [_stable(line) for line in log]
+        steps = [line["step"] for line in JsonLines(Path(place, "log.jsonl")).read()]  # and those of interruptions
+        return Path(place, WEIGHTS).read_bytes(), steps == sorted(steps), steps[-1]
     if command is EVAL:
         return [_stable(line) for line in JsonLines(Path(f"{place}.jsonl")).read()[-3:]]
     lines = JsonLines(Path(place, "results", "suite.jsonl")).read()
