@@ -1,10 +1,11 @@
-"""Crash-safe writing of text files, folders and JSON lines; hashes of files."""
+"""Crash-safe writing of text files, folders and JSON lines; hashes of files, and checksums of JSON objects."""
 
 import hashlib
 import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,27 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     """Returns a file's hash in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+CHECKSUM = "_checksum"  # key of a JSON object's own checksum
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds to a JSON object its checksum, by which `as_written` recognizes a change, as in records of a TFRecord."""
+    plain = json.loads(json.dumps({key: value for key, value in content.items() if key != CHECKSUM}))
+    return {**plain, CHECKSUM: _checksum(plain)}
+
+
+def as_written(content: Mapping[str, Any]) -> bool:
+    """Whether a JSON object is what was sealed, whatever the order of its keys; one without a checksum counts as such,
+    as earlier versions and other programs write it.
+    """
+    plain = dict(content)
+    return CHECKSUM not in content or plain.pop(CHECKSUM) == _checksum(plain)
+
+
+def _checksum(plain: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
 @contextmanager
@@ -154,7 +176,8 @@ def sync(path: Path) -> None:
 
 
 class JsonLines:
-    """An append-only file of JSON objects, one per line. Reading skips lines that are damaged, see `damaged`.
+    """An append-only file of JSON objects, one per line, each with its checksum. Reading skips lines that are damaged,
+    see `damaged`.
 
     Args:
         path: of the file.
@@ -218,11 +241,15 @@ class JsonLines:
 
     def _parsed(self, text: bytes) -> dict[str, Any] | None:
         try:
-            line = json.loads(text.decode(errors="replace"))  # a damaged byte of a text costs that letter only
+            line = json.loads(text.decode(errors="replace"))
+            intact = isinstance(line, dict) and as_written(line)
         except (ValueError, RecursionError):
             return None
-        return line if isinstance(line, dict) and self._intact(line) else None
+        if not intact:
+            return None
+        line.pop(CHECKSUM, None)
+        return line if self._intact(line) else None
 
 
 def _encoded(lines: Iterable[Mapping[str, Any]]) -> bytes:
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+    return "".join(json.dumps(sealed(line)) + "\n" for line in lines).encode()

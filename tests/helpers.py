@@ -1,6 +1,5 @@
 """What several test modules use: paths, tiny runs, and comparisons of what runs leave."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from genzoo import list_models
+from genzoo.runs.folder import run_log
 from genzoo.spec import RunConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,4 +60,4 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def read_log(run: Path) -> list[dict[str, Any]]:
     """Returns the lines of a run's log.jsonl."""
-    return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return run_log(run).read()

@@ -14,10 +14,11 @@ from PIL import Image
 
 from genzoo.bench import charts
 from genzoo.bench.lines import Column
-from genzoo.bench.report import check_report, write_report
+from genzoo.bench.report import check_report, gaps, write_report
 from genzoo.bench.results import Stat, read_results
 from genzoo.bench.tables import best_rows, number, results_table, with_spread
 from genzoo.errors import UsageError
+from genzoo.files import JsonLines
 
 KL = {"protocol": "density2d", "value": "kl_raw", "title": "KL, raw", "better": "lower"}
 MODES = {"protocol": "quality", "value": "modes", "title": "modes", "better": "higher"}
@@ -253,7 +254,9 @@ def test_a_truncated_line_is_left_out_and_reported(folder: Folder, cut: bytes) -
     out = folder(suite("a-rings-s0", "a-rings-s1"), score("a", 0, 1.0), cell("a", 0))
     with (out / "results/2d.jsonl").open("ab") as file:
         file.write(cut)
-    assert read_results(out / "results/2d.jsonl").skipped_lines == 1
+    with pytest.warns(UserWarning, match=r"2d.jsonl: damaged lines are left out, 1 in all \(4\)"):
+        assert read_results(out / "results/2d.jsonl").skipped_lines == 1
+    assert list(gaps(out)) == ["2d: 1 cells have no result (a-rings-s1)"]
     markdown, _ = written(out)
     assert "cut short and are left out: 1" in markdown and row(markdown, "a")[1] == "1.000"
     with (out / "results/2d.jsonl").open("a") as file:
@@ -267,6 +270,24 @@ def test_a_truncated_line_is_left_out_and_reported(folder: Folder, cut: bytes) -
             )
         )[0]
     )
+
+
+def test_finished_cells_without_a_score_are_named(folder: Folder) -> None:
+    out = folder(suite("a-rings-s0", "a-rings-s1"), score("a", 0, 1.0), cell("a", 0), cell("a", 1))
+    assert list(gaps(out)) == ["2d: 1 cells lack a score (a-rings-s1)"]
+
+
+def test_a_changed_score_is_left_out_with_a_warning(folder: Folder) -> None:
+    """A digit that a disk or a hand changed is still JSON; the order of keys may change."""
+    out = folder(suite("a-rings-s0"), cell("a", 0))
+    path = out / "results/2d.jsonl"
+    JsonLines(path).append(score("a", 0, 1.25))
+    *lines, last = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([*lines, json.dumps(json.loads(last), sort_keys=True)]) + "\n", encoding="utf-8")
+    assert len(read_results(path).scores) == 1
+    path.write_text("\n".join([*lines, last.replace("1.25", "1.75")]) + "\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match="damaged lines are left out"):
+        assert not read_results(path).scores
 
 
 def test_a_line_that_makes_no_sense_is_named(folder: Folder) -> None:

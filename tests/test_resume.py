@@ -23,7 +23,7 @@ from genzoo import Trainer
 from genzoo.cli import main
 from genzoo.configure import depends_on_length, differences, resolve
 from genzoo.errors import UsageError
-from genzoo.files import JsonLines, digest, replacing, write_text
+from genzoo.files import CHECKSUM, JsonLines, digest, replacing, write_text
 from genzoo.runs.checkpoint import HASH, Checkpoints
 from genzoo.runs.curves import MOST, Curves
 from genzoo.runs.folder import damaged_lines, read_config, run_events, run_log
@@ -209,23 +209,21 @@ def test_one_checkpoint_too_many_is_dropped_at_the_start(run):
 
 def test_a_damaged_byte_costs_one_line_at_most(begun, finished, capsys):
     log = (begun / "log.jsonl").read_bytes().split(b"\n")
-    log[0] = log[0].replace(b"loss/", b"los\xff/", 1)  # in a text: the rest of the line is intact
+    log[0] = log[0].replace(b"loss/", b"los\xff/", 1)  # in a text: what is left is JSON
     log[1] = log[1].replace(b'"step"', b'"st\xffp"')
     log[2] = log[2].replace(b'"nimg": ', b'"nimg": \xff')
     (begun / "log.jsonl").write_bytes(b"\n".join(log))
     (begun / "events.jsonl").write_bytes(b'{"step": 0}\n' + (begun / "events.jsonl").read_bytes() + b'{"step": 1, "ki')
     assert [f.partition(": ")[2] for f in damaged_lines(begun)] == [
-        "2 lines (2, 3) are damaged and left out",
+        "3 lines (1, 2, 3) are damaged and left out",
         "line 1 is damaged and left out",  # and not the last one, which a kill cut short
     ]
     assert main(["doctor", "run"]) in (0, 1)
-    assert "log.jsonl: 2 lines (2, 3) are damaged and left out" in capsys.readouterr().out
+    assert "log.jsonl: 3 lines (1, 2, 3) are damaged and left out" in capsys.readouterr().out
     resumed()
-    assert "warning: run/log.jsonl: 2 lines (2, 3) are damaged and left out" in capsys.readouterr().out
+    assert "warning: run/log.jsonl: 3 lines (1, 2, 3) are damaged and left out" in capsys.readouterr().out
     assert list(damaged_lines(begun)) == []
-    assert [line["step"] for line in read_log(begun)] == [line["step"] for line in read_log(finished)][:1] + [
-        line["step"] for line in read_log(finished)
-    ][3:]
+    assert [line["step"] for line in read_log(begun)] == [line["step"] for line in read_log(finished)][3:]
     assert same(weights(begun), weights(finished))
 
 
@@ -514,7 +512,8 @@ def test_checkpoints_know_the_settings_of_their_run(begun, finished):
     assert not (begun / "run.json").exists()
     assert read_config(begun) == read_config(finished)
     assert main(["train", "--resume", "run"]) == 0
-    assert json.loads((begun / "run.json").read_text()) == json.loads((finished / "run.json").read_text())
+    again, whole = (json.loads((run / "run.json").read_text()) for run in (begun, finished))
+    assert again | {CHECKSUM: ""} == whole | {CHECKSUM: ""}  # 1 and 1.0 are equal, and have different checksums
     assert same(weights(begun), weights(finished))
 
 

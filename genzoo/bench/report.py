@@ -1,10 +1,11 @@
 """Writes RESULTS.md and report.html from results/*.jsonl, and checks that RESULTS.md is up to date."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from genzoo.bench.html import page
 from genzoo.bench.markdown import markdown
-from genzoo.bench.results import SuiteResults, read_results
+from genzoo.bench.results import SHOWN, SuiteResults, read_results
 from genzoo.errors import UsageError
 from genzoo.files import write_text
 
@@ -22,6 +23,21 @@ def write_report(out: Path) -> tuple[Path, Path]:
     """
     suites = _read(out)
     return _write(out / MARKDOWN, markdown(suites)), _write(out / PAGE, page(suites, out / RESULTS))
+
+
+def gaps(out: Path) -> Iterator[str]:
+    """Yields a sentence for each suite whose results are not complete.
+
+    Raises:
+        UsageError: as `write_report`.
+    """
+    for results in _read(out):
+        if not (results.cells or results.failures or results.scores):
+            yield f"{results.suite.suite}: no results"
+        for cells, what in ((results.missing, "have no result"), (results.unscored, "lack a score")):
+            if cells:
+                more = ", ..." if len(cells) > SHOWN else ""
+                yield f"{results.suite.suite}: {len(cells)} cells {what} ({', '.join(cells[:SHOWN])}{more})"
 
 
 def check_report(out: Path) -> str | None:

@@ -1,6 +1,7 @@
 """The results of a suite: the last line of each kind and key of its file, and values aggregated over seeds."""
 
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from genzoo.bench.lines import Column, Failure, FinishedCell, Header, Score, par
 from genzoo.files import JsonLines
 
 Run = Score | FinishedCell | Failure
+SHOWN = 5  # numbers of damaged lines in a warning
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,17 @@ class SuiteResults:
         return [cell for cell in self.suite.expected_cells if cell not in known]
 
     @property
+    def unscored(self) -> list[str]:
+        """Finished cells that lack a score which others of their dataset have."""
+        scored = {(s.cell, s.protocol) for s in self.scores}
+        wanted = {(s.data, s.protocol) for s in self.scores}
+        return [
+            c.cell
+            for c in self.cells
+            if any((c.cell, protocol) not in scored for data, protocol in wanted if data == c.data)
+        ]
+
+    @property
     def clashes(self) -> list[tuple[str, ...]]:
         """Cells that share label, data and seed, so that one row averages over more than seeds."""
         seeds: dict[tuple[str, str, int], list[str]] = {}
@@ -93,17 +106,17 @@ def read_results(path: Path) -> SuiteResults:
     """Reads one results file, and `<suite>.md` beside it, which is what a person concluded from the numbers.
 
     A later line replaces an earlier one of the same kind and cell (for scores: and protocol), and a finished cell
-    replaces its failure. Lines that are not JSON were cut short by a kill: they are counted and left out. Unknown keys
-    and kinds are ignored. What no report can show, of results from elsewhere, is left out and named.
+    replaces its failure. Lines that are damaged, or were cut short by a kill, are counted and left out, with a warning.
+    Unknown keys and kinds are ignored. What no report can show, of results from elsewhere, is left out and named.
 
     Raises:
         UsageError: a key is missing, or a value has the wrong type.
     """
     last: dict[tuple[str, ...], Header | Score | FinishedCell | Failure] = {}
-    skipped, left_out = 0, list[str]()
+    skipped, left_out = list[int](), list[str]()
     for number, record in JsonLines(path).numbered():
         if record is None:
-            skipped += 1
+            skipped.append(number)
             continue
         kept, unshown = cleaned(record)
         if (line := parse_line(kept, f"{path}, line {number}")) is not None:
@@ -111,6 +124,9 @@ def read_results(path: Path) -> SuiteResults:
             last[_key(line)] = line
             if isinstance(line, FinishedCell):
                 last.pop((Failure.kind, line.cell), None)
+    if skipped:
+        shown = ", ".join(map(str, skipped[:SHOWN])) + (", ..." if len(skipped) > SHOWN else "")
+        warnings.warn(f"{path}: damaged lines are left out, {len(skipped)} in all ({shown})", stacklevel=2)
     header = last.pop((Header.kind,), None) or Header(suite=path.stem, title=path.stem)
     assert isinstance(header, Header)
     runs = _in_order((line for line in last.values() if not isinstance(line, Header)), header)
@@ -119,7 +135,7 @@ def read_results(path: Path) -> SuiteResults:
         scores=tuple(run for run in runs if isinstance(run, Score)),
         cells=tuple(run for run in runs if isinstance(run, FinishedCell)),
         failures=tuple(run for run in runs if isinstance(run, Failure)),
-        skipped_lines=skipped,
+        skipped_lines=len(skipped),
         findings=_findings(path.with_suffix(".md")),
         left_out=tuple(left_out),
     )

@@ -53,21 +53,25 @@ class Results:
         """Returns the finished cells, each with the fingerprint of what it ran."""
         return {cell.cell: cell.fingerprint for cell in read_results(self.path).cells}
 
+    def scored(self) -> set[tuple[str, str]]:
+        """Returns the cells and protocols that there are scores of."""
+        return {(score.cell, score.protocol) for score in read_results(self.path).scores}
+
 
 def missing(cells: Sequence[Cell], results: Results) -> list[Cell]:
-    """Leaves out what is finished.
+    """Leaves out what is finished and scored.
 
     Raises:
         UsageError: the file has a cell of this name with other settings.
     """
-    done = results.fingerprints()
+    done, scored = results.fingerprints(), results.scored()
     others = [cell.name for cell in cells if cell.name in done and done[cell.name] != fingerprint(cell)]
     if others:
         raise UsageError(
             f"{results.path} has {len(others)} cells of these names with other settings ({others[0]}, ...): "
             "choose a different --out, or remove their lines."
         )
-    return [cell for cell in cells if cell.name not in done]
+    return [cell for cell in cells if cell.name not in done or any((cell.name, m) not in scored for m in cell.metrics)]
 
 
 def obstacle(cell: Cell, weights: Path | None) -> str | None:

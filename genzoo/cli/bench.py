@@ -65,9 +65,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     out = Path(args.out).expanduser()
     if args.report:
-        from genzoo.bench.report import write_report
+        from genzoo.bench.report import gaps, write_report
 
-        print("\n".join(map(str, write_report(out))))
+        print("\n".join([*(f"note: {text}" for text in gaps(out)), *map(str, write_report(out))]))
         return 0
     if args.check:
         from genzoo.bench.report import check_report

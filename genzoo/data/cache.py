@@ -22,7 +22,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from genzoo.errors import UsageError
-from genzoo.files import replacing
+from genzoo.files import as_written, replacing, sealed
 
 PIXELS, ABOUT = "images.npy", "about.json"
 DAMAGED = ".damaged"  # ending of a cache that is set aside
@@ -200,7 +200,7 @@ def _write(
             "built": time.time(),
             "skipped": skipped,
         }
-        (temporary / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (temporary / ABOUT).write_text(json.dumps(sealed(about), indent=1), encoding="utf-8")
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -209,6 +209,8 @@ def _about(folder: Path) -> dict[str, Any]:
     kinds = {"skipped": dict, "digest": str, "modified": int, "count": int}
     if not isinstance(about, dict) or not all(isinstance(about[key], kind) for key, kind in kinds.items()):
         raise ValueError(f"{ABOUT} is not the record of a cache")
+    if not as_written(about):
+        raise ValueError(f"{ABOUT} is not what was written")
     return about
 
 

@@ -22,7 +22,7 @@ from genzoo.data import cache
 from genzoo.data.catalog import find_entry
 from genzoo.data.opening import describe, is_own, open_dataset
 from genzoo.errors import UsageError
-from genzoo.files import digest, utf8_path
+from genzoo.files import as_written, digest, utf8_path
 from genzoo.nn.conv import SLOPE, ResidualBlock
 from genzoo.spec import DataConfig
 
@@ -153,14 +153,14 @@ def load_classifier(folder: str | Path) -> Classifier:
         raise UsageError(f"There is no classifier in {folder}: create it with train_classifier().")
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        if digest(folder / WEIGHTS) != about["digest"]:
-            raise ValueError("other weights than were saved")
+        if not as_written(about) or digest(folder / WEIGHTS) != about["digest"]:
+            raise ValueError("another content than was saved")
         shape = tuple(about["shape"])
         heads = tuple(Head(**head | {"names": tuple(head.get("names", ()))}) for head in about["heads"])
         net = ResidualClassifier(shape, sum(head.width for head in heads))
         with utf8_path(folder / WEIGHTS) as path:
             net.load_state_dict(load_file(path))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise UsageError(
             f"The classifier {folder} is damaged ({error}): delete the folder, and it is trained again."
         ) from error

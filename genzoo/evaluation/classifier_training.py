@@ -31,7 +31,7 @@ from genzoo.duration import as_time
 from genzoo.errors import UsageError
 from genzoo.evaluation.calibration import calibration_error, fit_temperature
 from genzoo.evaluation.classifier import ABOUT, WEIGHTS, Head, ResidualClassifier, classifier_folder, short_name
-from genzoo.files import digest, replacing
+from genzoo.files import digest, replacing, sealed
 from genzoo.noise import generator
 from genzoo.progress import bar, write_line
 from genzoo.spec import DataConfig
@@ -83,7 +83,7 @@ def train_classifier(
             with replacing(folder) as temporary:
                 save_file(net.state_dict(), temporary / WEIGHTS)
                 about["digest"] = digest(temporary / WEIGHTS)
-                (temporary / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+                (temporary / ABOUT).write_text(json.dumps(sealed(about), indent=1), encoding="utf-8")
     return folder
 
 

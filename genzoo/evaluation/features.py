@@ -27,7 +27,7 @@ from genzoo.data.sources import fingerprint
 from genzoo.errors import UsageError
 from genzoo.evaluation.extractors import Extractor, Mode, Precision, resized
 from genzoo.evaluation.own_sizes import open_at_own_sizes
-from genzoo.files import digest, replacing, utf8_path
+from genzoo.files import as_written, digest, replacing, sealed, utf8_path
 from genzoo.noise import generator
 from genzoo.progress import bar
 from genzoo.spec import DataConfig
@@ -207,7 +207,7 @@ def _save(folder: Path, features: Features, about: dict[str, Any]) -> None:
     with replacing(folder) as temporary:
         save_file({"values": features.values}, temporary / VALUES)
         about |= {"extractor": features.extractor, "digest": digest(temporary / VALUES)}
-        (temporary / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (temporary / ABOUT).write_text(json.dumps(sealed(about), indent=1), encoding="utf-8")
 
 
 def _load(folder: Path | None) -> Features | None:
@@ -216,11 +216,11 @@ def _load(folder: Path | None) -> Features | None:
         return None
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        if digest(folder / VALUES) != about["digest"]:
+        if not as_written(about) or digest(folder / VALUES) != about["digest"]:
             raise ValueError("another content than was written")
         cache.touch(folder / ABOUT)
         with utf8_path(folder / VALUES) as path:
             return Features(load_file(path)["values"], about["extractor"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         warnings.warn(f"The cached features {folder} are damaged ({error}) and are recomputed.", stacklevel=3)
         return None

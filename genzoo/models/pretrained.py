@@ -12,6 +12,7 @@ from genzoo.files import apply_umask
 from genzoo.fitted import FittedPrior, load_fitted
 from genzoo.models.loading import read_model
 from genzoo.models.options import LoadOptions, check_saving
+from genzoo.models.sealing import seal, warn_of_changes
 from genzoo.models.sharing import shared_config, upload, write_beside
 from genzoo.models.sources import CONFIG, find_config, find_prior
 
@@ -48,6 +49,8 @@ class Pretrained(ModelMixin, ConfigMixin):
         check_saving(save_directory, kwargs)
         super().save_pretrained(save_directory, is_main_process, **kwargs)
         write_beside(cast("Generative", self), Path(save_directory), card, kwargs.get("variant"))
+        if is_main_process:
+            seal(Path(save_directory))
         apply_umask(*Path(save_directory).glob("*.safetensors"))
 
     def to_json_string(self) -> str:
@@ -61,7 +64,8 @@ class Pretrained(ModelMixin, ConfigMixin):
         """Reads a model in eval mode from a `save_pretrained` folder, a run folder, or the hub (`owner/name`); never
         with pickle.
 
-        All weights must be those of config.json, by name and shape; those that are not finite bring a warning.
+        All weights must be those of config.json, by name and shape; those that are not finite bring a warning, and so
+        does a file that has changed since it was saved.
 
         Args:
             path: a folder or a hub id.
@@ -81,6 +85,8 @@ class Pretrained(ModelMixin, ConfigMixin):
         model = read_model(cls, source, options)
         if (path := find_prior(source, options)) is not None:
             model.fitted_prior = load_fitted(path, math.prod(model.latent_shape))
+        if os.path.isdir(source):
+            warn_of_changes(Path(source))
         return model
 
     def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]  (uploads a folder, with its card)

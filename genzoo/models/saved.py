@@ -138,6 +138,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_shape(path: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Reads the shape of an item, and the names of the classes, in a config.json.
+
+    Raises:
+        UsageError: they are not there.
+    """
+    content = read_json(path)
+    with one_line(f"{path} cannot be used"):
+        given = {field.name: content[field.name] for field in fields(SavedConfig) if field.name in content}
+        saved = validated(CONFIG, SavedConfig, given)
+    return saved.shape, saved.classes
+
+
 def constructor_arguments(cls: type, config: dict[str, Any], path: Path) -> dict[str, Any]:
     """Returns the arguments of a model's class that its config.json holds.
 

@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
 
 from genzoo.configure import differences
 from genzoo.data import describe
@@ -36,10 +39,23 @@ def read_record(folder: Path) -> DataRecord | None:
     """Reads a run's record; None in a folder of an earlier version, or of a run on data that has no name."""
     try:
         content = json.loads((folder / CONFIG).read_bytes()).get("data")
-        files = json.loads((folder / FILES).read_bytes()) if (folder / FILES).exists() else {}
-        return None if content is None else DataRecord(**content, files=files)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, AttributeError):
         return None
+    if content is None:
+        return None
+    try:
+        return TypeAdapter(DataRecord).validate_python({**content, "files": _read_files(folder / FILES)})
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"{folder / CONFIG} has a damaged record of the data: copy it again, or remove its entry `data`."
+        ) from error
+
+
+def _read_files(path: Path) -> dict[str, Any]:
+    """Reads the names of files, which messages show; none where they are damaged."""
+    with suppress(OSError, ValueError, RecursionError):
+        return TypeAdapter(dict[str, tuple[int, str]]).validate_python(json.loads(path.read_bytes()))
+    return {}
 
 
 def run_changes(folder: Path, old: RunConfig, new: RunConfig) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,7 +12,7 @@ from genzoo.configure import from_json, to_json
 from genzoo.data.identity import DataRecord
 from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
-from genzoo.files import JsonLines, make_folder, restore_all, write_text
+from genzoo.files import JsonLines, as_written, make_folder, restore_all, sealed, write_text
 from genzoo.provenance import by_newer, history_of, last_genzoo, versions
 from genzoo.registry import absent
 from genzoo.runs.data import run_changes, save_record
@@ -27,7 +28,9 @@ EVENT_FIELDS = {  # of a line of events.jsonl, by its kind: texts, and numbers
     "data": ((*TEXTS, "fix"), ()),
     "ends": (TEXTS, ()),
     "trouble": ((*TEXTS, "did"), ("at",)),
+    **dict.fromkeys(("budget", "control", "prior"), (("text",), ())),
 }
+LARGEST = 2**63  # whole number in a log
 
 
 class RunFolder:
@@ -64,6 +67,11 @@ class RunFolder:
     def lengths(self) -> tuple[int, int]:
         """Numbers of lines in the log and in the events."""
         return len(self.log.read()), len(self.events.read())
+
+    def sizes(self) -> dict[str, int]:
+        """Lengths of the log and the events in bytes, by the names of the files."""
+        paths = (self.log.path, self.events.path)
+        return {path.name: path.stat().st_size if path.exists() else 0 for path in paths}
 
     def seconds(self) -> float:
         """For how long the run has been trained, by its log."""
@@ -106,7 +114,7 @@ class RunFolder:
                 if data is not None:
                     content["data"] = save_record(self.path, data)
                 restore_all(self.path)  # model/ or best/, if the run was killed while it wrote one
-                write_text(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
+                write_text(self.path / CONFIG, json.dumps(sealed(content), indent=2) + "\n")
         except OSError as error:
             raise UsageError(
                 f"Cannot write to the run folder {self.path} ({error.strerror}): choose another with --out."
@@ -116,7 +124,7 @@ class RunFolder:
 
 def run_log(folder: Path) -> JsonLines:
     """Returns the log of a run folder."""
-    return JsonLines(folder / LOG, lambda line: _has_numbers(line, "step", "nimg"))
+    return JsonLines(folder / LOG, _is_logged)
 
 
 def run_events(folder: Path) -> JsonLines:
@@ -131,16 +139,38 @@ def damaged_lines(folder: Path) -> Iterator[str]:
             shown = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
             lines = f"line {shown} is" if len(numbers) == 1 else f"{len(numbers)} lines ({shown}) are"
             yield f"{file.path}: {lines} damaged and left out"
+    steps = [line["step"] for line in run_log(folder).read()]
+    if steps != sorted(steps):
+        yield f"{folder / LOG}: its steps are out of order"
+    yield from _cut_files(folder)
 
 
-def _has_numbers(line: Mapping[str, Any], *names: str) -> bool:
-    return all(isinstance(line.get(name), (int, float)) for name in names)
+def _cut_files(folder: Path) -> Iterator[str]:
+    """Compares the lengths of log and events with those that the newest checkpoint has recorded."""
+    sizes = (_checkpointed(folder / CHECKPOINTS) or {}).get("sizes", {})
+    for name, size in sizes.items():
+        path = folder / name
+        if (found := path.stat().st_size if path.exists() else 0) < size:
+            yield f"{path}: lines are missing, it has {found:,} bytes and had {size:,} at the newest checkpoint"
+
+
+def _counts(line: Mapping[str, Any], *names: str) -> bool:
+    """Whether these are whole numbers."""
+    return all(type(line.get(name)) is int and 0 <= line[name] < LARGEST for name in names)
+
+
+def _is_logged(line: Mapping[str, Any]) -> bool:
+    measured = (value for name, value in line.items() if "/" in name or name == "seconds")
+    return _counts(line, "step", "nimg") and all(
+        type(value) is float or (type(value) is int and abs(value) < LARGEST) for value in measured
+    )
 
 
 def _is_event(line: Mapping[str, Any]) -> bool:
     kind = line.get("kind")
     texts, numbers = EVENT_FIELDS.get(kind, ((), ())) if isinstance(kind, str) else (("kind",), ())
-    return _has_numbers(line, "step", "nimg", *numbers) and all(isinstance(line.get(name), str) for name in texts)
+    given = [name for name in TEXTS if name in line]
+    return _counts(line, "step", "nimg", *numbers) and all(isinstance(line.get(name), str) for name in (*texts, *given))
 
 
 def refuse_changes(folder: Path, saved: RunConfig, config: RunConfig) -> None:
@@ -166,8 +196,12 @@ def read_config(folder: Path) -> RunConfig | None:
         UsageError: run.json is there but unreadable.
     """
     content = _content(folder)
-    path = folder / (CONFIG if (folder / CONFIG).exists() else CHECKPOINTS)
-    return None if content is None else parsed(path, content)
+    if content is None:
+        return None
+    config = parsed(folder / (CONFIG if (folder / CONFIG).exists() else CHECKPOINTS), content)
+    if not as_written(content):
+        warnings.warn(f"{folder / CONFIG} is damaged, or was edited: it is not what genzoo wrote there", stacklevel=2)
+    return config
 
 
 def _content(folder: Path) -> Mapping[str, Any] | None:
@@ -178,7 +212,10 @@ def _content(folder: Path) -> Mapping[str, Any] | None:
     """
     path = folder / CONFIG
     if not path.exists():
-        return _checkpointed(folder / CHECKPOINTS)
+        saved = _checkpointed(folder / CHECKPOINTS)
+        if saved is not None:
+            warnings.warn(f"{path} is missing: the settings are those of the newest checkpoint", stacklevel=2)
+        return saved
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -6,7 +6,6 @@ again, and `genzoo doctor` reads the log of a run that had no monitor in the sam
 absent as long.
 """
 
-import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from torch import Tensor
 from genzoo.configure import data_shape, depends_on_length, planned_classes
 from genzoo.errors import UsageError
 from genzoo.factory import build, build_objective
+from genzoo.models.saved import read_shape
 from genzoo.objective import Objective
 from genzoo.progress import write_line
 from genzoo.runs.folder import RunFolder, read_config, run_events, run_log
@@ -248,8 +248,7 @@ def diagnose(folder: Path) -> tuple[list[Finding], int, str]:
         raise UsageError(f"{folder} contains no run.json: give the folder of a run, as `genzoo train` prints it.")
     saved = folder / "model" / "config.json"
     if saved.exists():
-        content = json.loads(saved.read_bytes())
-        shape, classes = tuple(content["shape"]), tuple(content.get("classes", ()))
+        shape, classes = read_shape(saved)
     else:
         shape, classes = data_shape(config), planned_classes(config)
     with torch.device("meta"):

@@ -136,7 +136,7 @@ class RunIdentity:
         self._config, self._folder = config, folder
 
     def state_dict(self) -> dict[str, Any]:
-        return {"config": to_json(self._config), "versions": [versions()]}
+        return {"config": to_json(self._config), "versions": [versions()], "sizes": self._folder.sizes()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Compares the settings with those that the checkpoint was saved with.
