@@ -3,7 +3,6 @@
 import inspect
 import os
 import re
-import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 import torch
 from helpers import CLASSIFIER_IMAGES, MISSING, ROOT
 from shortcuts import blank_subplots, leave_out_fsync
-from warm import Command, Warm
+from warm import Command, Warm, ended
 from xdist.scheduler import LoadFileScheduling
 
 leave_out_fsync()
@@ -91,7 +90,7 @@ def genzoo_process(warm: Warm) -> Iterator[Callable[..., Command]]:
 
 
 @pytest.fixture
-def genzoo_on_two(genzoo_process: Callable[..., Command]) -> Callable[..., subprocess.CompletedProcess[str]]:
+def genzoo_on_two(warm: Warm) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`genzoo_on_two(args, cwd=, env=)` runs `genzoo ARGS` in two processes with the environment that torchrun gives
     them, and waits for their ends; returns the first.
     """
@@ -99,13 +98,7 @@ def genzoo_on_two(genzoo_process: Callable[..., Command]) -> Callable[..., subpr
     def run(
         args: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        ranks = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-        started = [genzoo_process(args, cwd, (os.environ if env is None else env) | rank) for rank in ranks]
-        first, second = (command.completed(timeout=240) for command in started)
+        first, second = ended(warm.on_two(args, cwd, env))
         assert second.returncode == 0, second.stderr
         return first
 

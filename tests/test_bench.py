@@ -74,7 +74,7 @@ settings = ["train.duration=10it", "train.snapshot_every=100%"]
 [[rows]]
 label = "long"
 model = "vae"
-settings = ["train.duration=2500it", "train.snapshot_every=50%"]
+settings = ["train.duration=1000it", "train.snapshot_every=50%"]
 
 [[data]]
 name = "8gaussians"
@@ -615,7 +615,7 @@ def test_kill_minus_nine_repeats_nothing(tmp_path, capsys, genzoo_process):
     assert read.skipped_lines == 1 and results.read_text().count('"kind": "cell"') == 2
     assert json.dumps(finished) in results.read_text().splitlines()
     steps = [line["step"] for line in lines_of(log) if "error/sse" in line]
-    assert steps == sorted(set(steps)) and steps[-1] == 2500
+    assert steps == sorted(set(steps)) and steps[-1] == 1000
     assert (out / "results" / "mine" / "long-8gaussians-s0.points.png").exists()
 
     reports = [(out / name).read_bytes() for name in ("RESULTS.md", "report.html")]

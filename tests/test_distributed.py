@@ -1,6 +1,6 @@
-"""Several processes on one machine, through real launchers: gloo, two processes.
+"""Several processes on one machine: gloo, two processes, some of them through real launchers.
 
-One launch trains every equality case, one after the other; the tests compare what it left with runs of one process.
+One pair of processes trains every equality case, one after the other; the tests compare what it left with runs of one.
 """
 
 import json
@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-import psutil
 import pytest
 import torch
 from helpers import MISSING, ROOT, TINY, as_options, environment, read_log, weights
 from safetensors.torch import load_file
+from warm import Command, ended
 
 from genzoo import Trainer, list_models, resolve
 from genzoo.cli import main
@@ -46,7 +46,6 @@ import json
 from pathlib import Path
 
 import torch
-import shortened
 from safetensors.torch import save_file
 
 from genzoo import Trainer, resolve
@@ -92,7 +91,7 @@ def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory, own_cache) -> Path:
+def both(tmp_path_factory, warm) -> Path:
     """The folder in which two processes have trained everything that the tests compare: runs, and each process's
     weights.
     """
@@ -110,9 +109,8 @@ def both(tmp_path_factory, own_cache) -> Path:
     runs["whole"] = ("introvae", LONG)
     runs["auto"] = ("introvae.8gaussians", AUTO)
     (folder / "runs.json").write_text(json.dumps(runs))
-    (folder / "driver.py").write_text(DRIVER)
-    done = subprocess.run([*TWO, "driver.py"], env=one_thread(), cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    for rank in ended(warm.on_two(["-c", DRIVER], folder, one_thread())):
+        assert rank.returncode == 0, rank.stderr
     return folder
 
 
@@ -173,14 +171,14 @@ def launch(launcher: list[str], folder: Path) -> subprocess.Popen:
     )
 
 
-def wait_beyond(step: int, run: subprocess.Popen, folder: Path) -> None:
+def wait_beyond(step: int, run: subprocess.Popen | Command, folder: Path) -> None:
     saved = Checkpoints(folder / "run" / "checkpoints", keep=2)
     deadline = time.monotonic() + 120
     while max(saved.steps(), default=0) <= step and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
-def test_stopped_then_a_process_killed_then_finished(both, tmp_path):
+def test_stopped_then_a_process_killed_then_finished(both, tmp_path, warm):
     """SIGTERM to the launcher saves; SIGKILL to one process ends the other; resumed each time, it ends bit-identical to
     an uninterrupted run.
     """
@@ -194,16 +192,16 @@ def test_stopped_then_a_process_killed_then_finished(both, tmp_path):
     )
     stopped = Checkpoints(tmp_path / "run" / "checkpoints", keep=2).steps()[-1]
 
-    run = launch(TWO, tmp_path)
-    wait_beyond(stopped, run, tmp_path)
-    first = next(child for child in psutil.Process(run.pid).children() if child.environ().get("RANK") == "0")
-    first.kill()
-    out, errors = run.communicate(timeout=120)  # not gloo's half an hour
-    assert run.returncode != 0
-    assert f"Resuming run at {stopped * 8} of 256 images." in out
+    killed, other = warm.on_two(["train", "introvae", *as_options(*LONG), "--out", "run"], tmp_path, one_thread())
+    wait_beyond(stopped, killed, tmp_path)
+    killed.kill()
+    first, second = ended([killed, other], timeout=120)  # not gloo's half an hour
+    assert first.returncode == -signal.SIGKILL and second.returncode > 0
+    assert f"Resuming run at {stopped * 8} of 256 images." in first.stdout
+    errors = second.stderr
     assert errors.count("genzoo: Process 1 of 2 lost another one, which died or stopped first (Connection ") == 1
     assert "continue from there:\n  torchrun --standalone --nproc_per_node 2 -m genzoo train introvae --set" in errors
-    assert "[rank1]: Traceback" not in errors
+    assert "Traceback" not in errors
 
     accelerate = [
         sys.executable,

@@ -2,8 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,14 +49,14 @@ assert main(["eval", "run", "--metrics", "brightnes30_train"]) == 2
 """
 
 
-def test_a_metric_of_another_distribution_scores_a_run(tmp_path: Path) -> None:
+def test_a_metric_of_another_distribution_scores_a_run(tmp_path: Path, genzoo_command: Callable) -> None:
     """In another process, so that no other test has the metric; a broken distribution beside it is named."""
     site = tmp_path / "site"
     install(site, "brightness_metric", METRIC, "brightness_metric:brightness")
     install(site, "broken_metric", "import no_such_module", "broken_metric")
     Trainer(tiny_run("vae", "data.name=digits", "data.size=8,8"), out="run", progress=False).fit()
     env = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(site)))}
-    done = subprocess.run([sys.executable, "-c", COMMANDS], env=env, capture_output=True, text=True)
+    done = genzoo_command(["-c", COMMANDS], env=env)
     assert done.returncode == 0, done.stderr
 
     first, second = (json.loads(line) for line in Path("run/eval.jsonl").read_text().splitlines())

@@ -45,7 +45,6 @@ DRIVER = """
 import json
 from pathlib import Path
 
-import shortened
 from safetensors.torch import save_file
 
 from genzoo import Trainer, resolve
@@ -122,7 +121,7 @@ def test_all_real_batches_of_a_step_are_counted():
 @pytest.mark.process
 @pytest.mark.parametrize("model", MODELS)
 def test_kill_minus_nine_changes_nothing(model, site, tmp_path, genzoo_process: Callable):
-    options = as_options(*SHORT, "train.duration=240it", "train.snapshot_every=40it")
+    options = as_options(*SHORT, "train.duration=120it", "train.snapshot_every=20it")
     env = everywhere(site)
     killed = genzoo_process(["train", model, *options, "--out", "killed"], cwd=tmp_path, env=env)
     saved, deadline = Checkpoints(tmp_path / "killed" / "checkpoints", keep=2), time.monotonic() + 120
@@ -155,13 +154,10 @@ def test_four_micro_batches_are_the_batch(model):
     assert distance(whole, weights(train(model, "train.duration=2it", out="other"))) > 1e-4
 
 
-@pytest.mark.process
-def test_two_processes_are_one(site, tmp_path):
+def test_two_processes_are_one(site, tmp_path, genzoo_on_two):
     settings = [*SHORT, "train.duration=6it"]
     (tmp_path / "runs.json").write_text(json.dumps({model: settings for model in MODELS}))
-    (tmp_path / "driver.py").write_text(DRIVER)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "driver.py"]
-    done = subprocess.run(launcher, cwd=tmp_path, env=everywhere(site), capture_output=True, text=True)
+    done = genzoo_on_two(["-c", DRIVER], cwd=tmp_path, env=everywhere(site))
     assert done.returncode == 0, done.stderr
     for model in MODELS:
         trainer = Trainer(resolve(model, settings=settings), out=f"{model}-alone", progress=False)

@@ -1,7 +1,8 @@
 """genzoo commands as forks of one warm interpreter: real processes that skip the seconds of importing torch.
 
 Run as a script, this file is the server: it imports torch and genzoo, and forks a child for every request on its Unix
-socket. The child has arguments, folder, environment and output files of its own, and runs its exit handlers.
+socket. The child has arguments, folder, environment and output files of its own, and runs its exit handlers. It runs
+`genzoo ARGS`, or with the arguments `-c CODE` that code, as Python would.
 """
 
 import atexit
@@ -102,10 +103,31 @@ class Warm:
         connection.sendall(payload)
         return Command(["genzoo", *args], connection, stdout, stderr)
 
+    def on_two(
+        self, args: Sequence[str], cwd: str | Path | None = None, env: Mapping[str, str] | None = None
+    ) -> list[Command]:
+        """Starts `genzoo ARGS` twice, with the environment that torchrun gives two processes on one machine."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        base = dict(os.environ if env is None else env) | shared
+        return [self.start(args, cwd, base | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
+
     def close(self) -> None:
         """Stops the server; commands that still run are not waited for."""
         self._server.communicate()  # closes its standard input
         self._folder.cleanup()
+
+
+def ended(commands: Sequence[Command], timeout: float = 240) -> list[subprocess.CompletedProcess[str]]:
+    """Waits for the ends of commands that were started together; kills all of them if one is late."""
+    try:
+        return [command.completed(timeout) for command in commands]
+    except BaseException:
+        for command in commands:
+            command.kill()
+        raise
 
 
 def next_command(address: str) -> list[str]:
@@ -185,6 +207,10 @@ if __name__ == "__main__":
     assert threads == 1, f"{threads} threads: a fork would copy only one of them"
     sys.argv = ["genzoo", *next_command(sys.argv[1])]
     try:
-        end.status = importlib.import_module("genzoo.cli").main()
+        if sys.argv[1:2] == ["-c"]:
+            exec(sys.argv[2], {"__name__": "__main__"})
+            end.status = 0
+        else:
+            end.status = importlib.import_module("genzoo.cli").main()
     except SystemExit as error:  # argparse's, after --help
         end.status = error.code or 0
