@@ -7,7 +7,6 @@ and read it. `about.json` says what the file must be; a damaged cache is set asi
 `genzoo cache` lists and clears caches; the root folder may be deleted at any time.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,11 +14,13 @@ import time
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
+from xxhash import xxh3_128
 
 from genzoo.errors import UsageError
 from genzoo.files import as_written, replacing, sealed
@@ -176,7 +177,7 @@ def _write(
     skipped: dict[int, str],
     modified: int,
 ) -> None:
-    count, found = 0, hashlib.blake2b(digest_size=16)
+    count, found = 0, xxh3_128()
     with replacing(folder) as temporary:
         # Ordinary writes, not a memory map: on a full disk they raise, where a map would kill the process.
         with open(temporary / PIXELS, "wb") as file:
@@ -224,11 +225,11 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     return np.lib.format.read_array_header_1_0(file)
 
 
-def _digest(file: BinaryIO) -> str:
+def _digest(file: BufferedReader) -> str:
     """Hashes the rest of a file."""
-    found = hashlib.blake2b(digest_size=16)
-    while chunk := file.read(CHUNK):
-        found.update(chunk)
+    found, buffer = xxh3_128(), memoryview(bytearray(CHUNK))
+    while size := file.readinto(buffer):
+        found.update(buffer[:size])
     return found.hexdigest()
 
 

@@ -16,7 +16,7 @@ from genzoo.data.profiles import to_srgb
 from genzoo.data.values import MOST, scale_array, scale_image
 from genzoo.errors import UsageError
 
-DECODING = 2  # raise it when the same file would give other pixels, so that older caches are rebuilt
+DECODING = 3  # raise it when the same file would give other pixels or another digest: older caches are then rebuilt
 
 # Bicubic with Pillow's antialiasing (the kernel grows with the reduction): what clean FID measures with, and it rings
 # less than Lanczos around flat shapes and in the 8x8 digits that are enlarged.
