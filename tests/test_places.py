@@ -48,6 +48,7 @@ def test_a_run_is_resumed_and_repeated_from_another_folder(project):
 def test_data_that_has_moved_is_asked_for(finished, project, monkeypatch, capsys):
     content = json.loads((project / "run/run.json").read_text())
     content["data"]["place"] = str(project / "imgs")
+    del content["_checksum"]
     (project / "run/run.json").write_text(json.dumps(content))
     (project / "imgs").rename("moved")
     assert main(["train", "--resume", "../project/run"]) == 2

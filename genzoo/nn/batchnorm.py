@@ -35,11 +35,12 @@ class BatchNorm2d(nn.BatchNorm2d):
         return _Normalize.apply(input, self.weight, self.bias, mean, var, self.eps)
 
     def _loses_digits(self, x: Tensor) -> bool:
+        if not (self.training and self.affine and x.device.type == "cpu"):
+            return False
+        if torch.compiler.is_compiling() or TracingContext.try_get() is not None:
+            return False  # a compiler makes its own sums of PyTorch's layer, and may not know the size of a batch
         many = x.numel() > MANY.get(x.dtype, math.inf) * self.num_features
-        usual = self.training and self.affine and x.device.type == "cpu"
-        # A compiler makes its own sums of PyTorch's layer.
-        eager = not torch.compiler.is_compiling() and TracingContext.try_get() is None
-        return many and usual and eager and x.is_contiguous(memory_format=torch.channels_last)
+        return many and x.is_contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _count(self, mean: Tensor, var: Tensor, n: int) -> None:
