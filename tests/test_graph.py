@@ -109,8 +109,8 @@ def test_settings_that_move_are_inputs_of_one_trace(form, auto):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_code_computes_the_same():
-    """Inductor's code, in float64, on the networks that it is for."""
-    slow, fast, reused = both("introvae-paper", "mlp", torch.compile)
+    """Inductor's code, in float64, on the networks that it is for; of one player, as compiling takes long."""
+    slow, fast, reused = both("vae", "mlp", torch.compile)
     assert reused == [False, True, True, True, True]
     assert distance(fast, slow) < TOLERANCE
 
