@@ -42,7 +42,12 @@ KNOWN = {  # (file, its new content or None for none, command, what is said)
     "another log": (LOG, lambda _: b'{"step": 3, "nimg": 24}\n', DOCTOR, "log.jsonl: lines are missing"),
     "a line twice": (LOG, lambda text: text.splitlines(True)[-1] + text, DOCTOR, "out of order"),
     "no events": (EVENTS, lambda _: b"", DOCTOR, "events.jsonl: lines are missing, it has 0 bytes"),
-    "a list for a manifest": (MANIFEST, lambda _: b"[]", material.LONGER, "None of the 2 checkpoints in run/checkpoints is intact"),
+    "a list for a manifest": (
+        MANIFEST,
+        lambda _: b"[]",
+        material.LONGER,
+        "None of the 2 checkpoints in run/checkpoints is intact",
+    ),
     "a number for a config": (CONFIG, lambda _: b"5", SAMPLE, "it holds a int and no"),
     "another reading": (
         CONFIG,

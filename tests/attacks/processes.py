@@ -48,6 +48,7 @@ STATUS = {
     signal.SIGHUP: (-1, 129, 130),
 }
 VOLATILE = ("seconds", "peak_gib", "commit", "versions", "device", "seconds_in_all")
+CURVES = "curves"  # an interruption adds a point to them
 
 
 class Processes:
@@ -90,7 +91,7 @@ def product(command: str, place: str) -> object:
 
 
 def _stable(line: dict[str, Any]) -> str:
-    return repr({key: value for key, value in sorted(line.items()) if key not in VOLATILE})
+    return repr({key: value for key, value in sorted(line.items()) if key not in (*VOLATILE, CURVES)})
 
 
 def killed(processes: Processes, whole: Mapping[str, float], cases: int, seed: int = 0) -> Iterator[Outcome]:
