@@ -105,3 +105,25 @@ def test_the_folder_of_a_run_is_quoted(project, capsys):
     (project / "run").rename("a run")
     assert main(["train", "vae", "--data", str(project / "imgs"), "--out", "a run", "--images", "8"]) == 2
     assert "as genzoo train --resume 'a run' does" in capsys.readouterr().err
+
+
+def test_an_edited_run_is_refused_before_it_is_written_again(finished, project, capsys):
+    path = project / "run/run.json"
+    original = path.read_bytes()
+    edited = original.replace(b'"fit": "crop"', b'"fit": "stretch"')
+    path.write_bytes(edited)
+    assert edited != original
+    assert main(["train", "--resume", "../project/run"]) == 2
+    error = capsys.readouterr().err
+    assert "run.json was edited or damaged" in error and "data.fit: crop -> stretch" in error
+    assert path.read_bytes() == edited  # still without its own checksum, so that every command warns
+    path.write_bytes(original)
+    assert main(["train", "--resume", "../project/run"]) == 0
+    assert read_config(project / "run").data.fit == "crop"
+
+
+def test_what_is_encoded_is_named(finished, project, capsys):
+    assert main(["encode", "../project/run", "--data", "../project/imgs", "--set", "data.holdout=0"]) == 0
+    out, err = capsys.readouterr()
+    assert "; split train, another with --set data.split=" in out
+    assert "data.holdout=0.0, and ../project/run was trained with the default, a tenth" in err + out

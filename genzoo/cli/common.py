@@ -35,8 +35,8 @@ def add_data(parser: argparse.ArgumentParser, n: int | None) -> None:
     parser.add_argument(
         "--data",
         metavar="DATA",
-        help="dataset to take images from, read as in training (default: what the run was trained on, held-out part "
-        "first)",
+        help="dataset to take images from, read as in training (default: what the run was trained on); of the held-out "
+        "split where there is one, or of the one that --set data.split names",
     )
     shown = "all" if n is None else n
     parser.add_argument("--n", metavar="N", type=count(), default=n, help=f"how many of them (default {shown})")
@@ -136,6 +136,7 @@ class Selection:
     batches: "Iterator[Items]"  # of at most CHUNK, on the model's device; with labels for a conditional model
     dataset: "FiniteSet | None" = None  # where they are from, if from a finite dataset
     indices: "Sequence[int]" = ()  # and their numbers there
+    split: str = ""  # which they are of
 
 
 def select_items(args: argparse.Namespace, model: "Generative") -> Selection:
@@ -162,7 +163,8 @@ def select_items(args: argparse.Namespace, model: "Generative") -> Selection:
         files = Items(torch.stack([load_image(path, model.shape, config) for path in args.images]))
         return Selection(len(files), (as_real(part, model.device) for part in files.split(CHUNK)))
     split_given = any(text.startswith("data.split=") for text in args.set)
-    dataset = open_dataset(config, split=None if split_given else heldout_split(config))
+    split = (None if split_given else heldout_split(config)) or config.split
+    dataset = open_dataset(config, split=split)
     labels = _class_numbers(args.model, model, dataset, config.labels) if model.conditional else None
     rng = generator(args.seed, "data")
     if isinstance(dataset, EndlessSet):
@@ -173,7 +175,7 @@ def select_items(args: argparse.Namespace, model: "Generative") -> Selection:
     def batch(part: "Tensor") -> Items:
         return as_real(Items(dataset.batch(part.numpy()), None if labels is None else labels[part]), model.device)
 
-    return Selection(len(chosen), map(batch, chosen.split(CHUNK)), dataset, chosen.tolist())
+    return Selection(len(chosen), map(batch, chosen.split(CHUNK)), dataset, chosen.tolist(), split)
 
 
 def _class_numbers(path: str, model: "Generative", dataset: "Dataset", name: str | None) -> "Tensor":

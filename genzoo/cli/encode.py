@@ -48,7 +48,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     _write(out, latents | labels)
     what = " and ".join(name for name in latents if name != "kl")
     size = "x".join(map(str, model.latent_shape))
-    print(f"{out}: {what} of {items.count:,} items, {size} latent dimensions")
+    split = f"; split {items.split}, another with --set data.split=..." if items.split else ""
+    print(f"{out}: {what} of {items.count:,} items, {size} latent dimensions{split}")
 
 
 def _latents(posteriors: "Sequence[Posterior | PointCode]") -> "dict[str, np.ndarray]":

@@ -220,7 +220,11 @@ def _notes(path: str, known: TrainedOn, data: DataConfig, difference: str | None
     changed = reading_changes(known.data, replace(data, size=known.data.size, channels=known.data.channels))
     if difference:
         changed = {key: values for key, values in changed.items() if key.removeprefix("data.") not in PLACE_BOUND}
-    notes = [f"{key}={show(now)}, and {path} was trained with {show(then)}" for key, (then, now) in changed.items()]
+    usual = {"data.holdout": "the default, a tenth"}  # where None is not nothing
+    notes = [
+        f"{key}={show(now)}, and {path} was trained with {usual.get(key, show(then)) if then is None else show(then)}"
+        for key, (then, now) in changed.items()
+    ]
     if difference:
         notes.append(f"{last_name(data.name)} is not what {path} was trained on ({difference})")
     return notes

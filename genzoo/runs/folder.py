@@ -56,7 +56,19 @@ class RunFolder:
         saved = read_config(self.path)
         if saved is not None and saved != self._saved:
             refuse_changes(self.path, saved, self._config)
+            self._refuse_edits()
         self._saved = saved
+
+    def _refuse_edits(self) -> None:
+        """Refuses settings in run.json with which the checkpoints were not trained, before it is written again."""
+        if as_written(_content(self.path) or {}) or (trained := _checkpointed(self.path / CHECKPOINTS)) is None:
+            return
+        config = parsed(self.path / CHECKPOINTS, trained)
+        if changed := run_changes(self.path, config, self._config):
+            raise UsageError(
+                f"{self.path / CONFIG} was edited or damaged: the checkpoints were trained with other settings. Set "
+                "them back to resume the run:\n  " + "\n  ".join(changed)
+            )
 
     @staticmethod
     def default(config: RunConfig) -> Path:
@@ -92,7 +104,7 @@ class RunFolder:
         return locked(self.path) if (self.path / CONFIG).exists() else nullcontext()
 
     def create(self, data: DataRecord | None = None, found: Mapping[str, Any] | None = None) -> str | None:
-        """Writes the configuration; called once nothing refuses it, so that a corrected command finds the folder free.
+        """Writes the configuration; called when nothing else refuses it: a corrected command finds the folder free.
 
         Args:
             data: what the data section leads to; None for a dataset that the configuration does not name.
