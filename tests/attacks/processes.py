@@ -1,5 +1,5 @@
 """Commands that are killed at random moments, that work on one folder at once, or whose disk is full: what was saved
-stays readable, and the end equals that of a command in peace, or is refused in one line.
+stays readable, and the end equals that of an undisturbed command, or the command is refused in one line.
 
   python tests/attacks/processes.py --cases 40
   python tests/attacks/processes.py --only together,full          without kills
@@ -95,11 +95,11 @@ def _stable(line: dict[str, Any]) -> str:
 
 
 def killed(processes: Processes, whole: Mapping[str, float], cases: int, seed: int = 0) -> Iterator[Outcome]:
-    """Kills commands at random moments and repeats them; their ends are those of commands in peace.
+    """Kills commands at random moments and repeats them; their results are those of undisturbed commands.
 
     Args:
         processes: starts them.
-        whole: how long each takes in peace, in seconds.
+        whole: how long each takes undisturbed, in seconds.
         cases: how many are killed.
         seed: of what is killed, and when.
     """
