@@ -24,8 +24,7 @@ def resumed(args: argparse.Namespace, settings: list[str]) -> RunConfig:
     """Returns the settings of the run that --resume names, with those that the command changes.
 
     Raises:
-        UsageError: there is no run, its data is not there, or the command has options that cannot be combined with
-            --resume.
+        UsageError: the folder holds no run, its data is missing, or the command has options that exclude --resume.
     """
     given = {"MODEL": args.model, "--out": args.out, "--budget": args.budget, "--config": args.config}
     given |= {"--fast": args.fast or None, "--res": args.res}
