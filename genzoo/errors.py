@@ -82,6 +82,14 @@ def of_client(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in _CLIENTS
 
 
+def system_error(error: BaseException) -> int | None:
+    """Returns the system's number of an error, which safetensors gives in its text; None where there is none."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
+
+
 def is_network(error: BaseException) -> bool:
     """Whether a server was not reached."""
     if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
@@ -100,9 +108,7 @@ def cause(error: BaseException) -> tuple[str, str]:
     text = " ".join(str(error).split())
     if is_network(error):
         return f"the network does not answer ({text})", "check the connection, or the proxy"
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None and (found := re.search(r"os error (\d+)", text)):  # of safetensors
-        number = int(found[1])
+    number = system_error(error)
     if number not in _CAUSES:
         return text or type(error).__name__, ""
     what, fix = _CAUSES[number]

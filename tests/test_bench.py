@@ -1,6 +1,8 @@
 """Suites are read or refused, cells run in processes of their own, and finished cells are never run again."""
 
+import errno
 import json
+import os
 import re
 import runpy
 import signal
@@ -16,6 +18,7 @@ from helpers import ROOT, environment
 from PIL import Image
 
 from genzoo import registry
+from genzoo.bench import runner
 from genzoo.bench.cell import fingerprint, run_cell, standing_config
 from genzoo.bench.lines import Failure, FinishedCell
 from genzoo.bench.report import check_report
@@ -493,6 +496,18 @@ def test_a_process_that_dies_is_a_failure(tmp_path):
     (line,) = outcome(cell, tmp_path, -9)
     assert isinstance(line, Failure) and line.cell == cell.name and "status -9" in line.reason
     assert isinstance(outcome(cell, tmp_path, 0)[0], Failure)  # it left nothing
+
+
+def test_a_cell_that_can_write_nothing_ends_in_one_line(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("run_cell", "write_text"):
+        monkeypatch.setattr(f"genzoo.bench.runner.{name}", fail)
+    monkeypatch.setattr("genzoo.bench.runner._follow_parent", lambda: None)
+    cell = get_suite("quick")[1].cells("quick")[0]
+    with pytest.raises(SystemExit, match=f"{cell.name}: the disk is full: make room, or write to another disk"):
+        runner.work(cell, tmp_path, 1, None)
 
 
 # ---- cells

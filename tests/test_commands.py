@@ -12,6 +12,7 @@ from urllib.error import HTTPError, URLError
 import pytest
 from helpers import TINY, as_options, tiny_run
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from safetensors import SafetensorError
 
 from genzoo import Trainer, resolve
 from genzoo.cli import main
@@ -209,6 +210,15 @@ def test_errors_of_the_system_are_told_by_their_cause(number, what, fix, monkeyp
     line = capsys.readouterr().err
     assert what in line and fix in line and "a/file" in line and len(line.splitlines()) == 1
     assert ("disk" in line) == (number == errno.ENOSPC)
+
+
+def test_an_error_of_the_system_that_a_library_raises_is_one_line(monkeypatch, capsys):
+    def fail(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("genzoo.cli.list.run", fail)
+    assert main(["list"]) == 2
+    assert capsys.readouterr().err == "genzoo: the disk is full: make room, or write to another disk.\n"
 
 
 def test_an_error_without_a_known_cause_gets_no_advice():

@@ -45,6 +45,14 @@ def test_a_run_is_resumed_and_repeated_from_another_folder(project):
     assert record["identity"] == json.loads((project / "run/run.json").read_text())["data"]["identity"]
 
 
+def test_a_run_without_its_run_json_finds_its_data_from_another_folder(project):
+    content = json.loads((project / "run/run.json").read_text())["data"]
+    (project / "run/run.json").unlink()
+    assert main(["train", "--resume", "../project/run"]) == 0
+    again = json.loads((project / "run/run.json").read_text())["data"]
+    assert (again["identity"], again["place"]) == (content["identity"], content["place"])
+
+
 def test_data_that_has_moved_is_asked_for(finished, project, monkeypatch, capsys):
     content = json.loads((project / "run/run.json").read_text())
     content["data"]["place"] = str(project / "imgs")

@@ -129,5 +129,5 @@ def test_the_estimate_is_within_a_fifth_of_what_was_measured():
 def test_a_plan_warns_of_a_run_that_ends_in_its_warm_up():
     plans = [plan(resolve("introvae", settings=[f"train.duration={length}"])) for length in ("10k", "20k", "2ep")]
     warned = "warning: the run ends after 10,000 images, in its warm-up of 18,000: no adversarial training; train for "
-    assert plans[0].splitlines()[-1].startswith(f"{warned}longer, --images 36000, or shorten the warm-up")
+    assert plans[0].splitlines()[-1].startswith(f"{warned}longer, --images 36000, or shorten the warm-up of a new run")
     assert not any("warning" in text for text in plans[1:])

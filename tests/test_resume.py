@@ -1,5 +1,6 @@
 """Runs that end early, are damaged, made longer or continued by another version: what is said, and what is kept."""
 
+import itertools
 import json
 import os
 import pty
@@ -16,7 +17,6 @@ import psutil
 import pytest
 import torch
 from helpers import TINY, as_options, environment, read_log, same, tiny_run, weights
-from safetensors.torch import load_file
 
 import genzoo
 from genzoo import Trainer
@@ -32,6 +32,7 @@ from genzoo.training.stopping import StopFlag
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 RUN = ("train.snapshot_every=4it", "train.log_every=2")
 
 
@@ -63,6 +64,10 @@ def begun(run) -> Path:
     """The same run as it was after 8 steps."""
     shutil.rmtree(run / "checkpoints" / f"{12:09d}")
     return run
+
+
+def same_bytes(first: Path, second: Path) -> bool:
+    return first.read_bytes() == second.read_bytes()
 
 
 def resumed(*settings: str) -> Path:
@@ -603,9 +608,32 @@ def test_a_run_that_ends_in_its_warm_up_says_so(capsys):
     assert "ends after 16 images, in its warm-up of 24" in said.out + said.err
     assert "--images 48" in said.out and "healthy" not in said.out
     assert main(["doctor", "run"]) == 1
-    assert main(["train", "--resume", "run", "--images", "48"]) == 0
-    (found,) = [f for f in read_findings(run_events(Path("run")).read()) if f.problem == "ends in its warm-up"]
-    assert (found.began, found.ended) == (0, 2)
+    for length in ("24", "24", "48"):  # the second one changes nothing
+        assert main(["train", "--resume", "run", "--images", length]) == 0
+    first, second = [f for f in read_findings(run_events(Path("run")).read()) if f.problem == "ends in its warm-up"]
+    assert (first.began, first.ended, second.began, second.ended) == (0, 2, 2, 3)
+    assert "ends after 24 images" in second.text and second.fix == ""
+    assert main(["doctor", "run"]) == 0
+
+
+@pytest.mark.parametrize("lost", ["", WEIGHTS, "prior.safetensors", "config.json", "damaged"])
+def test_what_a_finished_run_has_exported_is_made_again(lost, run, finished, capsys):
+    exported = run / "model"
+    if lost == "damaged":
+        path = exported / WEIGHTS
+        path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    elif lost:
+        (exported / lost).unlink()
+    else:
+        shutil.rmtree(exported)
+    resumed()
+    assert "The last snapshot is taken again: run/model is not complete." in capsys.readouterr().out
+    for name in (WEIGHTS, "prior.safetensors"):
+        assert same_bytes(run / "model" / name, finished / "model" / name)
+    assert [line["step"] for line in run_log(run).read()] == [line["step"] for line in run_log(finished).read()]
+    assert len(run_events(run).read()) == len(run_events(finished).read())
+    resumed()
+    assert "taken again" not in capsys.readouterr().out
 
 
 # ---- what the clock decides
@@ -620,8 +648,7 @@ def test_the_best_weights_do_not_depend_on_the_clock(begun, finished):
         {line["step"]: line["score/pyramid_frechet"] for line in log if "score/pyramid_frechet" in line} for log in logs
     ]
     assert scores[0].items() <= scores[1].items()
-    for folder in ("model", "best"):
-        assert same(weights(begun, folder), weights(finished, folder))
-        assert same(*(load_file(run / folder / "prior.safetensors") for run in (begun, finished)))
+    for folder, name in itertools.product(("model", "best"), (WEIGHTS, "prior.safetensors")):
+        assert same_bytes(*(run / folder / name for run in (begun, finished)))
     for preview in (finished / "previews").iterdir():
         assert (begun / "previews" / preview.name).read_bytes() == preview.read_bytes()

@@ -22,7 +22,7 @@ from genzoo.bench.suites import Cell
 from genzoo.configure import data_shape, planned_classes
 from genzoo.data.catalog import find_entry
 from genzoo.duration import in_images, in_seconds
-from genzoo.errors import UsageError
+from genzoo.errors import UsageError, cause
 from genzoo.evaluation.lines import Line
 from genzoo.evaluation.protocols import Protocol, get_protocol
 from genzoo.files import JsonLines, write_text
@@ -238,13 +238,19 @@ def cores() -> int:
 def work(cell: Cell, out: Path, threads: int, weights: Path | None) -> None:
     """A cell's process: writes its lines, or the reason of its failure, to a file in the run folder."""
     threading.Thread(target=_follow_parent, daemon=True).start()
-    folder = folder_of(cell, out)
+    try:
+        _work(cell, folder_of(cell, out), out / "results", threads, weights)
+    except OSError as error:  # not even the reason can be written
+        sys.exit(f"{cell.name}: {': '.join(filter(None, cause(error)))}")
+
+
+def _work(cell: Cell, folder: Path, results: Path, threads: int, weights: Path | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lines: Sequence[Line]
     try:
         lock = FileLock(folder / ".bench.lock", timeout=LOCK_S)  # a killed bench's process may still be saving
         with sigterm_raises(), lock:
-            lines = run_cell(cell, folder, out / "results", threads, weights)
+            lines = run_cell(cell, folder, results, threads, weights)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:  # an error in one cell must not stop the others

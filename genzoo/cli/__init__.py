@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from genzoo import __version__
 from genzoo.cli.guard import guarded, prepare_streams, print_error, print_once, reports
-from genzoo.errors import PeerLost, RunStopped, UsageError, cause, did_you_mean, of_client, shown
+from genzoo.errors import PeerLost, RunStopped, UsageError, cause, did_you_mean, of_client, shown, system_error
 
 VERBS = {
     "train": "train a model, or resume a run with the same command",
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunStopped as error:
         return _fail(str(error), 1)
     except Exception as error:
-        if of_client(error):  # these are no OSErrors
+        if of_client(error) or system_error(error) is not None:  # of libraries whose errors are no OSErrors
             return _fail(_line(error), 2)
         raise
 

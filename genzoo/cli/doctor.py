@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from genzoo.training.monitor import Finding
 
 DESCRIPTION = """Reads the log of a running, finished or interrupted run and lists the problems that were found, with
-step, figures and the option that fixes them. Exit status: 0 no problem was found, 1 one was, 2 not a run folder.
+step, figures and the option that fixes them. Exit status: 0 the run has no problem, or none that has not ended;
+1 it has one; 2 not a run folder.
 A run without a monitor is judged by its log alone."""
 
 
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         print(f"{folder}, at step {step:,}: {verdict}.")
     if text := advice(folder):
         print(text)
-    return 1 if findings else 0
+    return 1 if any(finding.ended is None for finding in findings) else 0
 
 
 def _print(findings: "list[Finding]", step: int) -> None:

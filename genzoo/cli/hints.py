@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from genzoo.errors import UsageError, shown
 
@@ -108,10 +109,10 @@ def _meant(name: str, value: str, verb: str, options: Sequence[str], given: Sequ
     name = name.replace("__", ".")
     places = _fields(verb, options, given)
     wanted = [place for place in places if name in (place, place.partition(".")[2], place.replace(".", "_"))]
-    wanted += [place for place in places if place == FIELDS.get(name)]
+    wanted = wanted or [place for place in places if place == FIELDS.get(name)]
     if not wanted:
         return ""
-    return ": write " + " or ".join(f"--set {place}={value or 'VALUE'}" for place in dict.fromkeys(wanted)) + "."
+    return ": write " + " or ".join(f"--set {place}={value or places[place]}" for place in wanted) + "."
 
 
 def _close(name: str, options: Sequence[str], verb: str, given: Sequence[str]) -> str:
@@ -119,32 +120,37 @@ def _close(name: str, options: Sequence[str], verb: str, given: Sequence[str]) -
     choices = {option.lstrip("-").replace("-", "_"): option for option in reversed(options)}
     choices |= {other: option for other, option in OPTIONS.items() if option in options and other not in choices}
     places = _fields(verb, options, given)
-    for place in places:
-        choices.setdefault(place.partition(".")[2], f"--set {place}=VALUE")
-    choices |= {other: f"--set {place}=VALUE" for other, place in FIELDS.items() if place in places}
+    for place, value in places.items():
+        choices.setdefault(place.partition(".")[2], f"--set {place}={value}")
+    choices |= {other: f"--set {place}={places[place]}" for other, place in FIELDS.items() if place in places}
     close = difflib.get_close_matches(name, choices, n=3, cutoff=CLOSE)
     close = close or [text for text in choices if name.startswith(f"{text}_") or text.startswith(f"{name}_")][:3]
     found = dict.fromkeys(choices[text] for text in close)
     return f". Did you mean {' or '.join(found)}?" if found else "."
 
 
-def _fields(verb: str, options: Sequence[str], given: Sequence[str]) -> list[str]:
-    """The settings that the verb's --set takes, `section.field`; of the models that are named, else of all."""
+def _fields(verb: str, options: Sequence[str], given: Sequence[str]) -> dict[str, str]:
+    """The settings that the verb's --set takes, `section.field`, with what stands for a value that is not given; of the
+    models that are named, else of all.
+    """
     if "--set" not in options:
-        return []
-    return list(dict.fromkeys(_settings(verb, given)))
+        return {}
+    return {
+        name: str(not default).lower() if isinstance(default, bool) else "VALUE"
+        for name, default in _settings(verb, given)
+    }
 
 
-def _settings(verb: str, given: Sequence[str]) -> Iterator[str]:
+def _settings(verb: str, given: Sequence[str]) -> Iterator[tuple[str, Any]]:
     from genzoo.configure import section_classes
     from genzoo.registry import get_spec, list_models
     from genzoo.spec import DataConfig
 
     if verb != "train":
-        yield from (f"data.{field.name}" for field in dataclasses.fields(DataConfig))
+        yield from ((f"data.{field.name}", field.default) for field in dataclasses.fields(DataConfig))
         return
     models = list_models()
     for model in [name for name in (text.partition(".")[0] for text in given) if name in models] or models:
         with contextlib.suppress(UsageError):  # a plugin that cannot be loaded
             for section, cls in section_classes(get_spec(model)).items():
-                yield from (f"{section}.{field.name}" for field in dataclasses.fields(cls))
+                yield from ((f"{section}.{field.name}", field.default) for field in dataclasses.fields(cls))

@@ -18,7 +18,7 @@ from genzoo.files import utf8_path
 from genzoo.fitted import flow as _flow
 from genzoo.fitted import mixture as _mixture
 from genzoo.fitted.flow import Flow, fit_flow
-from genzoo.fitted.mixture import Mixture, fit_mixture
+from genzoo.fitted.mixture import Mixture, described, fit_mixture
 
 FILE = "prior.safetensors"  # beside a model's weights
 PATTERN = r"(?P<kind>gmm|flow)(:(?P<number>[1-9]\d*))?"
@@ -77,7 +77,7 @@ def load_fitted(path: Path, dim: int) -> FittedPrior:
     kinds = {_mixture.FORMAT: Mixture.of, _flow.FORMAT: Flow.of}
     try:
         with utf8_path(Path(path)) as opened, safe_open(opened, framework="pt") as file:
-            about = file.metadata() or {}
+            about = described(file.metadata() or {})
             if (make := kinds.get(about.get("format", ""))) is None:
                 raise ValueError(f"its format is {about.get('format')}, not one of {', '.join(kinds)}")
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)

@@ -16,11 +16,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from genzoo.errors import UsageError
-from genzoo.fitted.mixture import FLOOR, Mixture, held_out
+from genzoo.fitted.mixture import FLOOR, Mixture, held_out, write
 from genzoo.noise import generator
 from genzoo.progress import bar
 
@@ -143,9 +142,7 @@ class Flow:
         tensors = {f"base.{name}": value for name, value in self.base.tensors.items()}
         tensors |= {"scales": self.scales} | {f"net.{name}": value for name, value in self.net.state_dict().items()}
         records = {"record": json.dumps(asdict(self.base.record)), "training": json.dumps(asdict(self.training))}
-        save_file(
-            {k: v.contiguous() for k, v in tensors.items()}, path, {"format": FORMAT, "prior": self.name, **records}
-        )
+        write(path, {k: v.contiguous() for k, v in tensors.items()}, format=FORMAT, prior=self.name, **records)
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor], about: dict[str, str]) -> "Flow":

@@ -16,6 +16,7 @@ from genzoo.fitted.em import em, kmeans, log_joint
 from genzoo.noise import generator
 
 FORMAT = "genzoo mixture 1"
+ABOUT = "about"  # the only entry of the metadata
 COMPONENTS = (1, 5, 10, 20, 50, 100, 200)  # numbers that are tried
 RANKS = (16, 32, 64)  # dimensions of the subspace that are tried
 TRIAL = 10  # components with which they are
@@ -23,6 +24,20 @@ POINTS = 20  # encodings per component, at least, where the number is chosen
 EXACT = 1024  # dimensions up to which all principal directions are computed
 HELDOUT = 0.1  # share of the encodings that the choices are made by
 FLOOR = 1e-3  # added to covariances, in units of the mean variance
+
+
+def write(path: Path, tensors: dict[str, Tensor], **about: str) -> None:
+    """Writes tensors and metadata; equal ones become equal files: safetensors writes several entries in any order."""
+    save_file(tensors, path, {ABOUT: json.dumps(about)})
+
+
+def described(metadata: dict[str, str]) -> dict[str, str]:
+    """Reads the metadata that `write`, or an earlier version, wrote.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    return json.loads(metadata[ABOUT]) if ABOUT in metadata else metadata
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,7 @@ class Mixture:
     def save(self, path: Path) -> None:
         """Writes the tensors and, as metadata, the record."""
         tensors = {name: value.contiguous() for name, value in self.tensors.items()}
-        save_file(tensors, path, {"format": FORMAT, "prior": self.name, "record": json.dumps(asdict(self.record))})
+        write(path, tensors, format=FORMAT, prior=self.name, record=json.dumps(asdict(self.record)))
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor], about: dict[str, str]) -> "Mixture":

@@ -15,7 +15,7 @@ from genzoo.data.identity import DataRecord, file_changes
 from genzoo.dataspec import last_name, reading, reading_changes
 from genzoo.errors import UsageError
 from genzoo.files import write_text
-from genzoo.runs.names import CONFIG
+from genzoo.runs.names import CHECKPOINTS, CONFIG
 from genzoo.settings import parse_setting, show, validated
 from genzoo.spec import DataConfig, RunConfig
 
@@ -32,13 +32,22 @@ def save_record(folder: Path, record: DataRecord) -> dict[str, Any]:
     files = dict(record.files) if len(record.files) <= MOST_FILES else {}
     if files:
         write_text(folder / FILES, json.dumps(files))
+    return without_files(record)
+
+
+def without_files(record: DataRecord) -> dict[str, Any]:
+    """Returns a record as JSON values, without the names of the files."""
     return {key: value for key, value in asdict(replace(record, files={})).items() if key != "files"}
 
 
 def read_record(folder: Path) -> DataRecord | None:
-    """Reads a run's record; None in a folder of an earlier version, or of a run on data that has no name."""
+    """Reads a run's record, from the newest checkpoint where run.json was lost; None in a folder of an earlier version,
+    or of a run on data that has no name.
+    """
     try:
         content = json.loads((folder / CONFIG).read_bytes()).get("data")
+    except FileNotFoundError:
+        content = (checkpointed(folder) or {}).get("data")
     except (OSError, ValueError, RecursionError, AttributeError):
         return None
     if content is None:
@@ -49,6 +58,16 @@ def read_record(folder: Path) -> DataRecord | None:
         raise UsageError(
             f"{folder / CONFIG} has a damaged record of the data: copy it again, or remove its entry `data`."
         ) from error
+
+
+def checkpointed(run: Path) -> dict[str, Any] | None:
+    """Reads what the newest checkpoint of a run folder records of its run; None where there is none."""
+    folder = run / CHECKPOINTS
+    if not folder.is_dir():
+        return None
+    from genzoo.runs.checkpoint import Checkpoints  # imports torch
+
+    return Checkpoints(folder, keep=1).newest("run")
 
 
 def _read_files(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from genzoo.errors import UsageError
 from genzoo.files import JsonLines, as_written, make_folder, restore_all, sealed, write_text
 from genzoo.provenance import by_newer, history_of, last_genzoo, versions
 from genzoo.registry import absent
-from genzoo.runs.data import run_changes, save_record
+from genzoo.runs.data import checkpointed, run_changes, save_record
 from genzoo.runs.lock import locked
 from genzoo.runs.names import CHECKPOINTS, CONFIG, EVENTS, LOG
 from genzoo.spec import RunConfig
@@ -61,7 +61,7 @@ class RunFolder:
 
     def _refuse_edits(self) -> None:
         """Refuses settings in run.json with which the checkpoints were not trained, before it is written again."""
-        if as_written(_content(self.path) or {}) or (trained := _checkpointed(self.path / CHECKPOINTS)) is None:
+        if as_written(_content(self.path) or {}) or (trained := _checkpointed(self.path)) is None:
             return
         config = parsed(self.path / CHECKPOINTS, trained)
         if changed := run_changes(self.path, config, self._config):
@@ -159,7 +159,7 @@ def damaged_lines(folder: Path) -> Iterator[str]:
 
 def _cut_files(folder: Path) -> Iterator[str]:
     """Compares the lengths of log and events with those that the newest checkpoint has recorded."""
-    sizes = (_checkpointed(folder / CHECKPOINTS) or {}).get("sizes", {})
+    sizes = (checkpointed(folder) or {}).get("sizes", {})
     for name, size in sizes.items():
         path = folder / name
         if (found := path.stat().st_size if path.exists() else 0) < size:
@@ -224,7 +224,7 @@ def _content(folder: Path) -> Mapping[str, Any] | None:
     """
     path = folder / CONFIG
     if not path.exists():
-        saved = _checkpointed(folder / CHECKPOINTS)
+        saved = _checkpointed(folder)
         if saved is not None:
             warnings.warn(f"{path} is missing: the settings are those of the newest checkpoint", stacklevel=2)
         return saved
@@ -238,11 +238,7 @@ def _content(folder: Path) -> Mapping[str, Any] | None:
 
 
 def _checkpointed(folder: Path) -> Mapping[str, Any] | None:
-    if not folder.is_dir():
-        return None
-    from genzoo.runs.checkpoint import Checkpoints  # imports torch
-
-    saved = Checkpoints(folder, keep=1).newest("run")
+    saved = checkpointed(folder)
     return None if saved is None else {"format": FORMAT, **saved}
 
 

@@ -45,13 +45,14 @@ class Finding:
 
     problem: str
     text: str  # the figures, and for how long
-    fix: str
+    fix: str  # "" for a problem that has ended
     began: int  # step at which it was reported
     ended: int | None = None
 
     def __str__(self) -> str:
         until = f" to {self.ended:,}" if self.ended is not None else ""
-        return f"step {self.began:,}{until}: {self.problem}: {ended(self.text)} Fix: {self.fix}."
+        fix = f" Fix: {self.fix}." if self.fix else ""
+        return f"step {self.began:,}{until}: {self.problem}: {ended(self.text)}{fix}"
 
 
 def ended(text: str) -> str:
@@ -165,11 +166,14 @@ class Watch:
         for line in self._folder.log.read():
             self.observe(line)
         found = data_findings(first_batch, top) if first_batch is not None else []
-        for name, text, fix in [*found, *([problem] if problem else [])]:
-            self.report({"step": 0, "nimg": 0, "kind": "data", "problem": name, "text": text, "fix": fix})
-        if problem is None and any(one.problem == TOO_SHORT and one.ended is None for one in read_findings(events)):
-            end = {"step": position["step"], "nimg": position["nimg"], "kind": "ends", "problem": TOO_SHORT}
-            self.report({**end, "text": "the run was made longer"})
+        for name, text, fix in found:
+            self.report({**START, "kind": "data", "problem": name, "text": text, "fix": fix})
+        here = {"step": position["step"], "nimg": position["nimg"], "problem": TOO_SHORT}
+        present = [one for one in read_findings(events) if one.problem == TOO_SHORT and one.ended is None]
+        if present and (problem is None or present[-1].text != problem[1]):
+            self.report({**here, "kind": "ends", "text": "the run was made longer"})
+        if problem and (not present or present[-1].text != problem[1]):
+            self.report({**here, "kind": "data", "text": problem[1], "fix": problem[2]})
 
     def observe(self, line: Mapping[str, Any]) -> None:
         """Takes a line of the log."""
@@ -222,7 +226,7 @@ def read_findings(events: Sequence[Event]) -> list[Finding]:
     for event in events:
         if event["kind"] == "ends":
             for i in [i for i, finding in enumerate(findings) if finding.problem == event["problem"]][-1:]:
-                findings[i] = replace(findings[i], ended=event["step"])
+                findings[i] = replace(findings[i], ended=event["step"], fix="")
         elif event["kind"] == "trouble":
             text, done = event["text"].rstrip("."), f"done: {event['did']}"
             findings.append(Finding(event["problem"], text, done, event["at"], event["step"]))

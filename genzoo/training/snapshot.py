@@ -14,12 +14,14 @@ from genzoo.files import replacing
 from genzoo.fitted import Flow
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.generative import Generative
+from genzoo.models.sealing import is_intact
 from genzoo.objective import Objective
 from genzoo.pictures import save_curves, save_grid, save_points, save_quality
 from genzoo.runs.card import run_card
 from genzoo.runs.curves import Curves
 from genzoo.runs.data import shared_record
 from genzoo.runs.folder import RunFolder
+from genzoo.runs.names import MODEL
 from genzoo.runs.recalibration import recalibrated
 from genzoo.runs.scores import PREFIX, REFINED
 from genzoo.spec import RunConfig
@@ -63,17 +65,25 @@ class Snapshots:
         self._score = score_name(dataset.shape)
         self.best = math.inf  # lowest score so far
         self.due: tuple[int, int] | None = None  # while the last snapshot is taken: `RunFolder.lengths` before it
+        self._last: tuple[int, int] | None = None  # the same once it was taken
         self._fixed: Fixed | None = None
         self._curves = Curves(folder.log)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "score": self._score, "due": self.due}
+        return {"best": self.best, "score": self._score, "due": self.due, "last": self._last}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """A best value of another score, of a run that an earlier version began, cannot be compared and is dropped."""
         self.best = state_dict["best"] if state_dict.get("score", FIRST_SCORE) == self._score else math.inf
-        due = state_dict.get("due")
-        self.due = (due[0], due[1]) if due else None
+        self.due, self._last = ((at[0], at[1]) if (at := state_dict.get(key)) else None for key in ("due", "last"))
+
+    def is_complete(self) -> bool:
+        """Whether the last snapshot was taken, and what it exported is there."""
+        return self.due is None and is_intact(self._folder.path / MODEL)
+
+    def lengths(self, finished: bool) -> tuple[int, int] | None:
+        """`RunFolder.lengths` to go back to if the snapshot of a finished run is to be taken again; else None."""
+        return self.due or (self._last if finished and not self.is_complete() else None)
 
     def prepare(self, model: Generative) -> None:
         """Decodes what is shown and scored, which the first snapshot would do."""
@@ -103,7 +113,7 @@ class Snapshots:
             whether Ctrl-C cut the last snapshot short. It is taken again when the run is resumed.
         """
         if last:
-            self.due = self._folder.lengths()
+            self.due = self._last = self._folder.lengths()
             save()
         try:
             with evaluated(weights), self._recalibrated(weights):
@@ -183,7 +193,7 @@ class Snapshots:
             self._config, model, nimg=nimg, score=score, n=n, heldout=heldout, averaged=averaged, pictured=pictured
         )
         model.register_to_config(data=shared_record(self._config.data, self._folder.data))
-        for name in ("model", "best") if improved else ("model",):
+        for name in (MODEL, "best") if improved else (MODEL,):
             with replacing(self._folder.path / name) as temporary:
                 model.save_pretrained(temporary, card=card)
                 if pictured:

@@ -11,6 +11,7 @@ from genzoo.data import Dataset
 from genzoo.errors import UsageError
 from genzoo.provenance import versions
 from genzoo.runs.checkpoint import Checkpoints
+from genzoo.runs.data import without_files
 from genzoo.runs.folder import CHECKPOINTS, FORMAT, RunFolder, damaged_lines, parsed, refuse_changes
 from genzoo.spec import RunConfig
 from genzoo.training.launch import Processes
@@ -98,12 +99,13 @@ class TrainingState:
                 "choose a different --out, or the versions that wrote them, which run.json lists."
             ) from error
 
-    def resume(self, folder: RunFolder, lengths: Callable[[], tuple[int, int] | None]) -> int:
+    def resume(self, folder: RunFolder, lengths: Callable[[int], tuple[int, int] | None]) -> int:
         """Restores the newest intact checkpoint, and removes from the folder what came after it; returns its step.
 
         Args:
             folder: the run's.
-            lengths: returns those of its log and events where the restored state says so, see `RunFolder.lengths`.
+            lengths: returns, for the restored step, those of its log and events that are kept, see `RunFolder.lengths`;
+                None where the step decides.
 
         Raises:
             UsageError: see `restore`.
@@ -112,7 +114,7 @@ class TrainingState:
         if self._acc.is_main_process:
             for sentence in damaged_lines(folder.path):
                 self._acc.print(f"warning: {sentence}")
-            folder.rewind(step, lengths())
+            folder.rewind(step, lengths(step))
             self.checkpoints.rewind(step)
             self.checkpoints.trim()
         self._acc.wait_for_everyone()  # the others read what is left
@@ -136,7 +138,8 @@ class RunIdentity:
         self._config, self._folder = config, folder
 
     def state_dict(self) -> dict[str, Any]:
-        return {"config": to_json(self._config), "versions": [versions()], "sizes": self._folder.sizes()}
+        data = self._folder.data and without_files(self._folder.data)
+        return {"config": to_json(self._config), "versions": [versions()], "sizes": self._folder.sizes(), "data": data}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Compares the settings with those that the checkpoint was saved with.

@@ -20,7 +20,7 @@ from genzoo.objective import Progress
 from genzoo.progress import Bar, write_line
 from genzoo.runs.checkpoint import Checkpoints
 from genzoo.runs.folder import RunFolder
-from genzoo.runs.names import CHECKPOINTS
+from genzoo.runs.names import CHECKPOINTS, MODEL
 from genzoo.spec import RunConfig
 from genzoo.training.budget import Pace
 from genzoo.training.callbacks import Callback, hooks
@@ -194,7 +194,7 @@ class Trainer:
 
     def _fit(self, stop: StopFlag) -> bool:
         """Resumes and trains; returns whether it was stopped."""
-        self.step = self.state.resume(self.folder, lambda: self.snapshots.due)
+        self.step = self.state.resume(self.folder, lambda step: self.snapshots.lengths(step == self.total_steps))
         if self.step:
             done, total = f"{self.progress.nimg:,}", f"{self.total_nimg:,}"
             self.acc.print(f"Resuming {self.folder.path} at {done} of {total} images.")
@@ -226,7 +226,8 @@ class Trainer:
             with self.reporter.writing():
                 first = self.data(whole=True)[0][0].x if self.step == 0 else None
                 self.watch.begin(first, facts(self.dataset).top, self.short, self._position())
-        if self.snapshots.due and self.step == self.total_steps:  # the last snapshot was cut short
+        if self.step == self.total_steps and agree(not self.snapshots.is_complete(), self.acc):
+            self.acc.print(f"The last snapshot is taken again: {self.folder.path / MODEL} is not complete.")
             return self.snapshot()
         window = Window(self.folder.log.read())
         for parts in self._batches(resident):

@@ -24,4 +24,4 @@ def too_short(run: RunConfig, total_nimg: int, per_step: int, epoch: int | None)
     figures = f"the run ends after {total_nimg:,} images, in its warm-up of {warmup:,}: no adversarial training"
     longer = "" if text.endswith("%") else f"train for longer, --images {2 * warmup}, or "
     shorter = max(per_step, total_nimg // 5)
-    return TOO_SHORT, figures, f"{longer}shorten the warm-up, --set objective.warmup={shorter}"
+    return TOO_SHORT, figures, f"{longer}shorten the warm-up of a new run, --set objective.warmup={shorter}"

@@ -148,6 +148,8 @@ OTHER_VERBS = (  # of the same kind
     ("list presets --all", "has no option --all"),
     ("sample", "MODEL"),
     ("sample --nope", "has no option --nope"),
+    ("data x --skip-corrupt", "write --set data.skip_corrupt=true"),
+    ("train vae --no-cache", "Did you mean --set data.cache=false?"),
     ("sample missing", "does not exist"),
     ("encode missing", "does not exist"),
     ("reconstruct missing a.png", "does not exist"),
