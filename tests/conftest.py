@@ -16,11 +16,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 from helpers import CLASSIFIER_IMAGES, MISSING, ROOT
-from shortcuts import blank_subplots, leave_out_fsync
+from shortcuts import blank_subplots, leave_out_fsync, score_few
 from warm import Command, Warm, ended
 from xdist.scheduler import LoadFileScheduling
 
 leave_out_fsync()
+ALL_SCORED = score_few()
 
 # Long modules whose tests share nothing that takes time: workers take these tests one by one, after whole modules.
 SHARED_OUT = {
@@ -129,6 +130,12 @@ def digits_classifier(own_cache: None) -> Path:
     return train_classifier(
         DataConfig(name="digits", size=(8, 8), channels=1), images=CLASSIFIER_IMAGES, progress=False
     )
+
+
+@pytest.fixture
+def fully_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the score's values: as many images as outside of tests."""
+    monkeypatch.setattr("genzoo.training.evaluators.N_SCORED", ALL_SCORED)
 
 
 @pytest.fixture(autouse=True)

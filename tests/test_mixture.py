@@ -204,8 +204,8 @@ def test_the_file_holds_tensors_and_text(tmp_path):
     chosen = fit_mixture(points())
     chosen.save(tmp_path / FILE)
     with safe_open(tmp_path / FILE, framework="pt") as file:
-        assert file.metadata()["prior"] == chosen.name
-        assert json.loads(file.metadata()["record"])["encodings"] == 600
+        about = json.loads(file.metadata()["about"])
+        assert about["prior"] == chosen.name and json.loads(about["record"])["encodings"] == 600
     again = load_fitted(tmp_path / FILE, DIM)
     torch.testing.assert_close(again.log_prob(points()), chosen.log_prob(points()))
     assert again.record == chosen.record
