@@ -35,6 +35,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     "sample": [
         "--data",
         "--grid",
+        "--label",
         "--help",
         "--n",
         "--neighbors",

@@ -68,7 +68,7 @@ def _labels(items: Selection) -> "dict[str, np.ndarray]":
     """Index and labels of items of a finite dataset."""
     import numpy as np
 
-    from genzoo.data.labels import ONLY
+    from genzoo.dataspec import ONLY
 
     if items.dataset is None:
         return {}
