@@ -35,8 +35,8 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     "sample": [
         "--data",
         "--grid",
-        "--label",
         "--help",
+        "--label",
         "--n",
         "--neighbors",
         "--out",
@@ -47,7 +47,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     ],
     "reconstruct": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "interpolate": ["--data", "--help", "--n", "--out", "--seed", "--set", "--steps"],
-    "encode": ["--data", "--help", "--n", "--out", "--seed", "--set"],
+    "encode": ["--clusters", "--data", "--help", "--n", "--out", "--seed", "--set"],
     "eval": ["--data", "--extractor-weights", "--help", "--list", "--metrics", "--out", "--res", "--seed", "--set"],
     "bench": [
         "--budget",

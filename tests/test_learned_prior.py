@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import read_log, same, tiny_run, weights
@@ -19,6 +20,7 @@ from genzoo import Trainer
 from genzoo.cli import main
 from genzoo.errors import UsageError
 from genzoo.items import Items
+from genzoo.metrics.clusters import agreement
 from genzoo.models.autoencoder import Posterior
 from genzoo.models.introvae import IntroVAE
 from genzoo.models.softintrovae import SoftIntroVAE
@@ -367,3 +369,29 @@ def test_a_mixture_is_trained(tmp_path):
     means = weights(run)["components.means"]
     assert means.shape == (20,) and torch.isfinite(means).all()
     assert read_log(run)[-1]["nimg"] == 96
+
+
+def test_clusters_are_the_components_that_encodings_are_nearest_to(run, capsys):
+    assert main(["encode", str(run), "--n", "200", "--clusters", "--out", "z.npz"]) == 0
+    said = capsys.readouterr().out
+    saved = np.load("z.npz")
+    prior = learned_prior(SoftIntroVAE.from_pretrained(run))
+    assert prior is not None
+    expected = gaussians(prior).log_prob(torch.from_numpy(saved["mean"])[:, None]).argmax(1)
+    assert (saved["cluster"] == expected.numpy()).all()
+    accuracy, information = agreement(saved["cluster"], saved["label"])
+    assert f"learned prior against label: accuracy {accuracy:.3f}, NMI {information:.3f}" in said
+    assert "k-means, k = " in said
+
+
+def test_agreement_of_clusters_by_hand():
+    assert agreement(np.array([2, 2, 0, 0, 1]), np.array([0, 0, 1, 1, 2])) == pytest.approx((1, 1))
+    accuracy, information = agreement(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
+    assert (accuracy, information) == pytest.approx((0.5, 0), abs=1e-12)
+    assert agreement(np.array([0, 1, 2, 3]), np.array([0, 0, 1, 1]))[0] == 0.5  # two clusters have no class
+
+
+def test_clusters_need_a_learned_prior(tmp_path, capsys):
+    IntroVAE(shape=(1, 8, 8), arch={"channels": (8,), "z_dim": 4}).save_pretrained("model")
+    assert main(["encode", "model", "--data", "digits", "--clusters"]) == 2
+    assert "--clusters needs a learned prior" in capsys.readouterr().err
