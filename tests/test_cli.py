@@ -46,7 +46,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
         "--temperature",
     ],
     "reconstruct": ["--data", "--help", "--n", "--out", "--seed", "--set"],
-    "interpolate": ["--data", "--help", "--n", "--out", "--seed", "--set", "--steps"],
+    "interpolate": ["--data", "--help", "--label", "--n", "--out", "--seed", "--set", "--steps"],
     "encode": ["--clusters", "--data", "--help", "--n", "--out", "--seed", "--set"],
     "eval": ["--data", "--extractor-weights", "--help", "--list", "--metrics", "--out", "--res", "--seed", "--set"],
     "bench": [

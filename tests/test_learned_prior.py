@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import read_log, same, tiny_run, weights
+from PIL import Image
 from steps import FORMS, LR, SCALE, SHAPES, STEPS, TOLERANCE, N, Z, adams, at, data, distance, move, networks
 from torch import Tensor
 from torch.distributions import Categorical as Choice
@@ -333,9 +334,23 @@ def test_samples_of_a_class_from_the_command_line(run, capsys):
     assert "prior gmm" in capsys.readouterr().out
 
 
+def test_a_code_walks_from_class_to_class(run):
+    prior, normal = components(classes=True), torch.randn(Z, dtype=torch.float64)
+    walk = prior.walk(normal, [2, 0, 1], 5)
+    ends = prior.place(normal.expand(3, Z), torch.tensor([2, 0, 1]))
+    torch.testing.assert_close(walk[0::2], ends)
+    means, logvars = prior()
+    middle = (means[2] + means[0]) / 2 + torch.exp((logvars[2] + logvars[0]) / 4) * normal
+    torch.testing.assert_close(walk[1], middle)
+    assert main(["interpolate", str(run), "--label", "3", "--label", "8", "--n", "2", "--out", "walk.png"]) == 0
+    width, height = Image.open("walk.png").size
+    assert width > 4 * height  # two rows of nine
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
+        (["interpolate", "RUN", "--label", "3"], "give it twice or more"),
         (["sample", "RUN", "--label", "17"], "--label 17: there is no such class. Did you mean 7 or 1?"),
         (["sample", "RUN", "--label", "1", "--prior", "gmm"], "does not know classes"),
         (["train", "vae", *options(*TINY, "arch.prior=mog:0")], "mog:K, a mixture of K Gaussians"),

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from genzoo.cli.common import (
     CHUNK,
+    add_label,
     add_model,
     add_prior,
     add_set,
+    classes_of,
     data_config,
     default_out,
     fitted_as_asked,
@@ -19,7 +21,7 @@ from genzoo.cli.common import (
     picture,
 )
 from genzoo.cli.numbers import count
-from genzoo.errors import UsageError, did_you_mean, shown
+from genzoo.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,12 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", metavar="N", type=count(), help="how many (default 64, or as many as --grid takes)")
     parser.add_argument("--grid", metavar="RxC", help="rows and columns of the picture, e.g. 4x12 (default: a square)")
     add_prior(parser)
-    parser.add_argument(
-        "--label",
-        metavar="NAME",
-        action="append",
-        help="class to draw, of a model that knows classes; may be repeated, the samples take them in turn",
-    )
+    add_label(parser, "class to draw, of a model that knows classes; may be repeated, the samples take them in turn")
     parser.add_argument(
         "--neighbors",
         metavar="K",
@@ -76,7 +73,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     model = load_model(args.model)
     if model.is_image:
         _refuse_other_samples(args.out)
-    args.label = _class_numbers(args.label, model)
+    args.label = classes_of(args.label, model)
     prior = model.prior_name(args.prior, of_classes=True) if args.label else fitted_as_asked(args, model)
     if args.neighbors is not None:
         out = _write_neighbors(args, model)
@@ -112,23 +109,6 @@ def _samples(args: argparse.Namespace, model: "Generative") -> "Iterator[Tensor]
         if model.conditional and labels is None:
             labels = model.classes_in_turn(size, start)
         yield model.sample(size, rng, labels, args.prior, args.temperature).cpu()
-
-
-def _class_numbers(names: list[str] | None, model: "Generative") -> list[int]:
-    """Reads --label: class numbers by name.
-
-    Raises:
-        UsageError: the model knows no classes, or none of this name.
-    """
-    if names and not model.takes_labels:
-        raise UsageError(
-            "--label is for models that know classes, and this one knows none: leave it out, or train with "
-            "--set arch.prior=classes."
-        )
-    for name in names or ():
-        if name not in model.classes:
-            raise UsageError(f"--label {shown(name)[1:-1]}: there is no such class.{did_you_mean(name, model.classes)}")
-    return [model.classes.index(name) for name in names or ()]
 
 
 def _labels(numbers: list[int], n: int, start: int) -> "Tensor":

@@ -1,6 +1,7 @@
 """A learned prior: Gaussians over latents that are trained with the networks, one per class or in a mixture."""
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -42,6 +43,17 @@ class LearnedPrior(nn.Module):
         means, logvars = self()
         spread = torch.exp(0.5 * logvars[k]) * normal.flatten(1)
         return (means[k] + spread).view_as(normal)
+
+    def walk(self, normal: Tensor, components: Sequence[int], steps: int) -> Tensor:
+        """Moves one N(0, I) draw, [*latent], from component to component in equal steps: [steps, *latent].
+
+        Means and log-variances in between are interpolated linearly.
+        """
+        parameters = torch.stack(self())[:, list(components)]  # [2, L, Z]
+        along = torch.linspace(0, len(components) - 1, steps, dtype=normal.dtype, device=normal.device)
+        before = along.long().clamp(max=len(components) - 2)
+        means, logvars = parameters[:, before].lerp(parameters[:, before + 1], (along - before)[:, None])
+        return (means + torch.exp(0.5 * logvars) * normal.flatten()).view(steps, *normal.shape)
 
     def kl(self, mu: Tensor, logvar: Tensor, labels: Tensor | None = None) -> Tensor:
         """KL of Gaussian posteriors, two [N, *latent], to p(z | k) of their classes, int64 [N], in nats: [N].
