@@ -9,26 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Never
 
 from genzoo.data.catalog import find_entry
+from genzoo.dataspec import ONLY
 from genzoo.errors import UsageError
-from genzoo.lengths import LENGTH, by_length, written_out
 from genzoo.registry import split_name
 from genzoo.settings import as_size, as_texts, cut, known, parse_setting, show, unknown_section, validated
 from genzoo.spec import DataConfig, ModelSpec, Preset, RunConfig, TrainConfig
 
 SECTIONS = ("arch", "objective", "data", "train")
 OWN_FILES = ("channels", "precrop", "column", "split", "fit")  # settings of a preset that hold for its own data only
-# Changing these cannot change the weights that a run ends with, so a resumed run may.
-FREE = {
-    "data.cache",
-    "train.checkpointing",
-    "train.keep",
-    "train.log_every",
-    "train.measure",
-    "train.snapshot_every",
-    "train.snapshot_minutes",
-    "train.trackers",
-    "train.workers",
-}
 
 
 def resolve(
@@ -86,7 +74,11 @@ def resolve(
     if shape is not None:
         _adapt_arch(spec, layers["arch"], chosen["arch"], shape, preset, notes)
 
-    built = {section: validated(section, classes[section], layers[section] | chosen[section]) for section in SECTIONS}
+    values = {section: layers[section] | chosen[section] for section in SECTIONS}
+    if values["arch"].get("prior") == "classes" and values["data"].get("labels") is None:
+        values["data"]["labels"] = ONLY
+        notes.append(f"arch.prior=classes takes data.labels={ONLY}, the labels of data that has one kind")
+    built = {section: validated(section, classes[section], values[section]) for section in SECTIONS}
     return RunConfig(model=f"{spec.name}.{preset_name}", notes=tuple(notes), **built)
 
 
@@ -163,33 +155,6 @@ def from_json(values: Mapping[str, Any]) -> RunConfig:
     return RunConfig(model=values["model"], notes=tuple(values.get("notes", ())), **built)
 
 
-def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """Lists, as `field: old -> new`, what would make `new` a different run from `old`.
-
-    A longer duration would not, unless something in `new` depends on its length: a share (%) or a schedule. A share
-    that `new` writes out as what it was in `old` is the same.
-    """
-    before, after = map(_decisive, (old, new))
-    same, found = written_out(before, old.train.duration), []
-    for key, value in written_out(after, old.train.duration).items():
-        moved = by_length(after, old.train.duration) if key == LENGTH else []
-        if same.get(key) != value and (moved or key != LENGTH):
-            reason = f" ({'; '.join(moved)})" if moved else ""
-            found.append(f"{key}: {before.get(key)} -> {after[key]}{reason}")
-    gone = [key for key in before.keys() - after.keys() if before[key] is not None]
-    return sorted([*found, *(f"{key}: {before[key]} -> None" for key in gone)])
-
-
-def depends_on_length(run: RunConfig) -> bool:
-    """Whether something in a run depends on its duration, a share (%) or a schedule, so that it cannot be prolonged."""
-    return bool(by_length(_decisive(run), run.train.duration))
-
-
-def _decisive(run: RunConfig) -> dict[str, Any]:
-    """The values, by `section.field`, that decide the weights that a run ends with."""
-    return {key: value for key, value in flat(to_json(run)) if key not in FREE}
-
-
 def changed(run: RunConfig, settings: Sequence[str]) -> RunConfig:
     """Returns the run with other values, `section.field=value` texts.
 
@@ -200,15 +165,6 @@ def changed(run: RunConfig, settings: Sequence[str]) -> RunConfig:
     for section, values in _chosen({name: {} for name in SECTIONS}, settings, classes).items():
         run = in_section(run, section, values)
     return run
-
-
-def changed_settings(run: RunConfig) -> dict[str, Any]:
-    """Returns what differs from a run's preset, `section.field: value`, but for what is reported elsewhere: data name
-    and seed.
-    """
-    base = dict(flat(to_json(resolve(run.model))))
-    left_out = FREE | {"data.name", "train.seed"}
-    return {key: value for key, value in flat(to_json(run)) if key not in left_out and base.get(key) != value}
 
 
 def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, notes: list[str]) -> str:

@@ -15,6 +15,7 @@ from genzoo.duration import MOST
 from genzoo.settings import as_size
 
 T = TypeVar("T")
+ONLY = "label"  # the name of the classes of a dataset that has one kind of them
 NOT_READING = ("name", "labels", "mirror", "cache")  # of DataConfig: what does not decide which pixels are read
 # An unknown key is refused, never ignored; so are numbers that are not finite. What reads a class's values is built
 # when the first are read: a --help reads none.

@@ -6,21 +6,43 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from genzoo.errors import UsageError
 from genzoo.noise import Noise
 
 
 @dataclass(frozen=True)
 class Prior:
-    """A fixed distribution of latents; coordinates are independent except on the sphere.
+    """A distribution of latents; coordinates are independent except on the sphere.
 
     Attributes:
         kind: `normal` is N(0, scale^2 I), `uniform` is U(-scale, scale) per coordinate, `sphere` is uniform on the
-            sphere of radius `scale`.
+            sphere of radius `scale`; `classes` and `mog` are learned, see `genzoo.nn.mixture`: draws are N(0, I), and
+            the model places them.
         scale: positive.
+        components: of a learned prior.
     """
 
-    kind: Literal["normal", "uniform", "sphere"] = "normal"
+    kind: Literal["normal", "uniform", "sphere", "classes", "mog"] = "normal"
     scale: float = 1.0
+    components: int = 0
+
+    @property
+    def learned(self) -> bool:
+        return self.components > 0
+
+    def draw_component(self, noise: Noise, stream: str, labels: Tensor | None) -> Tensor | None:
+        """Draws which component each latent of a step's batch is of, for objectives: int64 [N].
+
+        With classes they are the labels of the step's items, int64 [N]; None where the prior has no components.
+
+        Raises:
+            UsageError: the items have no labels.
+        """
+        if self.kind == "classes" and labels is None:
+            raise UsageError("arch.prior=classes needs labels: set data.labels, e.g. --set data.labels=label.")
+        if self.kind != "mog":
+            return labels if self.learned else None
+        return (noise.uniform(stream) * self.components).long().clamp(max=self.components - 1)
 
     def draw(self, noise: Noise, stream: str, shape: tuple[int, ...]) -> Tensor:
         """Draws one latent of `shape` per item of a step's batch, for objectives: [N, *shape]."""

@@ -7,7 +7,8 @@ one's own, `genzoo.suggestions` adds size, latent dimensions and weights. Points
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genzoo.spec import ModelSpec, fit_channels
+from genzoo.archspec import fit_channels
+from genzoo.spec import ModelSpec
 
 # Largest resolution proposed for images, by budget in seconds, without and with an accelerator.
 SIDES = {False: ((600, 32), (7200, 64), (float("inf"), 128)), True: ((600, 64), (7200, 128), (float("inf"), 256))}

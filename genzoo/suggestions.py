@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genzoo.archspec import fit_channels
 from genzoo.controller import FIRST
 from genzoo.data import look_for, peek
 from genzoo.data.decoding import RESAMPLE
@@ -22,7 +23,7 @@ from genzoo.errors import UsageError
 from genzoo.nn.conv import latent_grid
 from genzoo.recipes import Line, most_side, recipe_lines
 from genzoo.settings import fields
-from genzoo.spec import DataConfig, ModelSpec, fit_channels
+from genzoo.spec import DataConfig, ModelSpec
 
 SAMPLE = 512  # items that are looked at
 SIDE = 32  # pixels per side at which principal components are computed: more hardly changes how many matter

@@ -36,6 +36,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
         "--data",
         "--grid",
         "--help",
+        "--label",
         "--n",
         "--neighbors",
         "--out",
@@ -45,8 +46,8 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
         "--temperature",
     ],
     "reconstruct": ["--data", "--help", "--n", "--out", "--seed", "--set"],
-    "interpolate": ["--data", "--help", "--n", "--out", "--seed", "--set", "--steps"],
-    "encode": ["--data", "--help", "--n", "--out", "--seed", "--set"],
+    "interpolate": ["--data", "--help", "--label", "--n", "--out", "--seed", "--set", "--steps"],
+    "encode": ["--clusters", "--data", "--help", "--n", "--out", "--seed", "--set"],
     "eval": ["--data", "--extractor-weights", "--help", "--list", "--metrics", "--out", "--res", "--seed", "--set"],
     "bench": [
         "--budget",

@@ -17,8 +17,8 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from genzoo.data.batches import to_float
 from genzoo.data.embedded import toyfactors as toyfaces
-from genzoo.data.labels import ONLY
 from genzoo.data.opening import open_dataset
+from genzoo.dataspec import ONLY
 from genzoo.errors import UsageError
 from genzoo.evaluation import extractors
 from genzoo.evaluation.classifier import ABOUT, WEIGHTS, included_classifier, load_classifier

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import genzoo
 from genzoo import resolve
+from genzoo.archspec import fit_channels
 from genzoo.errors import UsageError
 from genzoo.nn import (
     ENCODERS,
@@ -22,7 +23,7 @@ from genzoo.nn import (
 from genzoo.nn.batchnorm import BatchNorm2d
 from genzoo.nn.checkpointing import cut_where_small
 from genzoo.objective import frozen
-from genzoo.spec import ArchConfig, fit_channels
+from genzoo.spec import ArchConfig
 
 WIDE = (64, 128, 256, 512, 512)
 

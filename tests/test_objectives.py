@@ -208,7 +208,8 @@ def test_noise_of_a_step(form: str):
     halves = [draw(objective, 0, x, 0, N // 2), draw(objective, 0, x, N // 2, N)]
 
     def tensors(batch: Any) -> list[Tensor]:
-        return [t for entry in batch[1:] for t in (entry if isinstance(entry, tuple) else (entry,))]
+        parts = (part for entry in batch[1:] for part in (entry if isinstance(entry, tuple) else (entry,)))
+        return [part for part in parts if part is not None]
 
     noise = [t for batch in batches for t in tensors(batch)]
     assert all(t.shape == (N, Z) and t.dtype == x.dtype for t in noise)

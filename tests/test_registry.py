@@ -11,11 +11,13 @@ from helpers import ROOT, environment
 
 import genzoo
 from genzoo import plugins, registry, resolve
+from genzoo.archspec import fit_channels
+from genzoo.changes import differences
 from genzoo.cli import main
-from genzoo.configure import differences, from_json, to_json
+from genzoo.configure import from_json, to_json
 from genzoo.errors import UsageError
 from genzoo.registry import get_spec
-from genzoo.spec import ArchConfig, config, fit_channels
+from genzoo.spec import ArchConfig, config
 
 PRESETS = [name for name in genzoo.list_models(presets=True) if "." in name]
 

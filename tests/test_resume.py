@@ -20,8 +20,9 @@ from helpers import TINY, as_options, environment, read_log, same, tiny_run, wei
 
 import genzoo
 from genzoo import Trainer
+from genzoo.changes import depends_on_length, differences
 from genzoo.cli import main
-from genzoo.configure import depends_on_length, differences, resolve
+from genzoo.configure import resolve
 from genzoo.errors import UsageError
 from genzoo.files import CHECKSUM, JsonLines, digest, replacing, write_text
 from genzoo.runs.checkpoint import HASH, Checkpoints

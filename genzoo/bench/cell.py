@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.bench.lines import Failure, FinishedCell, Score
 from genzoo.bench.suites import Cell
-from genzoo.configure import FREE, changed_settings, section_classes
+from genzoo.changes import FREE, changed_settings
+from genzoo.configure import section_classes
 from genzoo.recipes import texts
 from genzoo.registry import get_spec
 from genzoo.settings import fields

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genzoo.cli.numbers import count, positive, seed
-from genzoo.errors import UsageError
+from genzoo.errors import UsageError, did_you_mean, shown
 from genzoo.settings import parse_size
 from genzoo.spec import DataConfig
 
@@ -41,6 +41,28 @@ def add_data(parser: argparse.ArgumentParser, n: int | None) -> None:
     shown = "all" if n is None else n
     parser.add_argument("--n", metavar="N", type=count(), default=n, help=f"how many of them (default {shown})")
     add_set(parser, "how images are read: data.fit=pad, data.split=test, ...")
+
+
+def add_label(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds --label, which may be repeated; `what` is its help. `classes_of` reads it."""
+    parser.add_argument("--label", metavar="NAME", action="append", help=what)
+
+
+def classes_of(names: list[str] | None, model: "Generative") -> list[int]:
+    """Returns the class numbers of --label.
+
+    Raises:
+        UsageError: the model knows no classes, or none of this name.
+    """
+    if names and not model.takes_labels:
+        raise UsageError(
+            "--label is for models that know classes, and this one knows none: leave it out, or train with "
+            "--set arch.prior=classes."
+        )
+    for name in names or ():
+        if name not in model.classes:
+            raise UsageError(f"--label {shown(name)[1:-1]}: there is no such class.{did_you_mean(name, model.classes)}")
+    return [model.classes.index(name) for name in names or ()]
 
 
 def add_prior(parser: argparse.ArgumentParser) -> None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from genzoo.cli.common import (
     CHUNK,
+    add_label,
     add_model,
     add_prior,
     add_set,
+    classes_of,
     data_config,
     default_out,
     fitted_as_asked,
@@ -32,6 +34,7 @@ prior is the one that was fitted to encodings of training images, where the mode
 EXAMPLES = """examples:
   genzoo sample RUN --n 64 --out samples.png
   genzoo sample RUN --grid 4x12 --seed 7       rows x columns
+  genzoo sample RUN --label 7 --n 64           of one class, by its name; several: --label cat --label dog
   genzoo sample RUN --prior normal             the model's own prior, as in published scores
   genzoo sample RUN --prior gmm:200 --temperature 0.9
   genzoo sample RUN --prior flow               fits a flow now, if none was saved
@@ -45,6 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", metavar="N", type=count(), help="how many (default 64, or as many as --grid takes)")
     parser.add_argument("--grid", metavar="RxC", help="rows and columns of the picture, e.g. 4x12 (default: a square)")
     add_prior(parser)
+    add_label(parser, "class to draw, of a model that knows classes; may be repeated, the samples take them in turn")
     parser.add_argument(
         "--neighbors",
         metavar="K",
@@ -69,7 +73,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     model = load_model(args.model)
     if model.is_image:
         _refuse_other_samples(args.out)
-    prior = fitted_as_asked(args, model)
+    args.label = classes_of(args.label, model)
+    prior = model.prior_name(args.prior, of_classes=True) if args.label else fitted_as_asked(args, model)
     if args.neighbors is not None:
         out = _write_neighbors(args, model)
     elif not model.is_image:
@@ -79,7 +84,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     else:
         out = _write_grid(args, model, columns or min(16, math.ceil(math.sqrt(args.n))))
     cooled = f" at temperature {args.temperature:g}" * (args.temperature != 1)
-    classes = f", of {len(model.classes)} classes in turn" * model.conditional
+    of = ", ".join(model.classes[k] for k in args.label)
+    classes = f", of {of}" if of else f", of {len(model.classes)} classes in turn" * model.conditional
     print(f"{out}: {args.n:,} {'images' if model.is_image else 'points'}{classes}, prior {prior}{cooled}")
 
 
@@ -99,8 +105,17 @@ def _samples(args: argparse.Namespace, model: "Generative") -> "Iterator[Tensor]
     rng = generator(args.seed, "sample")
     for start in bar(range(0, args.n, CHUNK), "sampling", shown=args.n >= 4 * CHUNK, unit="batch"):
         size = min(CHUNK, args.n - start)
-        labels = model.classes_in_turn(size, start)
+        labels = _labels(args.label, size, start) if args.label else None
+        if model.conditional and labels is None:
+            labels = model.classes_in_turn(size, start)
         yield model.sample(size, rng, labels, args.prior, args.temperature).cpu()
+
+
+def _labels(numbers: list[int], n: int, start: int) -> "Tensor":
+    """Class numbers of samples start to start + n, in turn."""
+    import torch
+
+    return torch.tensor([numbers[i % len(numbers)] for i in range(start, start + n)])
 
 
 def _write_points(args: argparse.Namespace, model: "Generative") -> Path:

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from genzoo.data.catalog import list_datasets
+from genzoo.dataspec import ONLY
 from genzoo.errors import UsageError, did_you_mean
-
-ONLY = "label"  # the name of the classes of a dataset that has one kind of them
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def run_as_in_training(model: Generative, batches: list[Tensor]) -> None:
         if can_encode(model):
             posterior = model.encode(x).latent_dist
             reconstruction = model.decode(posterior.sample(rng)).sample
-            z = model.prior.sample(len(x), model.latent_shape, rng).to(x.device)
+            z = model.draw_latents(len(x), rng, None).to(x.device)
             sample = model.decode(z).sample
             model.encode(reconstruction)
             model.encode(sample)

@@ -24,9 +24,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from genzoo import __version__
 from genzoo.data.batches import Batches, to_float
-from genzoo.data.labels import ONLY
 from genzoo.data.opening import heldout_split, open_dataset
 from genzoo.data.sets import Dataset, FiniteSet
+from genzoo.dataspec import ONLY
 from genzoo.duration import as_time
 from genzoo.errors import UsageError
 from genzoo.evaluation.calibration import calibration_error, fit_temperature

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.configure import changed_settings
+from genzoo.changes import changed_settings
 from genzoo.data import facts, find_entry, list_datasets, open_dataset
 from genzoo.data.batches import to_float
 from genzoo.data.found import Found

@@ -188,7 +188,7 @@ class ModelSubject:
             data = self.run.data
         dataset, rng = _finite(data), generator(0, "batchnorm")
         chosen = torch.randperm(dataset.size, generator=rng)[:BATCH]
-        z = self.model.prior.sample(len(chosen), self.model.latent_shape, rng).to(self.device)
+        z = self.model.draw_latents(len(chosen), rng, None).to(self.device)
         posterior = self.model.encode(to_float(dataset.batch(chosen.numpy()), self.device)).latent_dist
         gap = batchnorm_gap(self.model, posterior, z)
         if gap <= ALARM:

@@ -27,7 +27,7 @@ def latent_metric(images: Posteriors) -> Result:
     def kl(x: Tensor) -> Tensor:
         posterior = model.encode(x).latent_dist
         assert isinstance(posterior, Posterior)
-        return posterior.kl()
+        return model.kl(posterior.mean, posterior.logvar)
 
     rows = []
     for x in images.real():

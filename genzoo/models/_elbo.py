@@ -2,19 +2,23 @@
 
 from torch import Tensor
 
-from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.losses import reparameterize, sse
 from genzoo.models.autoencoder import Autoencoder
+from genzoo.nn.mixture import cooperating, learned_prior, prior_kl
 from genzoo.objective import Step, Update, detached
 
 
-def elbo_step(nets: Autoencoder, x: Tensor, eps: Tensor, *, beta_rec: float, beta_kl: float) -> Step:
-    """One update of encoder and decoder on beta_rec * SSE + beta_kl * KL."""
+def elbo_step(
+    nets: Autoencoder, x: Tensor, eps: Tensor, labels: Tensor | None = None, *, beta_rec: float, beta_kl: float
+) -> Step:
+    """One update of encoder, decoder and learned prior on beta_rec * SSE + beta_kl * KL."""
+    prior = learned_prior(nets)
     mu, logvar = nets.encoder(x)
     error = sse(x, nets.decoder(reparameterize(mu, logvar, eps))).mean()
-    kl_real = kl_to_prior(mu, logvar)
+    kl_real = prior_kl(prior, mu, logvar, labels)
     loss = beta_rec * error + beta_kl * kl_real.mean()
     logs = {"loss/elbo": loss, **kl_logs("real", kl_real), "error/sse": error}
-    yield Update(("encoder", "decoder"), loss, detached(logs))
+    yield Update(("encoder", *cooperating(prior)), loss, detached(logs))
 
 
 def kl_logs(items: str, kl: Tensor) -> dict[str, Tensor]:

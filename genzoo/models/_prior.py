@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from genzoo.models.generative import Generative
 
 
-def resolve_prior(model: "Generative", prior: str | None) -> str:
+def resolve_prior(model: "Generative", prior: str | None, of_classes: bool) -> str:
     """See `Generative.prior_name`."""
     own, fitted = model.prior.kind, model.fitted_prior
+    if of_classes and not model.conditional:
+        if prior not in (None, own):
+            raise UsageError(f"The prior {prior} does not know classes: leave out the labels, or take {own}.")
+        return own
     if prior is None:
         return own if fitted is None else fitted.name
     if prior == own:
@@ -44,7 +48,7 @@ def draw_latents(
     """See `Generative.latents`."""
     if not 0 <= temperature < math.inf:
         raise UsageError(f"The temperature {temperature:g} is not a number from 0 on: take 1, or 0.8 for less variety.")
-    name = model.prior_name(prior)
+    name = model.prior_name(prior, of_classes=labels is not None)
     if (fitted := select(model.fitted_prior, name)) is not None:
         return fitted.sample(n, model.latent_shape, generator, temperature)
     if temperature != 1 and (model.prior.kind != "normal" or model.conditional):

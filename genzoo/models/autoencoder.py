@@ -14,6 +14,7 @@ from genzoo.fitted import FittedPrior, fit
 from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.models.generative import DecoderOutput, Generative, returned
 from genzoo.nn import build_encoder
+from genzoo.nn.mixture import COMPONENTS, LearnedPrior, learned_prior, prior_kl
 from genzoo.noise import generator
 from genzoo.priors import Prior
 
@@ -90,18 +91,60 @@ class Autoencoder(Generative):
 
     code: ClassVar[Literal["gaussian", "point"]] = "gaussian"  # the encoder returns (mu, logvar), or one tensor
 
+    learns_prior: ClassVar[bool] = False  # whether its objective trains the components of `arch.prior`
+
     encoder: nn.Module
 
     def networks(self) -> dict[str, nn.Module]:
         outputs = {"gaussian": 2, "point": 1}[self.code]
-        return {"encoder": build_encoder(self.shape, self.arch, outputs), **super().networks()}
+        nets = {"encoder": build_encoder(self.shape, self.arch, outputs), **super().networks()}
+        if self.prior.learned:
+            nets[COMPONENTS] = LearnedPrior(self.prior.components, self.latent_shape, self.prior.kind == "classes")
+        return nets
+
+    @property
+    def prior(self) -> Prior:
+        kind, _, number = self.arch.prior.partition(":")
+        if kind == "classes":
+            return Prior("classes", components=len(self.classes))
+        return Prior("mog", components=int(number)) if kind == "mog" else super().prior
 
     def check_parts(self) -> None:
+        if self.learns_prior and self.arch.prior != "normal":
+            if self.arch.prior == "classes" and not self.classes:
+                raise UsageError("arch.prior=classes needs labels: set data.labels, e.g. --set data.labels=label.")
+            return
+        super().check_parts()
         if self.code == "gaussian" and self.prior != Prior():
             raise UsageError(
                 f"{type(self).__name__} has a Gaussian code, whose KL is to N(0, I), and {self.prior}: "
                 'set code = "point", or leave prior as it is.'
             )
+
+    @property
+    def takes_labels(self) -> bool:
+        return self.conditional or self.prior.kind == "classes"
+
+    def draw_latents(self, n: int, generator: torch.Generator | None, labels: Tensor | None) -> Tensor:
+        """Draws n latents of the model's own prior on the CPU: [n, *latent_shape].
+
+        Of a learned prior, they are of the components `labels`, int64 [n], else of any, all equally likely.
+        """
+        normal = self.prior.sample(n, self.latent_shape, generator)
+        if (prior := learned_prior(self)) is None:
+            return normal
+        k = torch.randint(prior.components, (n,), generator=generator) if labels is None else labels
+        with torch.no_grad():
+            return prior.place(normal.to(self.device, self.dtype), k.to(self.device)).float().cpu()
+
+    def kl(self, mu: Tensor, logvar: Tensor, labels: Tensor | None = None) -> Tensor:
+        """KL of Gaussian posteriors, two [N, *latent], to the model's prior, in nats: [N].
+
+        Args:
+            labels: int64 [N]; of a prior of classes, it is the KL to that of each item's class. Without, and to a
+                mixture, it is an upper bound, see `LearnedPrior.kl`.
+        """
+        return prior_kl(learned_prior(self), mu, logvar, labels)
 
     @property
     def has_energy(self) -> bool:
@@ -217,7 +260,9 @@ class Autoencoder(Generative):
         """
         posterior = self.encode(x, labels).latent_dist
         error = sse(x, self.decode(posterior.mode(), labels).sample)
-        return ({"kl": posterior.kl()} if isinstance(posterior, Posterior) else {}) | {"sse": error}
+        if not isinstance(posterior, Posterior):
+            return {"sse": error}
+        return {"kl": self.kl(posterior.mean, posterior.logvar, labels), "sse": error}
 
     def energy(self, x: Tensor) -> Tensor:
         """KL + SSE of each item, without noise and without weights: [N, *shape] -> [N]. Needs `has_energy`."""

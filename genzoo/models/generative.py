@@ -106,7 +106,12 @@ class Generative(Pretrained):
         return {}
 
     def check_parts(self) -> None:
-        """Refuses, at the end of the constructor, parts that do not go together. Here: nothing."""
+        """Refuses, at the end of the constructor, parts that do not go together. Here: a prior that is not trained."""
+        if self.arch.prior != "normal":
+            raise UsageError(
+                f"{type(self).__name__} does not learn a prior: leave out arch.prior={self.arch.prior}, or train "
+                "introvae, softintrovae or vae."
+            )
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -136,21 +141,27 @@ class Generative(Pretrained):
         """Joins latents and labels to what the decoder takes; an objective calls it too. Here: the latents."""
         return z
 
+    @property
+    def takes_labels(self) -> bool:
+        """Whether `sample` takes labels."""
+        return self.conditional
+
     def draw_latents(self, n: int, generator: torch.Generator | None, labels: Tensor | None) -> Tensor:
         """Draws n latents of the model's own prior on the CPU: [n, *latent_shape]. Here: whatever the labels."""
         return self.prior.sample(n, self.latent_shape, generator)
 
-    def prior_name(self, prior: str | None = None) -> str:
+    def prior_name(self, prior: str | None = None, of_classes: bool = False) -> str:
         """Names the prior that `sample` draws from, for results and captions: `gmm:50`, `flow:900` or `normal`.
 
         Args:
-            prior: `gmm`, `gmm:K`, `flow`, `flow:N`, or the kind of the model's own (`normal`); None = the fitted one
-                where there is one.
+            prior: `gmm`, `gmm:K`, `flow`, `flow:N`, or the kind of the model's own (`normal`, `classes`, `mog`); None =
+                the fitted one where there is one.
+            of_classes: whether labels are given, which a fitted prior does not know.
 
         Raises:
             UsageError: there is no such prior; the message says what to give.
         """
-        return resolve_prior(self, prior)
+        return resolve_prior(self, prior, of_classes)
 
     def latents(
         self,
@@ -218,13 +229,14 @@ class Generative(Pretrained):
         return self.shown(self.decode(z, None if labels is None else labels.to(self.device)).sample)
 
     def classes_in_turn(self, n: int, start: int = 0) -> Tensor | None:
-        """Returns labels for n samples of a conditional model, int64 [n]: the i-th is start + i modulo the number of
-        classes. None for any other model.
+        """Returns labels for n samples of a model that takes them, int64 [n]: the i-th is start + i modulo the number
+        of classes. None for any other model.
         """
-        return torch.arange(start, start + n) % len(self.classes) if self.conditional else None
+        return torch.arange(start, start + n) % len(self.classes) if self.takes_labels else None
 
     def check_labels(self, labels: Tensor | None, n: int) -> None:
-        """Checks that labels are given to a conditional model and to no other, and that there are `n` class numbers.
+        """Checks that labels are given to a conditional model, and to no model that takes none, and that there are `n`
+        class numbers.
 
         Raises:
             UsageError: they are not; the message says what to give.
@@ -236,7 +248,7 @@ class Generative(Pretrained):
             return
         if not isinstance(labels, Tensor):
             raise UsageError(f"labels is {labels!r}: give int64 class numbers, and return_dict by its name.")
-        if not self.conditional:
+        if not self.takes_labels:
             raise UsageError(f"{name} is not conditional: leave out labels.")
         if labels.shape != (n,) or labels.dtype != torch.int64:
             raise UsageError(f"labels are {labels.dtype} {list(labels.shape)}: give int64 [{n}].")

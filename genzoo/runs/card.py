@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from genzoo import hub
-from genzoo.configure import changed_settings
+from genzoo.changes import changed_settings
 from genzoo.dataspec import reading
 from genzoo.markdown import escaped
 from genzoo.models.autoencoder import Autoencoder

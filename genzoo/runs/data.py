@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from genzoo.configure import differences
+from genzoo.changes import differences
 from genzoo.data import describe
 from genzoo.data.identity import DataRecord, file_changes
 from genzoo.dataspec import last_name, reading, reading_changes

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.configure import data_shape, depends_on_length, planned_classes
+from genzoo.changes import depends_on_length
+from genzoo.configure import data_shape, planned_classes
 from genzoo.errors import UsageError
 from genzoo.factory import build, build_objective
 from genzoo.models.saved import read_shape

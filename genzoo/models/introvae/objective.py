@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from genzoo.controller import Calibration, Controller, Fixed, refuse_fixed
 from genzoo.items import Items
-from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.losses import reparameterize, sse
 from genzoo.models._elbo import elbo_step, kl_logs
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.introvae.controllers import hinge_margin
 from genzoo.models.introvae.presets import IntroVAEArch, IntroVAEConfig
 from genzoo.models.introvae.signs import RULES
+from genzoo.nn.mixture import cooperating, fixed_prior, learned_prior, placed, prior_kl
 from genzoo.noise import Noise
 from genzoo.objective import Mean, Objective, Progress, Spaces, Step, Update, detached, frozen
 from genzoo.signs import Rule
@@ -27,12 +28,15 @@ class IntroVAE(Autoencoder):
 
     model_name = "introvae"
     arch_class = IntroVAEArch
+    learns_prior = True
 
 
 class Batch(NamedTuple):
     x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
     eps: Tensor  # [N, *latent], noise of the posterior sample
-    z_p: Tensor  # [N, *latent], samples of the prior
+    z_p: Tensor  # [N, *latent], samples of the prior, or the draws that a learned one places
+    labels: Tensor | None = None  # [N] int64, of x
+    k: Tensor | None = None  # [N] int64, components of z_p; labels where the prior has classes
 
 
 class IntroVAEObjective(Objective):
@@ -74,23 +78,26 @@ class IntroVAEObjective(Objective):
         return {"reconstruction": "objective.beta", "adversary": "objective.margin or objective.alpha"}
 
     def draw(self, items: Items, noise: Noise) -> Batch:
-        latent = self.spaces.latent
-        return Batch(items.x, noise.normal("eps", *latent), self.spaces.prior.draw(noise, "prior", latent))
+        latent, prior = self.spaces.latent, self.spaces.prior
+        k = prior.draw_component(noise, "component", items.labels)
+        return Batch(items.x, noise.normal("eps", *latent), prior.draw(noise, "prior", latent), items.labels, k)
 
     def step(self, nets: IntroVAE, batch: Batch, at: Progress) -> Step:
-        c, enc, dec, x = self.config, nets.encoder, nets.decoder, batch.x
+        c, enc, dec, x, y = self.config, nets.encoder, nets.decoder, batch.x, batch.labels
         beta = self.beta.value
         if at.before(c.warmup):  # alpha = 0 (paper), or SSE + KL, both unweighted (official)
             weighted = c.form == "paper" or c.beta == "auto"
-            yield from elbo_step(nets, x, batch.eps, beta_rec=beta * self.half if weighted else 1.0, beta_kl=1.0)
+            yield from elbo_step(nets, x, batch.eps, y, beta_rec=beta * self.half if weighted else 1.0, beta_kl=1.0)
             return
 
+        prior = learned_prior(nets)
+        z_p = placed(prior, batch.z_p, batch.k)
         mu, logvar = enc(x)
         z = reparameterize(mu, logvar, batch.eps)  # line 4: Z <- Enc(X)
-        x_r, x_p = self._decode(dec, z, batch.z_p, graph=not c.recompute)  # 6; the encoder's phase needs none of x_p
-        error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
+        x_r, x_p = self._decode(dec, z, z_p, graph=not c.recompute)  # 6; the encoder's phase needs none of x_p
+        error, kl_x = sse(x, x_r).mean(), prior_kl(prior, mu, logvar, y)
         l_ae = self.half * error  # 7, Eq. 10
-        kl_r, kl_p = kl_to_prior(*enc(x_r.detach())), kl_to_prior(*enc(x_p.detach()))  # 8
+        kl_r, kl_p = prior_kl(prior, *enc(x_r.detach()), labels=y), prior_kl(prior, *enc(x_p.detach()), labels=y)  # 8
         hinge = yield from self._hinge(kl_p)
         if c.reconstruction_branch:  # always, but for an ablation
             hinge = (yield from self._hinge(kl_r)) + hinge
@@ -106,15 +113,19 @@ class IntroVAEObjective(Objective):
 
         del logs, loss_e, hinge, kl_r, kl_p  # and with them the graphs that only the encoder's step needed
         if c.recompute:  # the same images again instead of the graph kept from above
-            x_r, x_p = self._decode(dec, z.detach(), batch.z_p)
+            x_r, x_p = self._decode(dec, z.detach(), z_p)
             l_ae = self.half * sse(x, x_r).mean()
-        with frozen(enc):  # the encoder has been updated by now
-            kls = [kl_to_prior(*enc(image)) for image in ((x_r, x_p) if c.reconstruction_branch else (x_p,))]  # 11
+        with frozen(enc), fixed_prior(prior):  # the encoder has been updated by now
+            kls = [
+                prior_kl(prior, *enc(image), labels=y) for image in ((x_r, x_p) if c.reconstruction_branch else (x_p,))
+            ]  # 11
         loss_g = self.alpha_decoder * sum(kls[1:], start=kls[0]).mean() + beta * l_ae  # 12-13, Eq. 12
+        if prior is not None:
+            loss_g = loss_g + prior_kl(prior, mu.detach(), logvar.detach(), y).mean()
         logs = {"loss/decoder": loss_g, "kl/sample_updated": kls[-1].mean()}
         if c.reconstruction_branch:
             logs["kl/reconstruction_updated"] = kls[0].mean()
-        yield Update(("decoder",), loss_g, detached(logs))
+        yield Update(cooperating(prior), loss_g, detached(logs))
 
     def _decode(self, dec: nn.Module, z: Tensor, z_p: Tensor, graph: bool = True) -> tuple[Tensor, Tensor]:
         """Decodes posterior and prior latents, the latter with or without a graph.

@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from genzoo.archspec import ArchConfig, NormPlace
 from genzoo.duration import Duration
 from genzoo.models._points import points_preset
-from genzoo.spec import ArchConfig, NormPlace, Preset, config
+from genzoo.spec import Preset, config
 
 
 @config

@@ -11,12 +11,13 @@ from torch import Tensor
 from genzoo.controller import Calibration, Controller, Fixed, refuse_fixed
 from genzoo.errors import UsageError
 from genzoo.items import Items
-from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.losses import reparameterize, sse
 from genzoo.models._elbo import elbo_step, kl_logs
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.softintrovae.controllers import negative_weight
 from genzoo.models.softintrovae.presets import SoftIntroVAEConfig
 from genzoo.models.softintrovae.signs import RULES
+from genzoo.nn.mixture import cooperating, fixed_prior, learned_prior, placed, prior_kl
 from genzoo.noise import Noise
 from genzoo.objective import Objective, Progress, Spaces, Step, Update, detached, frozen
 from genzoo.signs import Rule
@@ -26,14 +27,17 @@ class SoftIntroVAE(Autoencoder):
     """Encoder and decoder trained introspectively: the ELBO that they assign together is their score of an image."""
 
     model_name = "softintrovae"
+    learns_prior = True
 
 
 class Batch(NamedTuple):
     x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
     eps: Tensor  # [N, *latent], noise of the posterior sample of x
-    z_p: Tensor  # [N, *latent], samples of the prior
+    z_p: Tensor  # [N, *latent], samples of the prior, or the draws that a learned one places
     eps_e: tuple[Tensor, Tensor]  # two [N, *latent]: posterior noise of reconstruction and sample, encoder phase
     eps_d: tuple[Tensor, Tensor]  # the same, decoder phase
+    labels: Tensor | None = None  # [N] int64, of x
+    k: Tensor | None = None  # [N] int64, components of z_p; labels where the prior has classes
 
 
 class SoftIntroVAEObjective(Objective):
@@ -82,43 +86,50 @@ class SoftIntroVAEObjective(Objective):
         names = ("eps_e/reconstruction", "eps_e/sample", "eps_d/reconstruction", "eps_d/sample")
         again = [noise.normal(name, *latent) for name in names]
         z_p = self.spaces.prior.draw(noise, "prior", latent)
-        return Batch(items.x, noise.normal("eps", *latent), z_p, (again[0], again[1]), (again[2], again[3]))
+        k = self.spaces.prior.draw_component(noise, "component", items.labels)
+        pairs = (again[0], again[1]), (again[2], again[3])
+        return Batch(items.x, noise.normal("eps", *latent), z_p, *pairs, items.labels, k)
 
     def step(self, nets: SoftIntroVAE, batch: Batch, at: Progress) -> Step:
-        c, s, enc, dec, x = self.config, self.scale, nets.encoder, nets.decoder, batch.x
+        c, s, enc, dec, x, y = self.config, self.scale, nets.encoder, nets.decoder, batch.x, batch.labels
         if at.before(c.warmup):  # not scaled by s (published code), see `units`
-            yield from elbo_step(nets, x, batch.eps, beta_rec=self.beta_rec.value, beta_kl=c.beta_kl)
+            yield from elbo_step(nets, x, batch.eps, y, beta_rec=self.beta_rec.value, beta_kl=c.beta_kl)
             return
 
+        prior = learned_prior(nets)
+        z_p = placed(prior, batch.z_p, batch.k)
         with torch.set_grad_enabled(not c.recompute):  # the encoder's phase needs no graph of it
-            x_p = dec(batch.z_p)
+            x_p = dec(z_p)
         mu, logvar = enc(x)
         z = reparameterize(mu, logvar, batch.eps)
         x_r = dec(z)
-        error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
+        error, kl_x = sse(x, x_r).mean(), prior_kl(prior, mu, logvar, y)
         share = 0.5 if c.form == "paper" else 0.25  # of each kind of generated images
         loss_x = s * (self.beta_rec.value * error + c.beta_kl * kl_x.mean())
         logs = detached({**kl_logs("real", kl_x), "error/sse": error})
         if c.form == "official":
-            exp_elbo = self._exp_elbo(nets, x_r, batch.eps_e[0]).mean()
+            exp_elbo = self._exp_elbo(nets, x_r, y, batch.eps_e[0]).mean()
             loss_x, logs["expelbo/reconstruction"] = loss_x + share * exp_elbo, exp_elbo.detach()
             del exp_elbo  # and with it a graph that only the loss needs
         loss_x = self.unit * loss_x
         yield Update(("encoder",), loss_x, logs, keep_graph=not c.recompute, waits=True)
         loss_x = loss_x.detach()  # samples come later, when the graphs that only the loss above needed are freed
-        exp_elbo = self._exp_elbo(nets, x_p, batch.eps_e[1]).mean()
+        exp_elbo = self._exp_elbo(nets, x_p, y, batch.eps_e[1]).mean()
         loss_p = self.unit * share * exp_elbo
         yield Update(("encoder",), loss_p, detached({"loss/encoder": loss_x + loss_p, "expelbo/sample": exp_elbo}))
 
         del loss_p, exp_elbo
         if c.recompute:  # the same images again instead of the graph kept from above, as the published code does
-            x_p, x_r = dec(batch.z_p), dec(z.detach())
+            x_p, x_r = dec(z_p), dec(z.detach())
             error = sse(x, x_r).mean()
         generated = self._generated(x_r, x_p, batch.eps_d)
         with frozen(enc):  # the encoder has been updated by now
             posteriors = [enc(image) for image, _ in generated]
-        kls = [kl_to_prior(*posterior).mean() for posterior in posteriors]
+        with fixed_prior(prior):
+            kls = [prior_kl(prior, *posterior, labels=y).mean() for posterior in posteriors]
         loss_d = s * (self.beta_rec.value * error + c.beta_kl * _average(kls))
+        if prior is not None:
+            loss_d = loss_d + s * c.beta_kl * prior_kl(prior, mu.detach(), logvar.detach(), y).mean()
         if c.gamma_r > torch.finfo(x.dtype).eps:  # rounding hides a smaller one: 1.6e-9 of the gradient at 1e-8
             zs = [
                 reparameterize(mean, log, eps).detach()
@@ -129,14 +140,14 @@ class SoftIntroVAEObjective(Objective):
         loss_d = self.unit * loss_d
         # These KLs are the updated encoder's, as the published code prints them.
         logs = {"loss/decoder": loss_d} | dict(zip(("kl/reconstruction", "kl/sample")[-len(kls) :], kls, strict=True))
-        yield Update(("decoder",), loss_d, detached(logs))
+        yield Update(cooperating(prior), loss_d, detached(logs))
 
     def _generated(self, x_r: Tensor, x_p: Tensor, eps: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """The images that count as generated, each with the noise of its own posterior sample."""
         pairs = [(x_r, eps[0]), (x_p, eps[1])]
         return pairs if self.config.form == "official" else pairs[1:]
 
-    def _exp_elbo(self, nets: SoftIntroVAE, image: Tensor, eps: Tensor) -> Tensor:
+    def _exp_elbo(self, nets: SoftIntroVAE, image: Tensor, labels: Tensor | None, eps: Tensor) -> Tensor:
         """exp(2 ELBO(image)) per image: [N, ...] -> [N], in (0, 1]. The image enters the encoder detached.
 
         As the target of its own reconstruction it is not: the published code lets that gradient reach the encoder
@@ -145,9 +156,8 @@ class SoftIntroVAEObjective(Objective):
         mu, logvar = nets.encoder(image.detach())
         with frozen(nets.decoder):
             again = nets.decoder(reparameterize(mu, logvar, eps))
-        return torch.exp(
-            -2 * self.scale * (self.beta_rec.value * sse(image, again) + self.beta_neg.value * kl_to_prior(mu, logvar))
-        )
+        kl = prior_kl(learned_prior(nets), mu, logvar, labels)
+        return torch.exp(-2 * self.scale * (self.beta_rec.value * sse(image, again) + self.beta_neg.value * kl))
 
 
 def _average(values: list[Tensor]) -> Tensor:

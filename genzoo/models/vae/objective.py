@@ -20,11 +20,13 @@ class VAE(Autoencoder):
     """Encoder and decoder trained together on the evidence lower bound."""
 
     model_name = "vae"
+    learns_prior = True
 
 
 class Batch(NamedTuple):
     x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
     eps: Tensor  # [N, *latent], noise of the posterior sample
+    labels: Tensor | None = None  # [N] int64
 
 
 class VAEObjective(Objective):
@@ -47,7 +49,8 @@ class VAEObjective(Objective):
         return {"reconstruction": "objective.beta_rec"}
 
     def draw(self, items: Items, noise: Noise) -> Batch:
-        return Batch(items.x, noise.normal("eps", *self.spaces.latent))
+        return Batch(items.x, noise.normal("eps", *self.spaces.latent), items.labels)
 
     def step(self, nets: VAE, batch: Batch, at: Progress) -> Step:
-        yield from elbo_step(nets, batch.x, batch.eps, beta_rec=self.beta_rec.value, beta_kl=self.config.beta)
+        beta_rec, beta_kl = self.beta_rec.value, self.config.beta
+        yield from elbo_step(nets, batch.x, batch.eps, batch.labels, beta_rec=beta_rec, beta_kl=beta_kl)
