@@ -140,9 +140,11 @@ class SoftIntroVAEObjective(Objective):
         """exp(2 ELBO(image)) per image: [N, ...] -> [N], in (0, 1]. The image enters the encoder detached.
 
         As the target of its own reconstruction it is not: the published code lets that gradient reach the encoder
-        through x_r.
+        through x_r. With `economy` (ours) the KL stands for the ELBO.
         """
         mu, logvar = nets.encoder(image.detach())
+        if self.config.economy:
+            return torch.exp(-2 * self.scale * self.beta_neg.value * kl_to_prior(mu, logvar))
         with frozen(nets.decoder):
             again = nets.decoder(reparameterize(mu, logvar, eps))
         return torch.exp(

@@ -68,6 +68,13 @@ class SoftIntroVAEConfig:
             "twice"
         ),
     ] = False
+    economy: Annotated[
+        bool,
+        Field(
+            description="generated images are not decoded again in the encoder's exponential, which keeps their KL only "
+            "(ours): fewer passes"
+        ),
+    ] = False
 
 
 CODE = "Daniel & Tamar 2021, published code and its table of hyper-parameters"
