@@ -57,9 +57,7 @@ def introvae(
     p: Players, x: Tensor, eps: Tensor, z_p: Tensor, o: Options,
     *, official: bool, m: float, alpha: float, alpha_decoder: float, beta: float, twice: bool,
 ) -> None:  # fmt: skip
-    """Algorithm 1 in both forms: `official` has the hinge on the mean of the batch, SSE without 1/2, and decodes samples
-    first.
-    """
+    """Algorithm 1, and the `official` form: the hinge on the batch mean, SSE without 1/2, samples decoded first."""
     half = 1.0 if official else 0.5
 
     def decoded(dec: nn.Module, z: Tensor, again: bool) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import reference_options
-import torch
 from reference import players
 from reference_options import Options
 from steps import (
@@ -16,16 +15,13 @@ from steps import (
     SCALE,
     TOLERANCE,
     TWO_PLAYERS,
-    adams,
     data,
     distance,
     draw,
     networks,
     objective_of,
-    run_step,
     train,
 )
-from torch import Tensor, nn
 
 from genzoo.objective import Objective
 
@@ -42,9 +38,7 @@ def transcribe(objective: Objective, form: str, kind: str, p: Any, options: Opti
         if FORMS[form][0] == "introvae":
             alpha_decoder = c.alpha if c.alpha_decoder is None else c.alpha_decoder
             weights = {"m": c.margin, "alpha": c.alpha, "alpha_decoder": alpha_decoder, "beta": c.beta}
-            reference_options.introvae(
-                p, b.x, b.eps, b.z_p, options, official=official, **weights, twice=c.recompute
-            )
+            reference_options.introvae(p, b.x, b.eps, b.z_p, options, official=official, **weights, twice=c.recompute)
         else:
             names = {"b_kl": c.beta_kl, "b_rec": c.beta_rec, "b_neg": c.beta_neg, "gamma_r": c.gamma_r}
             weights = {"s": SCALE[kind], **names, "twice": c.recompute}
@@ -54,7 +48,7 @@ def transcribe(objective: Objective, form: str, kind: str, p: Any, options: Opti
 
 
 def check(form: str, kind: str, options: Options, **more: Any) -> None:
-    """After some Adam steps, weights and BatchNorm buffers are the transcription's, and not those without the option."""
+    """After some Adam steps, weights and BatchNorm buffers are those of the transcription, and not those without it."""
     objective = objective_of(form, kind, **more)
     nets, without = networks(form, kind), networks(form, kind)
     p = players(*copy.deepcopy(nets).values(), lr=LR)

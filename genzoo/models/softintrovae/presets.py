@@ -71,7 +71,7 @@ class SoftIntroVAEConfig:
     economy: Annotated[
         bool,
         Field(
-            description="generated images are not decoded again in the encoder's exponential, which keeps their KL only "
+            description="generated images are not decoded again in the exponential, which keeps their KL only "
             "(ours): fewer passes"
         ),
     ] = False
