@@ -3,11 +3,13 @@ with micro-batches, and with what it refuses.
 """
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import reference_options
-from reference import players
+import torch
+from reference import kl, players, sample, squared_error
 from reference_options import Options
 from steps import (
     FORMS,
@@ -23,6 +25,8 @@ from steps import (
     train,
 )
 
+from genzoo.errors import UsageError
+from genzoo.models._diffaug import augmented
 from genzoo.objective import Objective
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,16 +39,15 @@ def transcribe(objective: Objective, form: str, kind: str, p: Any, options: Opti
     c, official = objective.config, form.endswith("official")
     for step in range(steps):
         b = draw(objective, step, data(step, kind))
+        o = replace(options, views=b.views)
         if FORMS[form][0] == "introvae":
             alpha_decoder = c.alpha if c.alpha_decoder is None else c.alpha_decoder
             weights = {"m": c.margin, "alpha": c.alpha, "alpha_decoder": alpha_decoder, "beta": c.beta}
-            reference_options.introvae(p, b.x, b.eps, b.z_p, options, official=official, **weights, twice=c.recompute)
+            reference_options.introvae(p, b.x, b.eps, b.z_p, o, official=official, **weights, twice=c.recompute)
         else:
             names = {"b_kl": c.beta_kl, "b_rec": c.beta_rec, "b_neg": c.beta_neg, "gamma_r": c.gamma_r}
             weights = {"s": SCALE[kind], **names, "twice": c.recompute}
-            reference_options.softintrovae(
-                p, b.x, b.eps, b.z_p, b.eps_e, b.eps_d, options, official=official, **weights
-            )
+            reference_options.softintrovae(p, b.x, b.eps, b.z_p, b.eps_e, b.eps_d, o, official=official, **weights)
 
 
 def check(form: str, kind: str, options: Options, **more: Any) -> None:
@@ -100,3 +103,63 @@ def test_economy_saves_a_decoding_per_kind_of_generated_image(form: str):
         train(objective_of(form, economy=economy), nets, steps=1)
         counts.append(len(calls))
     assert counts[0] - counts[1] == (2 if form.endswith("official") else 1)
+
+
+# diffaug
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["kept-graph", "recompute"])
+@pytest.mark.parametrize("form", TWO_PLAYERS)
+def test_diffaug_is_the_transcription(form: str, again: bool):
+    check(form, "conv", Options(), diffaug=True, recompute=again)
+    check_micro_batches(form, "conv", diffaug=True, recompute=again, warmup="1it")
+
+
+@pytest.mark.parametrize("form", TWO_PLAYERS)
+def test_diffaug_holds_in_the_warmup(form: str):
+    """The encoder sees T(x), and the decoder learns x."""
+    objective, nets = objective_of(form, diffaug=True, warmup="1it"), networks(form)
+    b = draw(objective, 0, data(0))
+    mu, logvar = nets.encoder(reference_options.shown(b.x, Options(views=b.views), 0))
+    error = squared_error(b.x, nets.decoder(sample(mu, logvar, b.eps))).mean()
+    (curves,) = train(objective, networks(form), steps=1)
+    assert curves["kl/real"] == pytest.approx(kl(mu, logvar).mean().item(), rel=1e-12)
+    assert curves["error/sse"] == pytest.approx(error.item(), rel=1e-12)
+
+
+def test_augmented_by_hand():
+    """An image of ones, 16x16: what is moved in and cut out is 0, and the shares are those that are documented."""
+    ones, off = torch.ones(1, 2, 16, 16), 0.9
+    moved = augmented(ones, torch.tensor([[0.1, 0.999, 0.0, off, 0.5, 0.5]]))  # two down, two to the left
+    assert moved[0, 0, :2].sum() == moved[0, 0, :, -2:].sum() == 0
+    assert moved[0, :, 2:, :-2].min() == 1
+    cut = augmented(ones, torch.tensor([[off, 0.5, 0.5, 0.1, 0.5, 0.5]]))
+    assert cut[0, 0, 4:12, 4:12].sum() == 0
+    assert cut.sum() == 2 * (256 - 64)
+    corner = augmented(ones, torch.tensor([[off, 0.5, 0.5, 0.1, 0.0, 0.0]]))
+    assert corner.sum() == 2 * (256 - 16)
+    plain = augmented(ones, torch.tensor([[off, 0.5, 0.5, off, 0.5, 0.5]]))
+    assert torch.equal(plain, ones)
+    u = torch.rand(4000, 6, generator=torch.Generator().manual_seed(0))
+    u[0] = 1 - 2**-24  # the largest that is drawn
+    changed = (augmented(ones.expand(4000, -1, -1, -1), u) != 1).flatten(1).any(dim=1).float().mean()
+    assert changed == pytest.approx(1 - 0.5 * (0.5 + 0.5 / 25), abs=0.03)  # one in 25 translations moves nothing
+
+
+def test_augmented_passes_gradients_to_what_is_seen():
+    x = torch.rand(5, 3, 8, 4, dtype=torch.float64, requires_grad=True)
+    u = torch.rand(5, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda image: augmented(image, u), x)
+    assert torch.autograd.gradgradcheck(lambda image: augmented(image, u).square(), x)
+
+
+@pytest.mark.parametrize("form", TWO_PLAYERS)
+def test_each_call_has_a_draw_of_its_own(form: str):
+    views = draw(objective_of(form, diffaug=True), 0, data(0)).views
+    assert len({numbers.sum().item() for numbers in views}) == len(views) == 5
+
+
+def test_diffaug_needs_images():
+    for form in TWO_PLAYERS:
+        with pytest.raises(UsageError, match=r"objective.diffaug=true moves and cuts images.*\(2,\): leave it out"):
+            objective_of(form, "mlp", diffaug=True)

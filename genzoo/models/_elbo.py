@@ -7,9 +7,11 @@ from genzoo.models.autoencoder import Autoencoder
 from genzoo.objective import Step, Update, detached
 
 
-def elbo_step(nets: Autoencoder, x: Tensor, eps: Tensor, *, beta_rec: float, beta_kl: float) -> Step:
-    """One update of encoder and decoder on beta_rec * SSE + beta_kl * KL."""
-    mu, logvar = nets.encoder(x)
+def elbo_step(
+    nets: Autoencoder, x: Tensor, eps: Tensor, *, beta_rec: float, beta_kl: float, seen: Tensor | None = None
+) -> Step:
+    """One update of encoder and decoder on beta_rec * SSE + beta_kl * KL; the encoder gets `seen` in place of x."""
+    mu, logvar = nets.encoder(x if seen is None else seen)
     error = sse(x, nets.decoder(reparameterize(mu, logvar, eps))).mean()
     kl_real = kl_to_prior(mu, logvar)
     loss = beta_rec * error + beta_kl * kl_real.mean()

@@ -12,6 +12,16 @@ from torch import Tensor, nn
 from genzoo.controller import Calibration, Controller, Fixed, refuse_fixed
 from genzoo.items import Items
 from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.models._diffaug import (
+    REAL,
+    RECONSTRUCTION,
+    RECONSTRUCTION_UPDATED,
+    SAMPLE,
+    SAMPLE_UPDATED,
+    draw_views,
+    refuse_points,
+    seen,
+)
 from genzoo.models._elbo import elbo_step, kl_logs
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.introvae.controllers import hinge_margin
@@ -33,6 +43,7 @@ class Batch(NamedTuple):
     x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
     eps: Tensor  # [N, *latent], noise of the posterior sample
     z_p: Tensor  # [N, *latent], samples of the prior
+    views: tuple[Tensor, ...] = ()  # of `objective.diffaug`
 
 
 class IntroVAEObjective(Objective):
@@ -46,6 +57,7 @@ class IntroVAEObjective(Objective):
 
     def __init__(self, config: IntroVAEConfig, spaces: Spaces):
         super().__init__(config, spaces)
+        refuse_points(config.diffaug, spaces)
         self.margin: Controller = (
             hinge_margin(spaces.z_dim, config.warmup) if config.margin == "auto" else Fixed(config.margin)
         )
@@ -75,22 +87,25 @@ class IntroVAEObjective(Objective):
 
     def draw(self, items: Items, noise: Noise) -> Batch:
         latent = self.spaces.latent
-        return Batch(items.x, noise.normal("eps", *latent), self.spaces.prior.draw(noise, "prior", latent))
+        z_p, views = self.spaces.prior.draw(noise, "prior", latent), draw_views(self.config.diffaug, noise)
+        return Batch(items.x, noise.normal("eps", *latent), z_p, views)
 
     def step(self, nets: IntroVAE, batch: Batch, at: Progress) -> Step:
-        c, enc, dec, x = self.config, nets.encoder, nets.decoder, batch.x
+        c, enc, dec, x, views = self.config, nets.encoder, nets.decoder, batch.x, batch.views
         beta = self.beta.value
         if at.before(c.warmup):  # alpha = 0 (paper), or SSE + KL, both unweighted (official)
             weighted = c.form == "paper" or c.beta == "auto"
-            yield from elbo_step(nets, x, batch.eps, beta_rec=beta * self.half if weighted else 1.0, beta_kl=1.0)
+            beta_rec, shown = beta * self.half if weighted else 1.0, seen(x, views, REAL)
+            yield from elbo_step(nets, x, batch.eps, beta_rec=beta_rec, beta_kl=1.0, seen=shown)
             return
 
-        mu, logvar = enc(x)
+        mu, logvar = enc(seen(x, views, REAL))
         z = reparameterize(mu, logvar, batch.eps)  # line 4: Z <- Enc(X)
         x_r, x_p = self._decode(dec, z, batch.z_p, graph=not c.recompute)  # 6; the encoder's phase needs none of x_p
         error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
         l_ae = self.half * error  # 7, Eq. 10
-        kl_r, kl_p = kl_to_prior(*enc(x_r.detach())), kl_to_prior(*enc(x_p.detach()))  # 8
+        kl_r = kl_to_prior(*enc(seen(x_r.detach(), views, RECONSTRUCTION)))  # 8
+        kl_p = kl_to_prior(*enc(seen(x_p.detach(), views, SAMPLE)))
         hinge = yield from self._hinge(kl_p)
         if c.reconstruction_branch:  # always, but for an ablation
             hinge = (yield from self._hinge(kl_r)) + hinge
@@ -109,7 +124,10 @@ class IntroVAEObjective(Objective):
             x_r, x_p = self._decode(dec, z.detach(), batch.z_p)
             l_ae = self.half * sse(x, x_r).mean()
         with frozen(enc):  # the encoder has been updated by now
-            kls = [kl_to_prior(*enc(image)) for image in ((x_r, x_p) if c.reconstruction_branch else (x_p,))]  # 11
+            shown = [seen(x_p, views, SAMPLE_UPDATED)]
+            if c.reconstruction_branch:
+                shown.insert(0, seen(x_r, views, RECONSTRUCTION_UPDATED))
+            kls = [kl_to_prior(*enc(image)) for image in shown]  # 11
         loss_g = self.alpha_decoder * sum(kls[1:], start=kls[0]).mean() + beta * l_ae  # 12-13, Eq. 12
         logs = {"loss/decoder": loss_g, "kl/sample_updated": kls[-1].mean()}
         if c.reconstruction_branch:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from genzoo.duration import Duration
+from genzoo.models._fields import DiffAug
 from genzoo.models._points import points_preset
 from genzoo.spec import ArchConfig, NormPlace, Preset, config
 
@@ -66,6 +67,7 @@ class IntroVAEConfig:
             "twice"
         ),
     ] = False
+    diffaug: DiffAug = False
 
 
 CELEBA = "Huang et al. 2018, Section 4.1 and Table 1"

@@ -12,6 +12,16 @@ from genzoo.controller import Calibration, Controller, Fixed, refuse_fixed
 from genzoo.errors import UsageError
 from genzoo.items import Items
 from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.models._diffaug import (
+    REAL,
+    RECONSTRUCTION,
+    RECONSTRUCTION_UPDATED,
+    SAMPLE,
+    SAMPLE_UPDATED,
+    draw_views,
+    refuse_points,
+    seen,
+)
 from genzoo.models._elbo import elbo_step, kl_logs
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.softintrovae.controllers import negative_weight
@@ -34,6 +44,7 @@ class Batch(NamedTuple):
     z_p: Tensor  # [N, *latent], samples of the prior
     eps_e: tuple[Tensor, Tensor]  # two [N, *latent]: posterior noise of reconstruction and sample, encoder phase
     eps_d: tuple[Tensor, Tensor]  # the same, decoder phase
+    views: tuple[Tensor, ...] = ()  # of `objective.diffaug`
 
 
 class SoftIntroVAEObjective(Objective):
@@ -47,6 +58,7 @@ class SoftIntroVAEObjective(Objective):
 
     def __init__(self, config: SoftIntroVAEConfig, spaces: Spaces):
         super().__init__(config, spaces)
+        refuse_points(config.diffaug, spaces)
         self.scale = 1 / math.prod(spaces.shape) if spaces.is_image else 0.5  # s: per pixel for images, 1/2 for points
         self.unit = 1 / self.scale if config.units == "image" else 1.0  # of the losses of adversarial training
         for name in ("beta_neg", "beta_rec"):
@@ -82,17 +94,19 @@ class SoftIntroVAEObjective(Objective):
         names = ("eps_e/reconstruction", "eps_e/sample", "eps_d/reconstruction", "eps_d/sample")
         again = [noise.normal(name, *latent) for name in names]
         z_p = self.spaces.prior.draw(noise, "prior", latent)
-        return Batch(items.x, noise.normal("eps", *latent), z_p, (again[0], again[1]), (again[2], again[3]))
+        views = draw_views(self.config.diffaug, noise)
+        return Batch(items.x, noise.normal("eps", *latent), z_p, (again[0], again[1]), (again[2], again[3]), views)
 
     def step(self, nets: SoftIntroVAE, batch: Batch, at: Progress) -> Step:
-        c, s, enc, dec, x = self.config, self.scale, nets.encoder, nets.decoder, batch.x
+        c, s, enc, dec, x, views = self.config, self.scale, nets.encoder, nets.decoder, batch.x, batch.views
         if at.before(c.warmup):  # not scaled by s (published code), see `units`
-            yield from elbo_step(nets, x, batch.eps, beta_rec=self.beta_rec.value, beta_kl=c.beta_kl)
+            shown = seen(x, views, REAL)
+            yield from elbo_step(nets, x, batch.eps, beta_rec=self.beta_rec.value, beta_kl=c.beta_kl, seen=shown)
             return
 
         with torch.set_grad_enabled(not c.recompute):  # the encoder's phase needs no graph of it
             x_p = dec(batch.z_p)
-        mu, logvar = enc(x)
+        mu, logvar = enc(seen(x, views, REAL))
         z = reparameterize(mu, logvar, batch.eps)
         x_r = dec(z)
         error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
@@ -100,13 +114,13 @@ class SoftIntroVAEObjective(Objective):
         loss_x = s * (self.beta_rec.value * error + c.beta_kl * kl_x.mean())
         logs = detached({**kl_logs("real", kl_x), "error/sse": error})
         if c.form == "official":
-            exp_elbo = self._exp_elbo(nets, x_r, batch.eps_e[0]).mean()
+            exp_elbo = self._exp_elbo(nets, x_r, seen(x_r.detach(), views, RECONSTRUCTION), batch.eps_e[0]).mean()
             loss_x, logs["expelbo/reconstruction"] = loss_x + share * exp_elbo, exp_elbo.detach()
             del exp_elbo  # and with it a graph that only the loss needs
         loss_x = self.unit * loss_x
         yield Update(("encoder",), loss_x, logs, keep_graph=not c.recompute, waits=True)
         loss_x = loss_x.detach()  # samples come later, when the graphs that only the loss above needed are freed
-        exp_elbo = self._exp_elbo(nets, x_p, batch.eps_e[1]).mean()
+        exp_elbo = self._exp_elbo(nets, x_p, seen(x_p.detach(), views, SAMPLE), batch.eps_e[1]).mean()
         loss_p = self.unit * share * exp_elbo
         yield Update(("encoder",), loss_p, detached({"loss/encoder": loss_x + loss_p, "expelbo/sample": exp_elbo}))
 
@@ -115,8 +129,9 @@ class SoftIntroVAEObjective(Objective):
             x_p, x_r = dec(batch.z_p), dec(z.detach())
             error = sse(x, x_r).mean()
         generated = self._generated(x_r, x_p, batch.eps_d)
+        calls = (RECONSTRUCTION_UPDATED, SAMPLE_UPDATED)[-len(generated) :]
         with frozen(enc):  # the encoder has been updated by now
-            posteriors = [enc(image) for image, _ in generated]
+            posteriors = [enc(seen(image, views, call)) for (image, _), call in zip(generated, calls, strict=True)]
         kls = [kl_to_prior(*posterior).mean() for posterior in posteriors]
         loss_d = s * (self.beta_rec.value * error + c.beta_kl * _average(kls))
         if c.gamma_r > torch.finfo(x.dtype).eps:  # rounding hides a smaller one: 1.6e-9 of the gradient at 1e-8
@@ -136,13 +151,13 @@ class SoftIntroVAEObjective(Objective):
         pairs = [(x_r, eps[0]), (x_p, eps[1])]
         return pairs if self.config.form == "official" else pairs[1:]
 
-    def _exp_elbo(self, nets: SoftIntroVAE, image: Tensor, eps: Tensor) -> Tensor:
-        """exp(2 ELBO(image)) per image: [N, ...] -> [N], in (0, 1]. The image enters the encoder detached.
+    def _exp_elbo(self, nets: SoftIntroVAE, image: Tensor, shown: Tensor, eps: Tensor) -> Tensor:
+        """exp(2 ELBO(image)) per image: [N, ...] -> [N], in (0, 1]. The encoder is `shown` the image detached.
 
         As the target of its own reconstruction it is not: the published code lets that gradient reach the encoder
         through x_r. With `economy` (ours) the KL stands for the ELBO.
         """
-        mu, logvar = nets.encoder(image.detach())
+        mu, logvar = nets.encoder(shown)
         if self.config.economy:
             return torch.exp(-2 * self.scale * self.beta_neg.value * kl_to_prior(mu, logvar))
         with frozen(nets.decoder):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from genzoo.duration import Duration
+from genzoo.models._fields import DiffAug
 from genzoo.models._points import points_preset
 from genzoo.spec import Preset, config
 
@@ -75,6 +76,7 @@ class SoftIntroVAEConfig:
             "(ours): fewer passes"
         ),
     ] = False
+    diffaug: DiffAug = False
 
 
 CODE = "Daniel & Tamar 2021, published code and its table of hyper-parameters"
