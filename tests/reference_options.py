@@ -18,6 +18,8 @@ class Options:
 
     economy: bool = False
     views: tuple[Tensor, ...] = ()  # uniform numbers of DiffAugment, one [N, 6] per call of the encoder
+    r1: float = 0.0  # weights of the penalties in this step
+    r2: float = 0.0
 
 
 def view(image: Tensor, u: list[float]) -> Tensor:
@@ -45,16 +47,28 @@ def shown(x: Tensor, o: Options, call: int) -> Tensor:
     return torch.stack([view(image, u.tolist()) for image, u in zip(x, o.views[call], strict=True)]) if o.views else x
 
 
+def penalties(p: Players, x: Tensor, fake: Tensor, o: Options) -> Tensor:
+    """gamma / 2 E|d KL(x) / dx|^2 on real images, and the same on samples."""
+    loss = torch.zeros((), dtype=x.dtype)
+    for gamma, image, call in ((o.r1, x, 5), (o.r2, fake, 6)):
+        if gamma:
+            image = image.detach().clone().requires_grad_(True)
+            (slope,) = torch.autograd.grad(kl(*p.enc(shown(image, o, call))).sum(), image, create_graph=True)
+            loss = loss + gamma / 2 * (slope**2).sum() / len(x)
+    return loss
+
+
 def softintrovae(
     p: Players, x: Tensor, eps: Tensor, z_f: Tensor, eps_e: tuple[Tensor, Tensor], eps_d: tuple[Tensor, Tensor],
     o: Options, *, official: bool, s: float, b_kl: float, b_rec: float, b_neg: float, gamma_r: float, twice: bool,
 ) -> None:  # fmt: skip
     """Both forms: samples alone count as generated images, or (`official`) samples and reconstructions, averaged."""
     fake = p.dec(z_f)
+    penalty = penalties(p, x, fake, o)
     mu, logvar = p.enc(shown(x, o, 0))
     z = sample(mu, logvar, eps)
     rec = p.dec(z)
-    loss_e = s * (b_rec * squared_error(x, rec) + b_kl * kl(mu, logvar)).mean()
+    loss_e = s * (b_rec * squared_error(x, rec) + b_kl * kl(mu, logvar)).mean() + s * penalty
     generated = [(rec, eps_e[0], 1), (fake, eps_e[1], 2)] if official else [(fake, eps_e[1], 2)]
     for image, noise, call in generated:
         image_mu, image_logvar = p.enc(shown(image.detach(), o, call))
@@ -97,7 +111,7 @@ def introvae(
     mu, logvar = p.enc(shown(x, o, 0))
     z = sample(mu, logvar, eps)
     x_r, x_p = decoded(p.dec, z, again=False)
-    loss_e = kl(mu, logvar).mean() + beta * half * squared_error(x, x_r).mean()
+    loss_e = penalties(p, x, x_p, o) + kl(mu, logvar).mean() + beta * half * squared_error(x, x_r).mean()
     for image, call in ((x_r, 1), (x_p, 2)):
         image_kl = kl(*p.enc(shown(image.detach(), o, call)))
         loss_e = loss_e + alpha * (plus(m - image_kl.mean()) if official else plus(m - image_kl).mean())

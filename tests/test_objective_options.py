@@ -4,6 +4,7 @@ with micro-batches, and with what it refuses.
 
 import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,17 +18,24 @@ from steps import (
     SCALE,
     TOLERANCE,
     TWO_PLAYERS,
+    Z,
+    adams,
+    at,
     data,
     distance,
     draw,
+    micro_batches,
+    move,
     networks,
     objective_of,
     train,
 )
+from torch import Tensor, nn
 
 from genzoo.errors import UsageError
 from genzoo.models._diffaug import augmented
-from genzoo.objective import Objective
+from genzoo.objective import Objective, phases
+from genzoo.training.graph import CompiledPhases
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SOFT = [form for form in TWO_PLAYERS if form.startswith("softintrovae")]
@@ -39,7 +47,8 @@ def transcribe(objective: Objective, form: str, kind: str, p: Any, options: Opti
     c, official = objective.config, form.endswith("official")
     for step in range(steps):
         b = draw(objective, step, data(step, kind))
-        o = replace(options, views=b.views)
+        gain = 0 if (step + 1) % c.penalty_every else c.penalty_every
+        o = replace(options, views=b.views, r1=gain * c.r1, r2=gain * c.r2)
         if FORMS[form][0] == "introvae":
             alpha_decoder = c.alpha if c.alpha_decoder is None else c.alpha_decoder
             weights = {"m": c.margin, "alpha": c.alpha, "alpha_decoder": alpha_decoder, "beta": c.beta}
@@ -163,3 +172,88 @@ def test_diffaug_needs_images():
     for form in TWO_PLAYERS:
         with pytest.raises(UsageError, match=r"objective.diffaug=true moves and cuts images.*\(2,\): leave it out"):
             objective_of(form, "mlp", diffaug=True)
+
+
+# r1, r2
+
+
+R1_R2 = {"r1": 0.02, "r2": 0.05, "penalty_every": 2}
+
+
+@pytest.mark.parametrize("more", [{}, {"diffaug": True}, {"recompute": True}], ids=["plain", "diffaug", "recompute"])
+@pytest.mark.parametrize("form", TWO_PLAYERS)
+def test_slope_penalties_are_the_transcription(form: str, more: dict[str, Any]):
+    """Added at every second step, twice as large."""
+    check(form, "conv", Options(), **R1_R2, **more)
+
+
+@pytest.mark.parametrize("name", ["r1", "r2"])
+@pytest.mark.parametrize("form", TWO_PLAYERS)
+def test_one_slope_penalty_alone(form: str, name: str):
+    check(form, "mlp", Options(), **{name: 0.1, "penalty_every": 3})
+
+
+@pytest.mark.parametrize("form", TWO_PLAYERS)
+def test_slope_penalties_of_micro_batches(form: str):
+    check_micro_batches(form, "conv", **R1_R2)
+
+
+@pytest.mark.parametrize("form", TWO_PLAYERS)
+def test_slopes_are_logged_at_the_steps_that_have_them(form: str):
+    curves = train(objective_of(form, **R1_R2), networks(form), steps=4)
+    assert [{"slope/real", "slope/sample"} <= step.keys() for step in curves] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("form", TWO_PLAYERS)
+def test_checkpointing_changes_no_slope_penalty(form: str, norm: str):
+    """Second derivatives pass through recomputed activations."""
+    plain, ours = networks(form, norm=norm), networks(form, norm=norm)
+    for net in ours.values():
+        net.gradient_checkpointing = True
+    for nets in (plain, ours):
+        train(objective_of(form, **R1_R2), nets, steps=3)
+    assert distance(plain, ours) < TOLERANCE
+
+
+class Attention(nn.Module):
+    """An encoder with an operation that has no second derivative."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 2 * Z)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        mixed = nn.functional.scaled_dot_product_attention(x, x, x)
+        return self.head(mixed.mean(dim=(1, 2))).chunk(2, dim=1)
+
+
+def test_slope_penalties_need_second_derivatives():
+    form = TWO_PLAYERS[0]
+    nets = networks(form)
+    nets["encoder"] = Attention().double()
+    with pytest.raises(UsageError, match=r"second derivatives, and an operation of this encoder has none: set arch"):
+        train(objective_of(form, r1=1e-3, penalty_every=1), nets, steps=1)
+
+
+def test_an_interval_of_no_penalty_is_refused():
+    for form in TWO_PLAYERS:
+        with pytest.raises(UsageError, match=r"objective.penalty_every=8 is the interval of .* 0: give one of them"):
+            objective_of(form, penalty_every=8)
+
+
+# Compiled steps
+
+
+@pytest.mark.parametrize("model", ["introvae", "softintrovae"])
+def test_a_traced_step_with_options_is_the_step(model: str):
+    """All of them at once, as a trace takes seconds."""
+    form = f"{model}-paper"
+    more = {"diffaug": True, "r1": 0.02, "r2": 0.05, "penalty_every": 1} | ({"economy": True} if form in SOFT else {})
+    objective, slow, fast = objective_of(form, **more), networks(form), networks(form)
+    compiled = CompiledPhases(fast, partial(phases, objective, fast), objective.controllers, compiler=None)
+    for run, optimizers in ((partial(phases, objective, slow), adams(slow)), (compiled, adams(fast))):
+        for step in range(2):
+            for phase in run(micro_batches(objective, step, data(step)), at(step)):
+                move(phase, optimizers)
+    assert distance(fast, slow) < TOLERANCE

@@ -13,8 +13,8 @@ from genzoo.noise import Noise
 from genzoo.objective import Spaces
 
 # The calls of an encoder in one step, in both phases, that have a draw of their own.
-REAL, RECONSTRUCTION, SAMPLE, RECONSTRUCTION_UPDATED, SAMPLE_UPDATED = range(5)
-CALLS = 5
+REAL, RECONSTRUCTION, SAMPLE, RECONSTRUCTION_UPDATED, SAMPLE_UPDATED, REAL_SLOPE, SAMPLE_SLOPE = range(7)
+CALLS = 7
 NUMBERS = 6  # that one image needs for one call
 SHIFT, CUTOUT = 1 / 8, 1 / 2  # of a side: the largest translation, and the square that is cut out
 

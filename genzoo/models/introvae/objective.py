@@ -23,6 +23,7 @@ from genzoo.models._diffaug import (
     seen,
 )
 from genzoo.models._elbo import elbo_step, kl_logs
+from genzoo.models._slope import refuse_interval, slope_steps
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.introvae.controllers import hinge_margin
 from genzoo.models.introvae.presets import IntroVAEArch, IntroVAEConfig
@@ -58,6 +59,7 @@ class IntroVAEObjective(Objective):
     def __init__(self, config: IntroVAEConfig, spaces: Spaces):
         super().__init__(config, spaces)
         refuse_points(config.diffaug, spaces)
+        refuse_interval(config.r1, config.r2, config.penalty_every)
         self.margin: Controller = (
             hinge_margin(spaces.z_dim, config.warmup) if config.margin == "auto" else Fixed(config.margin)
         )
@@ -102,6 +104,9 @@ class IntroVAEObjective(Objective):
         mu, logvar = enc(seen(x, views, REAL))
         z = reparameterize(mu, logvar, batch.eps)  # line 4: Z <- Enc(X)
         x_r, x_p = self._decode(dec, z, batch.z_p, graph=not c.recompute)  # 6; the encoder's phase needs none of x_p
+        yield from slope_steps(
+            lambda image, call: kl_to_prior(*enc(seen(image, views, call))), x, x_p, c.r1, c.r2, c.penalty_every, at
+        )
         error, kl_x = sse(x, x_r).mean(), kl_to_prior(mu, logvar)
         l_ae = self.half * error  # 7, Eq. 10
         kl_r = kl_to_prior(*enc(seen(x_r.detach(), views, RECONSTRUCTION)))  # 8

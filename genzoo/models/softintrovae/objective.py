@@ -23,6 +23,7 @@ from genzoo.models._diffaug import (
     seen,
 )
 from genzoo.models._elbo import elbo_step, kl_logs
+from genzoo.models._slope import refuse_interval, slope_steps
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.softintrovae.controllers import negative_weight
 from genzoo.models.softintrovae.presets import SoftIntroVAEConfig
@@ -59,6 +60,7 @@ class SoftIntroVAEObjective(Objective):
     def __init__(self, config: SoftIntroVAEConfig, spaces: Spaces):
         super().__init__(config, spaces)
         refuse_points(config.diffaug, spaces)
+        refuse_interval(config.r1, config.r2, config.penalty_every)
         self.scale = 1 / math.prod(spaces.shape) if spaces.is_image else 0.5  # s: per pixel for images, 1/2 for points
         self.unit = 1 / self.scale if config.units == "image" else 1.0  # of the losses of adversarial training
         for name in ("beta_neg", "beta_rec"):
@@ -106,6 +108,10 @@ class SoftIntroVAEObjective(Objective):
 
         with torch.set_grad_enabled(not c.recompute):  # the encoder's phase needs no graph of it
             x_p = dec(batch.z_p)
+        yield from slope_steps(
+            lambda image, call: kl_to_prior(*enc(seen(image, views, call))),
+            *(x, x_p, c.r1, c.r2, c.penalty_every, at, self.unit * s),
+        )
         mu, logvar = enc(seen(x, views, REAL))
         z = reparameterize(mu, logvar, batch.eps)
         x_r = dec(z)

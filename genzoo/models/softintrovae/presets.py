@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from genzoo.duration import Duration
-from genzoo.models._fields import DiffAug
+from genzoo.models._fields import PENALTY_EVERY, R1, R2, DiffAug, PenaltyEvery
 from genzoo.models._points import points_preset
 from genzoo.spec import Preset, config
 
@@ -77,6 +77,9 @@ class SoftIntroVAEConfig:
         ),
     ] = False
     diffaug: DiffAug = False
+    r1: R1 = 0.0
+    r2: R2 = 0.0
+    penalty_every: PenaltyEvery = PENALTY_EVERY
 
 
 CODE = "Daniel & Tamar 2021, published code and its table of hyper-parameters"
