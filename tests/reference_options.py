@@ -20,6 +20,7 @@ class Options:
     views: tuple[Tensor, ...] = ()  # uniform numbers of DiffAugment, one [N, 6] per call of the encoder
     r1: float = 0.0  # weights of the penalties in this step
     r2: float = 0.0
+    encoder_only: bool = False  # the iteration ends after the encoder's update
 
 
 def view(image: Tensor, u: list[float]) -> Tensor:
@@ -80,6 +81,8 @@ def softintrovae(
     p.opt_e.zero_grad()
     loss_e.backward()
     p.opt_e.step()
+    if o.encoder_only:
+        return
 
     fake, rec = decode_again(p.dec, z_f, twice), decode_again(p.dec, z.detach(), twice)
     loss_d = s * b_rec * squared_error(x, rec).mean()
@@ -118,6 +121,8 @@ def introvae(
     p.opt_e.zero_grad()
     loss_e.backward()
     p.opt_e.step()
+    if o.encoder_only:
+        return
 
     x_r, x_p = decoded(p.dec, z.detach(), again=True)
     loss_g = beta * half * squared_error(x, x_r).mean()

@@ -3,6 +3,7 @@ with micro-batches, and with what it refuses.
 """
 
 import copy
+import weakref
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from steps import (
     SCALE,
     TOLERANCE,
     TWO_PLAYERS,
+    N,
     Z,
     adams,
     at,
@@ -33,7 +35,9 @@ from steps import (
 from torch import Tensor, nn
 
 from genzoo.errors import UsageError
+from genzoo.items import Items
 from genzoo.models._diffaug import augmented
+from genzoo.noise import Noise
 from genzoo.objective import Objective, phases
 from genzoo.training.graph import CompiledPhases
 
@@ -44,19 +48,22 @@ STEPS = 4
 
 def transcribe(objective: Objective, form: str, kind: str, p: Any, options: Options, steps: int = STEPS) -> None:
     """The same steps in tests/reference_options.py, on the objective's own noise."""
-    c, official = objective.config, form.endswith("official")
     for step in range(steps):
-        b = draw(objective, step, data(step, kind))
-        gain = 0 if (step + 1) % c.penalty_every else c.penalty_every
-        o = replace(options, views=b.views, r1=gain * c.r1, r2=gain * c.r2)
-        if FORMS[form][0] == "introvae":
-            alpha_decoder = c.alpha if c.alpha_decoder is None else c.alpha_decoder
-            weights = {"m": c.margin, "alpha": c.alpha, "alpha_decoder": alpha_decoder, "beta": c.beta}
-            reference_options.introvae(p, b.x, b.eps, b.z_p, o, official=official, **weights, twice=c.recompute)
-        else:
-            names = {"b_kl": c.beta_kl, "b_rec": c.beta_rec, "b_neg": c.beta_neg, "gamma_r": c.gamma_r}
-            weights = {"s": SCALE[kind], **names, "twice": c.recompute}
-            reference_options.softintrovae(p, b.x, b.eps, b.z_p, b.eps_e, b.eps_d, o, official=official, **weights)
+        transcribe_batch(objective, form, kind, p, options, step, draw(objective, step, data(step, kind)))
+
+
+def transcribe_batch(objective: Objective, form: str, kind: str, p: Any, options: Options, step: int, b: Any) -> None:
+    c, official = objective.config, form.endswith("official")
+    gain = 0 if (step + 1) % c.penalty_every else c.penalty_every
+    o = replace(options, views=b.views, r1=gain * c.r1, r2=gain * c.r2)
+    if FORMS[form][0] == "introvae":
+        alpha_decoder = c.alpha if c.alpha_decoder is None else c.alpha_decoder
+        weights = {"m": c.margin, "alpha": c.alpha, "alpha_decoder": alpha_decoder, "beta": c.beta}
+        reference_options.introvae(p, b.x, b.eps, b.z_p, o, official=official, **weights, twice=c.recompute)
+    else:
+        names = {"b_kl": c.beta_kl, "b_rec": c.beta_rec, "b_neg": c.beta_neg, "gamma_r": c.gamma_r}
+        weights = {"s": SCALE[kind], **names, "twice": c.recompute}
+        reference_options.softintrovae(p, b.x, b.eps, b.z_p, b.eps_e, b.eps_d, o, official=official, **weights)
 
 
 def check(form: str, kind: str, options: Options, **more: Any) -> None:
@@ -240,6 +247,69 @@ def test_an_interval_of_no_penalty_is_refused():
     for form in TWO_PLAYERS:
         with pytest.raises(UsageError, match=r"objective.penalty_every=8 is the interval of .* 0: give one of them"):
             objective_of(form, penalty_every=8)
+
+
+# encoder_steps
+
+
+def parts_of(objective: Objective, step: int, start: int = 0, stop: int = N) -> list[Any]:
+    """Real batches of one step, each with its own noise."""
+    drawn = []
+    for part in range(1 + objective.fresh):
+        x = data(10 * step + part)
+        noise = Noise(seed=7, step=step, batch=N, start=start, stop=stop, like=x, part=part)
+        drawn.append(objective.draw(Items(x[start:stop]), noise))
+    return drawn
+
+
+def train_parts(objective: Objective, nets: nn.ModuleDict, micro: int = 1) -> list[list[str]]:
+    """Trains for STEPS steps; returns the optimizers that stepped in each."""
+    optimizers, moved, size = adams(nets), list[list[str]](), N // micro
+    for step in range(STEPS):
+        moved.append([])
+        batches = [parts_of(objective, step, i * size, (i + 1) * size) for i in range(micro)]
+        for phase in phases(objective, nets, batches, replace(at(step), parts=1 + objective.fresh)):
+            moved[-1] += phase.keys
+            move(phase, optimizers)
+    return moved
+
+
+@pytest.mark.parametrize("more", [{}, R1_R2, {"recompute": True}], ids=["plain", "slopes", "recompute"])
+@pytest.mark.parametrize("form", TWO_PLAYERS)
+def test_encoder_steps_are_the_transcription(form: str, more: dict[str, Any]):
+    """Two updates of the encoder on fresh batches, then an iteration on the step's own."""
+    objective, nets = objective_of(form, encoder_steps=3, **more), networks(form)
+    p = players(*copy.deepcopy(nets).values(), lr=LR)
+    assert train_parts(objective, nets) == [["encoder", "encoder", "encoder", "decoder"]] * STEPS
+    for step in range(STEPS):
+        first, *fresh = parts_of(objective, step)
+        for b in fresh:
+            transcribe_batch(objective, form, "conv", p, Options(encoder_only=True), step, b)
+        transcribe_batch(objective, form, "conv", p, Options(), step, first)
+    assert max(distance(nets.encoder, p.enc), distance(nets.decoder, p.dec)) < TOLERANCE
+
+
+@pytest.mark.parametrize("form", TWO_PLAYERS)
+def test_encoder_steps_of_micro_batches(form: str):
+    objective = objective_of(form, encoder_steps=2, warmup="1it", **R1_R2)
+    whole, halves = networks(form, norm="none"), networks(form, norm="none")
+    moved = train_parts(objective, whole)
+    assert train_parts(objective, halves, micro=2) == moved
+    assert moved[0] == ["encoder", "decoder"] * 2  # both batches of a step of the warm-up train both networks
+    assert distance(whole, halves) < TOLERANCE
+
+
+def test_a_step_holds_no_graph_of_an_earlier_update():
+    """What an update that ended with its optimizer's step has computed is freed before the next one computes."""
+    form = TWO_PLAYERS[0]
+    objective, nets = objective_of(form, encoder_steps=2), networks(form)
+    graphs = list[weakref.ref]()
+    nets.decoder.register_forward_hook(lambda net, inputs, output: graphs.append(weakref.ref(output)))
+    at_phase = [
+        sum(graph() is not None for graph in graphs)
+        for _ in phases(objective, nets, [parts_of(objective, 0)], replace(at(0), parts=2))
+    ]
+    assert len(graphs) == 4 and at_phase[0] <= 2 and at_phase[1] <= 2
 
 
 # Compiled steps

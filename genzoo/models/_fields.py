@@ -27,3 +27,12 @@ PenaltyEvery = Annotated[
     int,
     Field(gt=0, le=MOST, description="steps from one penalty of r1 and r2 to the next, so many times as large"),
 ]
+EncoderSteps = Annotated[
+    int,
+    Field(
+        gt=0,
+        le=100,
+        description="updates of the encoder for one of the decoder (ours), each on a real batch of its own, so that a "
+        "step takes so many",
+    ),
+]

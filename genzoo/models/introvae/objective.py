@@ -23,6 +23,7 @@ from genzoo.models._diffaug import (
     seen,
 )
 from genzoo.models._elbo import elbo_step, kl_logs
+from genzoo.models._encoder_steps import encoder_steps
 from genzoo.models._slope import refuse_interval, slope_steps
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.introvae.controllers import hinge_margin
@@ -59,6 +60,7 @@ class IntroVAEObjective(Objective):
     def __init__(self, config: IntroVAEConfig, spaces: Spaces):
         super().__init__(config, spaces)
         refuse_points(config.diffaug, spaces)
+        self.fresh = config.encoder_steps - 1
         refuse_interval(config.r1, config.r2, config.penalty_every)
         self.margin: Controller = (
             hinge_margin(spaces.z_dim, config.warmup) if config.margin == "auto" else Fixed(config.margin)
@@ -93,6 +95,9 @@ class IntroVAEObjective(Objective):
         return Batch(items.x, noise.normal("eps", *latent), z_p, views)
 
     def step(self, nets: IntroVAE, batch: Batch, at: Progress) -> Step:
+        return encoder_steps(lambda drawn: self._iteration(nets, drawn, at), batch, self.config.encoder_steps)
+
+    def _iteration(self, nets: IntroVAE, batch: Batch, at: Progress) -> Step:
         c, enc, dec, x, views = self.config, nets.encoder, nets.decoder, batch.x, batch.views
         beta = self.beta.value
         if at.before(c.warmup):  # alpha = 0 (paper), or SSE + KL, both unweighted (official)

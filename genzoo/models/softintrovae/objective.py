@@ -23,6 +23,7 @@ from genzoo.models._diffaug import (
     seen,
 )
 from genzoo.models._elbo import elbo_step, kl_logs
+from genzoo.models._encoder_steps import encoder_steps
 from genzoo.models._slope import refuse_interval, slope_steps
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.softintrovae.controllers import negative_weight
@@ -60,6 +61,7 @@ class SoftIntroVAEObjective(Objective):
     def __init__(self, config: SoftIntroVAEConfig, spaces: Spaces):
         super().__init__(config, spaces)
         refuse_points(config.diffaug, spaces)
+        self.fresh = config.encoder_steps - 1
         refuse_interval(config.r1, config.r2, config.penalty_every)
         self.scale = 1 / math.prod(spaces.shape) if spaces.is_image else 0.5  # s: per pixel for images, 1/2 for points
         self.unit = 1 / self.scale if config.units == "image" else 1.0  # of the losses of adversarial training
@@ -100,6 +102,9 @@ class SoftIntroVAEObjective(Objective):
         return Batch(items.x, noise.normal("eps", *latent), z_p, (again[0], again[1]), (again[2], again[3]), views)
 
     def step(self, nets: SoftIntroVAE, batch: Batch, at: Progress) -> Step:
+        return encoder_steps(lambda drawn: self._iteration(nets, drawn, at), batch, self.config.encoder_steps)
+
+    def _iteration(self, nets: SoftIntroVAE, batch: Batch, at: Progress) -> Step:
         c, s, enc, dec, x, views = self.config, self.scale, nets.encoder, nets.decoder, batch.x, batch.views
         if at.before(c.warmup):  # not scaled by s (published code), see `units`
             shown = seen(x, views, REAL)
