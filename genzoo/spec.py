@@ -29,8 +29,7 @@ OF_IMAGES = ("conv", "shuffle", "timm")  # genzoo's networks that take no points
 class ArchConfig:
     """The networks: what `genzoo.nn` builds for a data shape.
 
-    A model with other defaults or further fields derives its own class, and names it in its `ModelSpec` and as its
-    `arch_class`.
+    A model with other defaults or fields derives its own class, named in its `ModelSpec` and as its `arch_class`.
     """
 
     encoder: Annotated[str, Field(description="conv | shuffle (fast) | mlp | timm:<name> | a plugin's backbone")] = (
@@ -55,6 +54,7 @@ class ArchConfig:
     hidden: Annotated[tuple[Width, ...], Field(description="mlp: hidden widths")] = (256, 256, 256, 256)
     norm: Annotated[Literal["batch", "group", "none"], Field(description="normalization in the conv stacks")] = "batch"
     norm_place: NormPlace = "before"
+    spectral_norm: Annotated[bool, Field(description="conv, shuffle: in the encoder (Miyato et al. 2018)")] = False
     shortcut: Annotated[
         Literal["identity", "projection"],
         Field(

@@ -217,7 +217,8 @@ def _memory(run: RunConfig, needs: Estimate) -> Iterator[str]:
 
 def unset_savers(run: RunConfig) -> tuple[str, ...]:
     """Names the switches that would save memory in this run, and are off."""
-    savers = (*get_spec(run.model.partition(".")[0]).memory_savers, "train.checkpointing")
+    refused = {"train.checkpointing"} if run.arch.spectral_norm else set()
+    savers = (*get_spec(run.model.partition(".")[0]).memory_savers, *({"train.checkpointing"} - refused))
     return tuple(name for name in savers if _value(run, name) is False)
 
 
