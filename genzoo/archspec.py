@@ -53,6 +53,7 @@ class ArchConfig:
     hidden: Annotated[tuple[Width, ...], Field(description="mlp: hidden widths")] = (256, 256, 256, 256)
     norm: Annotated[Literal["batch", "group", "none"], Field(description="normalization in the conv stacks")] = "batch"
     norm_place: NormPlace = "before"
+    spectral_norm: Annotated[bool, Field(description="conv, shuffle: in the encoder (Miyato et al. 2018)")] = False
     shortcut: Annotated[
         Literal["identity", "projection"],
         Field(

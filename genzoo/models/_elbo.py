@@ -9,11 +9,20 @@ from genzoo.objective import Step, Update, detached
 
 
 def elbo_step(
-    nets: Autoencoder, x: Tensor, eps: Tensor, labels: Tensor | None = None, *, beta_rec: float, beta_kl: float
+    nets: Autoencoder,
+    x: Tensor,
+    eps: Tensor,
+    labels: Tensor | None = None,
+    *,
+    beta_rec: float,
+    beta_kl: float,
+    seen: Tensor | None = None,
 ) -> Step:
-    """One update of encoder, decoder and learned prior on beta_rec * SSE + beta_kl * KL."""
+    """One update of encoder, decoder and learned prior on beta_rec * SSE + beta_kl * KL; the encoder gets `seen` in
+    place of x.
+    """
     prior = learned_prior(nets)
-    mu, logvar = nets.encoder(x)
+    mu, logvar = nets.encoder(x if seen is None else seen)
     error = sse(x, nets.decoder(reparameterize(mu, logvar, eps))).mean()
     kl_real = prior_kl(prior, mu, logvar, labels)
     loss = beta_rec * error + beta_kl * kl_real.mean()

@@ -265,8 +265,12 @@ class Generative(Pretrained):
         """Lets the conv networks keep fewer activations and recompute them in backward; see `genzoo.nn.checkpointing`.
 
         Raises:
-            UsageError: the model has no such network.
+            UsageError: the model has no such network, or one with spectral normalization.
         """
+        if self.arch.spectral_norm:  # frozen in one phase and not in backward, its weights have two different graphs
+            raise UsageError(
+                "train.checkpointing=true cannot recompute arch.spectral_norm=true: set one of them to false."
+            )
         if not any(hasattr(net, "gradient_checkpointing") for net in self.modules()):
             raise UsageError(
                 "train.checkpointing needs a conv network, and this model has none: set train.checkpointing=false."

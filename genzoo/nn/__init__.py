@@ -5,6 +5,7 @@ from torch import nn
 from genzoo.nn.conv import ConvDecoder, ConvEncoder, ResidualBlock, latent_grid
 from genzoo.nn.mlp import MLPDecoder, MLPEncoder
 from genzoo.nn.shuffle import ShuffleDecoder, ShuffleEncoder
+from genzoo.nn.spectral import spectrally_normalized
 from genzoo.nn.tables import DECODERS, ENCODERS, check_pretrained
 from genzoo.spec import ArchConfig
 
@@ -31,7 +32,8 @@ def build_encoder(shape: tuple[int, ...], arch: ArchConfig, outputs: int = 2) ->
     Raises:
         UsageError: unknown name (with suggestions), or the network cannot take that shape.
     """
-    return ENCODERS.builder(arch.encoder)(shape, arch, outputs)
+    encoder = ENCODERS.builder(arch.encoder)(shape, arch, outputs)
+    return spectrally_normalized(encoder, arch.encoder) if arch.spectral_norm else encoder
 
 
 def build_decoder(shape: tuple[int, ...], arch: ArchConfig) -> nn.Module:

@@ -131,7 +131,7 @@ class CompiledPhases:
         self.traces: list[_Trace] = []
 
     def __call__(self, batches: Sequence[Sequence[Any]], at: Progress) -> Iterator[Phase]:
-        leaves, tree = pytree.tree_flatten(batches)
+        leaves, tree = _flattened(batches)
         if any(not isinstance(leaf, Tensor) for leaf in leaves):
             raise UsageError(
                 "train.compile=true takes batches of tensors, and this objective draws others: leave it out."
@@ -178,12 +178,12 @@ class CompiledPhases:
             for name, value in kept.items():
                 self._controllers[name].value = value
 
-    def _trace(self, leaves: Sequence[Tensor], tree: pytree.TreeSpec, at: Progress) -> _Trace:
+    def _trace(self, leaves: Sequence[Tensor], tree: Callable[[Sequence[Tensor]], Any], at: Progress) -> _Trace:
         """Traces one step; weights, running averages and the random state stay as they were."""
         watched, cuts = _Watched(at), list[_Cut]()
 
         def step(*inputs: Tensor) -> list[Tensor]:
-            results, batches = [], pytree.tree_unflatten(list(inputs[: len(leaves)]), tree)
+            results, batches = [], tree(inputs[: len(leaves)])
             with self._standing_in(inputs[len(inputs) - len(self._controllers) :]):
                 for phase in self._eager(batches, watched):
                     grads = {name: p.grad for name, p in self._params.items() if p.grad is not None}
@@ -256,3 +256,15 @@ def _function(
         copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(tuple(copies[node] for node in gives))
     return fx.GraphModule(root, graph)
+
+
+def _flattened(batches: Any) -> tuple[list[Any], Callable[[Sequence[Tensor]], Any]]:
+    """Returns what batches consist of, without what they leave out (None), and what puts them together again."""
+    leaves, spec = pytree.tree_flatten(batches)
+    present = [leaf is not None for leaf in leaves]
+
+    def together(found: Sequence[Tensor]) -> Any:
+        rest = iter(found)
+        return pytree.tree_unflatten([next(rest) if there else None for there in present], spec)
+
+    return [leaf for leaf in leaves if leaf is not None], together

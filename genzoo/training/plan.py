@@ -29,7 +29,7 @@ from genzoo.training.warmup import too_short
 
 LONE = "more than 1 value per channel"  # in the complaint of normalization layers
 EPOCH = 10**6  # images; the real number is not known without the data
-LATE = 10**9 // 27720 * 27720 - 1  # a step after every warm-up, and the last of each 2, 3, ..., 12 steps
+LATE = 10**9 // 55440 * 55440 - 1  # a step after every warm-up, and the last of each 2, 3, ..., 12 and of 16 steps
 META = torch.device("meta")
 # What a process takes besides tensors; chosen by the rows of benchmarks/memory, explained in its README. CPU, glibc.
 # Code paged in and compiled by the first step (32 MiB), and the largest block that glibc serves from its heap.
@@ -217,7 +217,8 @@ def _memory(run: RunConfig, needs: Estimate) -> Iterator[str]:
 
 def unset_savers(run: RunConfig) -> tuple[str, ...]:
     """Names the switches that would save memory in this run, and are off."""
-    savers = (*get_spec(run.model.partition(".")[0]).memory_savers, "train.checkpointing")
+    refused = {"train.checkpointing"} if run.arch.spectral_norm else set()
+    savers = (*get_spec(run.model.partition(".")[0]).memory_savers, *({"train.checkpointing"} - refused))
     return tuple(name for name in savers if _value(run, name) is False)
 
 

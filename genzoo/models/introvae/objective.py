@@ -12,7 +12,19 @@ from torch import Tensor, nn
 from genzoo.controller import Calibration, Controller, Fixed, refuse_fixed
 from genzoo.items import Items
 from genzoo.losses import reparameterize, sse
+from genzoo.models._diffaug import (
+    REAL,
+    RECONSTRUCTION,
+    RECONSTRUCTION_UPDATED,
+    SAMPLE,
+    SAMPLE_UPDATED,
+    draw_views,
+    refuse_points,
+    seen,
+)
 from genzoo.models._elbo import elbo_step, kl_logs
+from genzoo.models._encoder_steps import encoder_steps
+from genzoo.models._slope import refuse_interval, slope_steps
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.introvae.controllers import hinge_margin
 from genzoo.models.introvae.presets import IntroVAEArch, IntroVAEConfig
@@ -35,6 +47,7 @@ class Batch(NamedTuple):
     x: Tensor  # [N, C, H, W] in [0, 1], or [N, D]
     eps: Tensor  # [N, *latent], noise of the posterior sample
     z_p: Tensor  # [N, *latent], samples of the prior, or the draws that a learned one places
+    views: tuple[Tensor, ...] = ()  # of `objective.diffaug`
     labels: Tensor | None = None  # [N] int64, of x
     k: Tensor | None = None  # [N] int64, components of z_p; labels where the prior has classes
 
@@ -50,6 +63,9 @@ class IntroVAEObjective(Objective):
 
     def __init__(self, config: IntroVAEConfig, spaces: Spaces):
         super().__init__(config, spaces)
+        refuse_points(config.diffaug, spaces)
+        self.fresh = config.encoder_steps - 1
+        refuse_interval(config.r1, config.r2, config.penalty_every)
         self.margin: Controller = (
             hinge_margin(spaces.z_dim, config.warmup) if config.margin == "auto" else Fixed(config.margin)
         )
@@ -79,25 +95,38 @@ class IntroVAEObjective(Objective):
 
     def draw(self, items: Items, noise: Noise) -> Batch:
         latent, prior = self.spaces.latent, self.spaces.prior
-        k = prior.draw_component(noise, "component", items.labels)
-        return Batch(items.x, noise.normal("eps", *latent), prior.draw(noise, "prior", latent), items.labels, k)
+        eps, z_p, views = (
+            noise.normal("eps", *latent),
+            prior.draw(noise, "prior", latent),
+            draw_views(self.config.diffaug, noise),
+        )
+        return Batch(items.x, eps, z_p, views, items.labels, prior.draw_component(noise, "component", items.labels))
 
     def step(self, nets: IntroVAE, batch: Batch, at: Progress) -> Step:
-        c, enc, dec, x, y = self.config, nets.encoder, nets.decoder, batch.x, batch.labels
+        return encoder_steps(lambda drawn: self._iteration(nets, drawn, at), batch, self.config.encoder_steps)
+
+    def _iteration(self, nets: IntroVAE, batch: Batch, at: Progress) -> Step:
+        c, enc, dec, x, y, views = self.config, nets.encoder, nets.decoder, batch.x, batch.labels, batch.views
         beta = self.beta.value
         if at.before(c.warmup):  # alpha = 0 (paper), or SSE + KL, both unweighted (official)
             weighted = c.form == "paper" or c.beta == "auto"
-            yield from elbo_step(nets, x, batch.eps, y, beta_rec=beta * self.half if weighted else 1.0, beta_kl=1.0)
+            beta_rec, shown = beta * self.half if weighted else 1.0, seen(x, views, REAL)
+            yield from elbo_step(nets, x, batch.eps, y, beta_rec=beta_rec, beta_kl=1.0, seen=shown)
             return
 
         prior = learned_prior(nets)
         z_p = placed(prior, batch.z_p, batch.k)
-        mu, logvar = enc(x)
+
+        def kl(image: Tensor, call: int) -> Tensor:
+            return prior_kl(prior, *enc(seen(image, views, call)), labels=y)
+
+        mu, logvar = enc(seen(x, views, REAL))
         z = reparameterize(mu, logvar, batch.eps)  # line 4: Z <- Enc(X)
         x_r, x_p = self._decode(dec, z, z_p, graph=not c.recompute)  # 6; the encoder's phase needs none of x_p
+        yield from slope_steps(kl, x, x_p, c.r1, c.r2, c.penalty_every, at)
         error, kl_x = sse(x, x_r).mean(), prior_kl(prior, mu, logvar, y)
         l_ae = self.half * error  # 7, Eq. 10
-        kl_r, kl_p = prior_kl(prior, *enc(x_r.detach()), labels=y), prior_kl(prior, *enc(x_p.detach()), labels=y)  # 8
+        kl_r, kl_p = kl(x_r.detach(), RECONSTRUCTION), kl(x_p.detach(), SAMPLE)  # 8
         hinge = yield from self._hinge(kl_p)
         if c.reconstruction_branch:  # always, but for an ablation
             hinge = (yield from self._hinge(kl_r)) + hinge
@@ -115,10 +144,9 @@ class IntroVAEObjective(Objective):
         if c.recompute:  # the same images again instead of the graph kept from above
             x_r, x_p = self._decode(dec, z.detach(), z_p)
             l_ae = self.half * sse(x, x_r).mean()
+        judged = [(x_r, RECONSTRUCTION_UPDATED)] * c.reconstruction_branch + [(x_p, SAMPLE_UPDATED)]
         with frozen(enc), fixed_prior(prior):  # the encoder has been updated by now
-            kls = [
-                prior_kl(prior, *enc(image), labels=y) for image in ((x_r, x_p) if c.reconstruction_branch else (x_p,))
-            ]  # 11
+            kls = [kl(image, call) for image, call in judged]  # 11
         loss_g = self.alpha_decoder * sum(kls[1:], start=kls[0]).mean() + beta * l_ae  # 12-13, Eq. 12
         if prior is not None:
             loss_g = loss_g + prior_kl(prior, mu.detach(), logvar.detach(), y).mean()

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from genzoo.archspec import ArchConfig, NormPlace
 from genzoo.duration import Duration
+from genzoo.models._fields import PENALTY_EVERY, R1, R2, DiffAug, EncoderSteps, PenaltyEvery
 from genzoo.models._points import points_preset
 from genzoo.spec import Preset, config
 
@@ -67,6 +68,11 @@ class IntroVAEConfig:
             "twice"
         ),
     ] = False
+    diffaug: DiffAug = False
+    r1: R1 = 0.0
+    r2: R2 = 0.0
+    penalty_every: PenaltyEvery = PENALTY_EVERY
+    encoder_steps: EncoderSteps = 1
 
 
 CELEBA = "Huang et al. 2018, Section 4.1 and Table 1"

@@ -12,7 +12,19 @@ from genzoo.controller import Calibration, Controller, Fixed, refuse_fixed
 from genzoo.errors import UsageError
 from genzoo.items import Items
 from genzoo.losses import reparameterize, sse
+from genzoo.models._diffaug import (
+    REAL,
+    RECONSTRUCTION,
+    RECONSTRUCTION_UPDATED,
+    SAMPLE,
+    SAMPLE_UPDATED,
+    draw_views,
+    refuse_points,
+    seen,
+)
 from genzoo.models._elbo import elbo_step, kl_logs
+from genzoo.models._encoder_steps import encoder_steps
+from genzoo.models._slope import refuse_interval, slope_steps
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.softintrovae.controllers import negative_weight
 from genzoo.models.softintrovae.presets import SoftIntroVAEConfig
@@ -36,6 +48,7 @@ class Batch(NamedTuple):
     z_p: Tensor  # [N, *latent], samples of the prior, or the draws that a learned one places
     eps_e: tuple[Tensor, Tensor]  # two [N, *latent]: posterior noise of reconstruction and sample, encoder phase
     eps_d: tuple[Tensor, Tensor]  # the same, decoder phase
+    views: tuple[Tensor, ...] = ()  # of `objective.diffaug`
     labels: Tensor | None = None  # [N] int64, of x
     k: Tensor | None = None  # [N] int64, components of z_p; labels where the prior has classes
 
@@ -51,6 +64,9 @@ class SoftIntroVAEObjective(Objective):
 
     def __init__(self, config: SoftIntroVAEConfig, spaces: Spaces):
         super().__init__(config, spaces)
+        refuse_points(config.diffaug, spaces)
+        self.fresh = config.encoder_steps - 1
+        refuse_interval(config.r1, config.r2, config.penalty_every)
         self.scale = 1 / math.prod(spaces.shape) if spaces.is_image else 0.5  # s: per pixel for images, 1/2 for points
         self.unit = 1 / self.scale if config.units == "image" else 1.0  # of the losses of adversarial training
         for name in ("beta_neg", "beta_rec"):
@@ -86,21 +102,30 @@ class SoftIntroVAEObjective(Objective):
         names = ("eps_e/reconstruction", "eps_e/sample", "eps_d/reconstruction", "eps_d/sample")
         again = [noise.normal(name, *latent) for name in names]
         z_p = self.spaces.prior.draw(noise, "prior", latent)
+        pairs, views = ((again[0], again[1]), (again[2], again[3])), draw_views(self.config.diffaug, noise)
         k = self.spaces.prior.draw_component(noise, "component", items.labels)
-        pairs = (again[0], again[1]), (again[2], again[3])
-        return Batch(items.x, noise.normal("eps", *latent), z_p, *pairs, items.labels, k)
+        return Batch(items.x, noise.normal("eps", *latent), z_p, *pairs, views, items.labels, k)
 
     def step(self, nets: SoftIntroVAE, batch: Batch, at: Progress) -> Step:
-        c, s, enc, dec, x, y = self.config, self.scale, nets.encoder, nets.decoder, batch.x, batch.labels
+        return encoder_steps(lambda drawn: self._iteration(nets, drawn, at), batch, self.config.encoder_steps)
+
+    def _iteration(self, nets: SoftIntroVAE, batch: Batch, at: Progress) -> Step:
+        c, s, enc, dec, x = self.config, self.scale, nets.encoder, nets.decoder, batch.x
+        y, views = batch.labels, batch.views
         if at.before(c.warmup):  # not scaled by s (published code), see `units`
-            yield from elbo_step(nets, x, batch.eps, y, beta_rec=self.beta_rec.value, beta_kl=c.beta_kl)
+            shown = seen(x, views, REAL)
+            yield from elbo_step(nets, x, batch.eps, y, beta_rec=self.beta_rec.value, beta_kl=c.beta_kl, seen=shown)
             return
 
         prior = learned_prior(nets)
         z_p = placed(prior, batch.z_p, batch.k)
         with torch.set_grad_enabled(not c.recompute):  # the encoder's phase needs no graph of it
             x_p = dec(z_p)
-        mu, logvar = enc(x)
+        yield from slope_steps(
+            lambda image, call: prior_kl(prior, *enc(seen(image, views, call)), labels=y),
+            *(x, x_p, c.r1, c.r2, c.penalty_every, at, self.unit * s),
+        )
+        mu, logvar = enc(seen(x, views, REAL))
         z = reparameterize(mu, logvar, batch.eps)
         x_r = dec(z)
         error, kl_x = sse(x, x_r).mean(), prior_kl(prior, mu, logvar, y)
@@ -108,13 +133,13 @@ class SoftIntroVAEObjective(Objective):
         loss_x = s * (self.beta_rec.value * error + c.beta_kl * kl_x.mean())
         logs = detached({**kl_logs("real", kl_x), "error/sse": error})
         if c.form == "official":
-            exp_elbo = self._exp_elbo(nets, x_r, y, batch.eps_e[0]).mean()
+            exp_elbo = self._exp_elbo(nets, x_r, seen(x_r.detach(), views, RECONSTRUCTION), y, batch.eps_e[0]).mean()
             loss_x, logs["expelbo/reconstruction"] = loss_x + share * exp_elbo, exp_elbo.detach()
             del exp_elbo  # and with it a graph that only the loss needs
         loss_x = self.unit * loss_x
         yield Update(("encoder",), loss_x, logs, keep_graph=not c.recompute, waits=True)
         loss_x = loss_x.detach()  # samples come later, when the graphs that only the loss above needed are freed
-        exp_elbo = self._exp_elbo(nets, x_p, y, batch.eps_e[1]).mean()
+        exp_elbo = self._exp_elbo(nets, x_p, seen(x_p.detach(), views, SAMPLE), y, batch.eps_e[1]).mean()
         loss_p = self.unit * share * exp_elbo
         yield Update(("encoder",), loss_p, detached({"loss/encoder": loss_x + loss_p, "expelbo/sample": exp_elbo}))
 
@@ -123,8 +148,9 @@ class SoftIntroVAEObjective(Objective):
             x_p, x_r = dec(z_p), dec(z.detach())
             error = sse(x, x_r).mean()
         generated = self._generated(x_r, x_p, batch.eps_d)
+        calls = (RECONSTRUCTION_UPDATED, SAMPLE_UPDATED)[-len(generated) :]
         with frozen(enc):  # the encoder has been updated by now
-            posteriors = [enc(image) for image, _ in generated]
+            posteriors = [enc(seen(image, views, call)) for (image, _), call in zip(generated, calls, strict=True)]
         with fixed_prior(prior):
             kls = [prior_kl(prior, *posterior, labels=y).mean() for posterior in posteriors]
         loss_d = s * (self.beta_rec.value * error + c.beta_kl * _average(kls))
@@ -147,16 +173,18 @@ class SoftIntroVAEObjective(Objective):
         pairs = [(x_r, eps[0]), (x_p, eps[1])]
         return pairs if self.config.form == "official" else pairs[1:]
 
-    def _exp_elbo(self, nets: SoftIntroVAE, image: Tensor, labels: Tensor | None, eps: Tensor) -> Tensor:
-        """exp(2 ELBO(image)) per image: [N, ...] -> [N], in (0, 1]. The image enters the encoder detached.
+    def _exp_elbo(self, nets: SoftIntroVAE, image: Tensor, shown: Tensor, labels: Tensor | None, eps: Tensor) -> Tensor:
+        """exp(2 ELBO(image)) per image: [N, ...] -> [N], in (0, 1]. The encoder is `shown` the image detached.
 
         As the target of its own reconstruction it is not: the published code lets that gradient reach the encoder
-        through x_r.
+        through x_r. With `economy` (ours) the KL stands for the ELBO.
         """
-        mu, logvar = nets.encoder(image.detach())
+        mu, logvar = nets.encoder(shown)
+        kl = prior_kl(learned_prior(nets), mu, logvar, labels)
+        if self.config.economy:
+            return torch.exp(-2 * self.scale * self.beta_neg.value * kl)
         with frozen(nets.decoder):
             again = nets.decoder(reparameterize(mu, logvar, eps))
-        kl = prior_kl(learned_prior(nets), mu, logvar, labels)
         return torch.exp(-2 * self.scale * (self.beta_rec.value * sse(image, again) + self.beta_neg.value * kl))
 
 

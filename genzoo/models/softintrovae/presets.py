@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from genzoo.duration import Duration
+from genzoo.models._fields import PENALTY_EVERY, R1, R2, DiffAug, EncoderSteps, PenaltyEvery
 from genzoo.models._points import points_preset
 from genzoo.spec import Preset, config
 
@@ -68,6 +69,18 @@ class SoftIntroVAEConfig:
             "twice"
         ),
     ] = False
+    economy: Annotated[
+        bool,
+        Field(
+            description="generated images are not decoded again in the exponential, which keeps their KL only "
+            "(ours): fewer passes"
+        ),
+    ] = False
+    diffaug: DiffAug = False
+    r1: R1 = 0.0
+    r2: R2 = 0.0
+    penalty_every: PenaltyEvery = PENALTY_EVERY
+    encoder_steps: EncoderSteps = 1
 
 
 CODE = "Daniel & Tamar 2021, published code and its table of hyper-parameters"
