@@ -32,7 +32,7 @@ SHARED = (
 )
 OPTIONS = {
     "introvae": (*SHARED, "objective.reconstruction_branch=false"),
-    "softintrovae": (*SHARED, "objective.economy=true", "objective.units=image"),
+    "softintrovae": (*SHARED, "objective.economy=true", "objective.units=image", "objective.bootstrap=true"),
 }
 PAIRS = [(model, *pair) for model, options in OPTIONS.items() for pair in combinations(options, 2)]
 BATCH, STEPS = 4, 3
@@ -54,7 +54,9 @@ class Players:
     def train(self, steps: Sequence[int]) -> None:
         for step in steps:
             parts = 1 + self.objective.fresh
-            progress = Progress(step=step, batch=BATCH, total_nimg=STEPS * BATCH * parts, parts=parts)
+            progress = Progress(
+                step=step, batch=BATCH, total_nimg=STEPS * BATCH * parts, epoch_nimg=2 * BATCH, parts=parts
+            )
             for phase in phases(self.objective, self.nets, self.batches(step), progress):
                 for key in phase.keys:
                     self.optimizers[key].step()
