@@ -21,6 +21,7 @@ class Options:
     r1: float = 0.0  # weights of the penalties in this step
     r2: float = 0.0
     encoder_only: bool = False  # the iteration ends after the encoder's update
+    target: nn.Module | None = None  # the decoder of the bootstrap variant that decodes generated images again
 
 
 def view(image: Tensor, u: list[float]) -> Tensor:
@@ -75,7 +76,7 @@ def softintrovae(
         image_mu, image_logvar = p.enc(shown(image.detach(), o, call))
         exponent = b_neg * kl(image_mu, image_logvar)
         if not o.economy:
-            again = p.dec(sample(image_mu, image_logvar, noise))
+            again = (o.target or p.dec)(sample(image_mu, image_logvar, noise))
             exponent = exponent + b_rec * squared_error(image, again)
         loss_e = loss_e + 0.5 / len(generated) * torch.exp(-2 * s * exponent).mean()
     p.opt_e.zero_grad()
@@ -89,8 +90,11 @@ def softintrovae(
     generated = [(rec, eps_d[0], 3), (fake, eps_d[1], 4)] if official else [(fake, eps_d[1], 4)]
     posteriors = [p.enc(shown(image, o, call)) for image, _, call in generated]
     for (image, noise, _), (image_mu, image_logvar) in zip(generated, posteriors, strict=True):
-        again = p.dec(sample(image_mu, image_logvar, noise).detach())
-        error = squared_error(image.detach(), again)
+        z_again = sample(image_mu, image_logvar, noise)
+        if o.target:
+            error = squared_error(image, o.target(z_again))
+        else:
+            error = squared_error(image.detach(), p.dec(z_again.detach()))
         loss_d = loss_d + s / len(generated) * (b_kl * kl(image_mu, image_logvar) + gamma_r * b_rec * error).mean()
     p.opt_d.zero_grad()
     loss_d.backward()

@@ -312,6 +312,32 @@ def test_a_step_holds_no_graph_of_an_earlier_update():
     assert len(graphs) == 4 and at_phase[0] <= 2 and at_phase[1] <= 2
 
 
+# bootstrap
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["kept-graph", "recompute"])
+@pytest.mark.parametrize("kind", ["conv", "mlp"])
+@pytest.mark.parametrize("form", SOFT)
+def test_bootstrap_is_the_transcription(form: str, kind: str, again: bool):
+    """Over two epochs of two steps; the target is the decoder as it was when the epoch began."""
+    objective, nets = objective_of(form, kind, bootstrap=True, recompute=again), networks(form, kind)
+    p, optimizers = players(*copy.deepcopy(nets).values(), lr=LR), adams(nets)
+    for step in range(STEPS):
+        progress = replace(at(step), epoch_nimg=2 * N)
+        for phase in phases(objective, nets, micro_batches(objective, step, data(step, kind)), progress):
+            move(phase, optimizers)
+        if step % 2 == 0:
+            target = copy.deepcopy(p.dec).requires_grad_(False)
+        b = draw(objective, step, data(step, kind))
+        transcribe_batch(objective, form, kind, p, Options(target=target), step, b)
+    assert max(distance(nets.encoder, p.enc), distance(nets.decoder, p.dec)) < TOLERANCE
+
+
+def test_bootstrap_is_refused_without_epochs():
+    with pytest.raises(UsageError, match=r"objective.bootstrap=true copies the decoder once an epoch, and this"):
+        train(objective_of("softintrovae-paper", bootstrap=True), networks("softintrovae-paper"), steps=1)
+
+
 # Compiled steps
 
 

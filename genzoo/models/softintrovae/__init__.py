@@ -27,9 +27,9 @@ def _model() -> "type[SoftIntroVAE]":
 
 
 def _objective(*args: Any) -> "SoftIntroVAEObjective":
-    from genzoo.models.softintrovae.objective import SoftIntroVAEObjective
+    from genzoo.models.softintrovae.objective import BootstrapObjective, SoftIntroVAEObjective
 
-    return SoftIntroVAEObjective(*args)
+    return (BootstrapObjective if args[0].bootstrap else SoftIntroVAEObjective)(*args)
 
 
 SPEC = ModelSpec(

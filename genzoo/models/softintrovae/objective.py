@@ -24,6 +24,7 @@ from genzoo.models._diffaug import (
 )
 from genzoo.models._elbo import elbo_step, kl_logs
 from genzoo.models._encoder_steps import encoder_steps
+from genzoo.models._lagging import Lagging
 from genzoo.models._slope import refuse_interval, slope_steps
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.softintrovae.controllers import negative_weight
@@ -157,11 +158,8 @@ class SoftIntroVAEObjective(Objective):
         if prior is not None:
             loss_d = loss_d + s * c.beta_kl * prior_kl(prior, mu.detach(), logvar.detach(), y).mean()
         if c.gamma_r > torch.finfo(x.dtype).eps:  # rounding hides a smaller one: 1.6e-9 of the gradient at 1e-8
-            zs = [
-                reparameterize(mean, log, eps).detach()
-                for (mean, log), (_, eps) in zip(posteriors, generated, strict=True)
-            ]
-            errors = [sse(image.detach(), dec(z)).mean() for (image, _), z in zip(generated, zs, strict=True)]
+            zs = [reparameterize(mean, log, eps) for (mean, log), (_, eps) in zip(posteriors, generated, strict=True)]
+            errors = [self._error(nets, image, z) for (image, _), z in zip(generated, zs, strict=True)]
             loss_d = loss_d + s * c.gamma_r * self.beta_rec.value * _average(errors)
         loss_d = self.unit * loss_d
         # These KLs are the updated encoder's, as the published code prints them.
@@ -183,9 +181,37 @@ class SoftIntroVAEObjective(Objective):
         kl = prior_kl(learned_prior(nets), mu, logvar, labels)
         if self.config.economy:
             return torch.exp(-2 * self.scale * self.beta_neg.value * kl)
-        with frozen(nets.decoder):
-            again = nets.decoder(reparameterize(mu, logvar, eps))
+        again = self._again(nets, reparameterize(mu, logvar, eps))
         return torch.exp(-2 * self.scale * (self.beta_rec.value * sse(image, again) + self.beta_neg.value * kl))
+
+    def _again(self, nets: SoftIntroVAE, z: Tensor) -> Tensor:
+        """Decodes a generated image's latent in the encoder's phase."""
+        with frozen(nets.decoder):
+            return nets.decoder(z)
+
+    def _error(self, nets: SoftIntroVAE, image: Tensor, z: Tensor) -> Tensor:
+        """A generated image's reconstruction error in the decoder's phase."""
+        return sse(image.detach(), nets.decoder(z.detach())).mean()
+
+
+class BootstrapObjective(SoftIntroVAEObjective, Lagging):
+    """The authors' bootstrap variant (their repository, soft_intro_vae_bootstrap): a target decoder, which lags up to
+    an epoch, decodes generated images again, and in the decoder's phase gradients pass through it and reach the image
+    as target of its own reconstruction.
+
+    Until the first epoch ends, the target is the decoder's initial weights (authors' code: another random network).
+    """
+
+    def step(self, nets: SoftIntroVAE, batch: Batch, at: Progress) -> Step:
+        self.renew(nets.decoder, at)
+        return super().step(nets, batch, at)
+
+    def _again(self, nets: SoftIntroVAE, z: Tensor) -> Tensor:
+        assert self.target is not None
+        return self.target(z)
+
+    def _error(self, nets: SoftIntroVAE, image: Tensor, z: Tensor) -> Tensor:
+        return sse(image, self._again(nets, z)).mean()
 
 
 def _average(values: list[Tensor]) -> Tensor:

@@ -76,6 +76,13 @@ class SoftIntroVAEConfig:
             "(ours): fewer passes"
         ),
     ] = False
+    bootstrap: Annotated[
+        bool,
+        Field(
+            description="generated images are decoded again by the decoder as it was when the epoch began (authors' "
+            "bootstrap code, with gamma_r=1)"
+        ),
+    ] = False
     diffaug: DiffAug = False
     r1: R1 = 0.0
     r2: R2 = 0.0
