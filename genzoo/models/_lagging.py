@@ -42,13 +42,15 @@ class Lagging(nn.Module):
         """Returns the target's weights; none before the first step."""
         return {} if self.target is None else dict(self.target.state_dict())
 
-    def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+    def load_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]  (restored later)
+        self, state_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any
+    ) -> None:
         """Restores what `state_dict` returned, at the next step."""
         self.target, self._restored = None, state_dict
 
 
 def _copied(net: nn.Module) -> nn.Module:
-    """A copy that calls its own forward: a wrapper for autocast would call the network's."""
+    """A copy that calls its own forward, in fp32: a wrapper for autocast would call the network's."""
     target = copy.deepcopy(net)
     target.__dict__.pop("forward", None)
     return target.requires_grad_(False)
