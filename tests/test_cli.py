@@ -48,6 +48,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     "interpolate": ["--data", "--help", "--n", "--out", "--seed", "--set", "--steps"],
     "encode": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "eval": ["--data", "--extractor-weights", "--help", "--list", "--metrics", "--out", "--res", "--seed", "--set"],
+    "ood": ["--data", "--help", "--n", "--out", "--out-data", "--scores", "--seed", "--set", "--variance"],
     "bench": [
         "--budget",
         "--cells",
