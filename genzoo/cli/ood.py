@@ -26,7 +26,7 @@ complexity of images, which needs no model, is always among the scores. docs/ood
 EXAMPLES = """examples:
   genzoo ood RUN --out-data noise constant             what is made, and needs no data
   genzoo ood RUN --out-data cifar10 FOLDER --n 1000
-  genzoo ood RUN --out-data FOLDER --scores kl,sse,iw5,iw5_sintrovae2021
+  genzoo ood RUN --out-data FOLDER --scores kl,sse,elbo,iw5,iw5_sintrovae2021    seconds: few decodings
   genzoo ood RUN --data FOLDER --out-data noise        images in the place of the run's own
   genzoo ood RUN --out-data FOLDER --variance 1        the likelihood of published figures"""
 

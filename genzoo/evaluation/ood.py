@@ -70,7 +70,7 @@ class Batch:
         return sse(self.x, self.decode(self.code.mode())).double()
 
     @cached_property
-    def nll_of_mode(self) -> Tensor:
+    def negative_elbo(self) -> Tensor:
         """KL + negative log-likelihood of the reconstruction from the posterior's mode."""
         constant = 0.5 * self.x[0].numel() * math.log(2 * math.pi * self.variance)
         return self.posterior.kl().double() + self.sse / (2 * self.variance) + constant
@@ -139,7 +139,7 @@ SCORES: Mapping[str, Score] = {
     "complexity": Score("PNG file, bits", lambda b: b.bits, needs="nothing"),
     "kl": Score("KL to the prior, nats", lambda b: b.posterior.kl(), needs="posterior"),
     "sse": Score("squared error, sum", lambda b: b.sse, needs="error"),
-    "elbo": Score("-ELBO, nats", lambda b: b.nll_of_mode),
+    "elbo": Score("-ELBO, nats", lambda b: b.negative_elbo),
     "iw5": Score("-log p(x), 5 draws, nats", lambda b: -log_mean(b.weights[:5]), draws=5),
     "iw200": Score("-log p(x), 200 draws, nats", lambda b: -log_mean(b.weights[:200]), draws=200),
     "iw5_sintrovae2021": Score("-log p(x), 5 draws, as published", lambda b: -b.published(5), needs="posterior"),

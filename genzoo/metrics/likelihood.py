@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from genzoo.losses import kl_to_prior, reparameterize
+from genzoo.losses import kl_to_prior, reparameterize, sse
 
 STEPS, RATE = 100, 0.05  # of the optimizer of `likelihood_regret`
 
@@ -20,6 +20,14 @@ def log_normal(x: Tensor, mean: Tensor | float = 0.0, variance: Tensor | float =
     variance = torch.as_tensor(variance, dtype=torch.float64, device=x.device)
     each = math.log(2 * math.pi) + variance.log() + (x - mean).double().square() / variance
     return -0.5 * each.flatten(1).sum(dim=1)
+
+
+def log_likelihood(x: Tensor, decoded: Tensor, variance: float) -> Tensor:
+    """Log density of items under N(decoded, variance I): two [N, ...] -> float64 [N]. Squares are summed in the type of
+    the items, as this is most of the work.
+    """
+    constant = 0.5 * x[0].numel() * math.log(2 * math.pi * variance)
+    return -sse(x, decoded).double() / (2 * variance) - constant
 
 
 def log_weights(
@@ -45,7 +53,7 @@ def log_weights(
 
     def one(eps: Tensor) -> Tensor:
         z = reparameterize(mean, logvar, eps)
-        return log_normal(x, decode(z), variance) + log_normal(z) - log_normal(z, mean, logvar.double().exp())
+        return log_likelihood(x, decode(z), variance) + log_normal(z) - log_normal(z, mean, logvar.double().exp())
 
     return torch.stack([one(eps) for eps in noise])
 
@@ -63,7 +71,7 @@ def elbo_of_draw(
     The arguments are those of `log_weights`, with one draw of the noise.
     """
     z = reparameterize(mean, logvar, eps)
-    return log_normal(x, decode(z), variance) - kl_to_prior(mean.double(), logvar.double())
+    return log_likelihood(x, decode(z), variance) - kl_to_prior(mean.double(), logvar.double())
 
 
 def likelihood_regret(
