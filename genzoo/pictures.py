@@ -246,6 +246,33 @@ def _draw_quality(panels: Any, label: str, snapshots: Sequence[Scored]) -> None:
         panels[0].set_yscale("log")
 
 
+def save_histograms(panels: Mapping[str, Mapping[str, Tensor]], path: Path, bins: int = 60) -> None:
+    """Draws overlaid histograms of scores, one panel each, normalized to an area of 1.
+
+    Args:
+        panels: title -> name of a set -> values [n], finite.
+        path: the PNG to write.
+        bins: of each panel, shared by its sets; the outermost are those of 0.5 % and 99.5 % of all values, so that a
+            few far ones leave the others visible.
+    """
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure, axes = _subplots(rows, columns, figsize=(4.4 * columns, 2.9 * rows), squeeze=False)
+    for ax, (title, sets) in zip(axes.flat, panels.items(), strict=False):
+        values = torch.cat(list(sets.values())).double()
+        low, high = values.quantile(torch.tensor([0.005, 0.995], dtype=torch.float64)).tolist()
+        edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+        for name, scores in sets.items():
+            shown = scores.double().clamp(edges[0], edges[-1]).numpy()
+            ax.hist(shown, bins=edges, density=True, alpha=0.5, label=name)
+        ax.set_title(title, fontsize=10)
+        ax.set_yticks([])
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    axes.flat[0].legend(fontsize=8)
+    figure.savefig(path, dpi=100)
+
+
 def _subplots(*shape: int, **options: Any) -> Any:
     """A figure outside pyplot's global state, so that notebooks and threads are left alone."""
     from matplotlib.figure import Figure

@@ -49,6 +49,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     "interpolate": ["--data", "--help", "--label", "--n", "--out", "--seed", "--set", "--steps"],
     "encode": ["--clusters", "--data", "--help", "--n", "--out", "--seed", "--set"],
     "eval": ["--data", "--extractor-weights", "--help", "--list", "--metrics", "--out", "--res", "--seed", "--set"],
+    "ood": ["--data", "--help", "--n", "--out", "--out-data", "--scores", "--seed", "--set", "--variance"],
     "bench": [
         "--budget",
         "--cells",

@@ -68,3 +68,18 @@ def test_latents_on_a_grid_are_encoded(capsys):
     np.testing.assert_allclose(arrays["kl"], kl, rtol=1e-5)
     for verb in ("reconstruct", "interpolate"):
         assert main([verb, "saved", "a.png", "a.png", "--out", f"{verb}.png"]) == 0
+
+
+def test_out_of_distribution_scores_need_an_encoder(capsys):
+    genzoo.create_model("blind", **ARCH).save_pretrained("saved")
+    assert main(["ood", "saved", "--out-data", "noise"]) == 2
+    assert "saved holds a Blind, which has no encoder" in capsys.readouterr().err
+
+
+def test_the_error_of_a_point_code_is_an_out_of_distribution_score(capsys):
+    genzoo.create_model("points", **ARCH).save_pretrained("saved")
+    command = ["ood", "saved", "--data", "toyfaces", "--out-data", "noise", "--n", "6", "--out", "a.png"]
+    assert main(command) == 2
+    assert "--scores kl: the encoder of saved outputs points: take sse, --scores sse" in capsys.readouterr().err
+    assert main([*command, "--scores", "sse", "--set", "data.limit=40"]) == 0
+    assert "a.jsonl: 2 lines added" in capsys.readouterr().out

@@ -21,6 +21,7 @@ VERBS = {
     "interpolate": "walk between two images in latent space",
     "encode": "write the latents of images to .npz or .safetensors",
     "eval": "score a model, or a folder of images, by protocols",
+    "ood": "measure which scores of a model tell other images from those it was trained on",
     "bench": "run a suite of models x datasets x seeds, and report",
     "doctor": "diagnose a run and recommend fixes",
     "suggest": "inspect your data and propose a preset, with reasons",

@@ -12,6 +12,7 @@ from genzoo.settings import parse_size
 from genzoo.spec import DataConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from genzoo.data import Dataset, FiniteSet
@@ -125,12 +126,17 @@ def load_model(path: str) -> "Generative":
     from genzoo.models.absent import refuse_missing
 
     refuse_missing(path)
-    import torch
-
     from genzoo.factory import load
 
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return load(path).to(accelerator or torch.device("cpu"))
+    return load(path).to(accelerator())
+
+
+def accelerator() -> "torch.device":
+    """Returns the device that a command computes on: the accelerator, or else the CPU."""
+    import torch
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
 
 
 def load_autoencoder(path: str, verb: str) -> "Autoencoder":

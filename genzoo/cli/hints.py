@@ -21,6 +21,7 @@ OPTIONS = {  # options of other programs, without dashes -> genzoo's
     "seed": "--seeds",
     **dict.fromkeys(("delete", "remove", "clean", "purge"), "--clear"),
     **dict.fromkeys(("metric", "scores"), "--metrics"),
+    **dict.fromkeys(("metrics", "score"), "--scores"),
     **dict.fromkeys(("time", "minutes", "hours", "max_time"), "--budget"),
 }
 FIELDS = {  # options of other programs -> a setting
@@ -59,7 +60,7 @@ ADVICE = {  # options of other programs -> what is done here
     **dict.fromkeys(("kimg", "total_kimg"), "--images {value}k counts images"),
     **dict.fromkeys(("name", "run_name", "exp_name"), "--out RUN names the run folder"),
 }
-TAKE_MODEL = ("train", "sample", "reconstruct", "interpolate", "encode", "eval", "suggest")
+TAKE_MODEL = ("train", "sample", "reconstruct", "interpolate", "encode", "eval", "ood", "suggest")
 ONLY = {  # advice that holds for some verbs only
     LAUNCH: ("train", "eval"),
     STEPS: ("train",),

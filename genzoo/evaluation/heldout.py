@@ -12,7 +12,7 @@ from genzoo.dataspec import last_name, reading
 from genzoo.errors import UsageError
 from genzoo.evaluation.protocols import Protocol, get_protocol
 from genzoo.evaluation.subject import Subject
-from genzoo.runs.data import changed_reading
+from genzoo.runs.data import TrainedOn, changed_reading
 from genzoo.spec import DataConfig
 
 
@@ -38,18 +38,32 @@ def refuse_seen(subject: Subject, protocol: Protocol, data: DataConfig) -> None:
     Raises:
         UsageError: it was trained on some of them.
     """
-    known = subject.trained_on
-    if protocol.split != "test" or known is None or known.difference(data) != "":
+    if protocol.split != "test":
         return
-    split = split_of(protocol, data)
+    if why := seen_in_training(subject.name, subject.trained_on, data, split_of(protocol, data)):
+        raise UsageError(f"{protocol.name}: {why}: name a protocol that ends in _train, or leave out data.split.")
+
+
+def seen_in_training(name: str, known: TrainedOn | None, data: DataConfig, split: str) -> str:
+    """Says how many images of a split a model was trained on; "" if on none.
+
+    Args:
+        name: of the model.
+        known: what it was trained on.
+        data: what the split is of.
+        split: that is scored.
+    """
+    if known is None or known.difference(data) != "":
+        return ""
     content, scored = items_of(data, split)
     same, trained = items_of(replace(data, **_chosen_by(known.data)))
     seen = len(np.intersect1d(scored, trained)) if content == same else 0
-    if seen:
-        raise UsageError(
-            f"{protocol.name}: {subject.name} was trained on {seen:,} of the {len(scored):,} images of split {split}, "
-            f"as its data.split is {known.data.split}: name a protocol that ends in _train, or leave out data.split."
-        )
+    if not seen:
+        return ""
+    return (
+        f"{name} was trained on {seen:,} of the {len(scored):,} images of split {split}, as its data.split is "
+        f"{known.data.split}"
+    )
 
 
 def _chosen_by(data: DataConfig) -> dict[str, object]:

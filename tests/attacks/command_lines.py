@@ -155,6 +155,8 @@ OTHER_VERBS = (  # of the same kind
     ("reconstruct missing a.png", "does not exist"),
     ("interpolate missing", "does not exist"),
     ("eval missing --metrics rec10_train", "does not exist"),
+    ("ood missing --out-data noise", "does not exist"),
+    ("ood run", "--out-data"),
     ("data missing", "no dataset is called"),
     ("suggest --data ./missing", "no file or folder"),
     ("suggest vae --dataset x", "write --data x"),
