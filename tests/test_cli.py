@@ -46,6 +46,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     ],
     "reconstruct": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "interpolate": ["--data", "--help", "--n", "--out", "--seed", "--set", "--steps"],
+    "translate": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "encode": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "eval": ["--data", "--extractor-weights", "--help", "--list", "--metrics", "--out", "--res", "--seed", "--set"],
     "bench": [
