@@ -1,4 +1,5 @@
-"""Models by name: packages of `genzoo.models`, entry points of other distributions, and what `register_model` adds.
+"""Models by name: packages of `genzoo.models` (with hyphens for underscores), entry points of other distributions, and
+what `register_model` adds.
 
 Names are listed without importing anything; a plugin is loaded on first use.
 """
@@ -111,8 +112,8 @@ def _sources() -> dict[str, list[tuple[str, Callable[[], Any]]]]:
 
 def _builtin_names() -> list[str]:
     package = importlib.import_module("genzoo.models")
-    return [module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg]
+    return [module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__) if module.ispkg]
 
 
 def _load_builtin(name: str) -> ModelSpec:
-    return importlib.import_module(f"genzoo.models.{name}").SPEC
+    return importlib.import_module(f"genzoo.models.{name.replace('-', '_')}").SPEC

@@ -47,6 +47,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     ],
     "reconstruct": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "interpolate": ["--data", "--help", "--label", "--n", "--out", "--seed", "--set", "--steps"],
+    "translate": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "encode": ["--clusters", "--data", "--help", "--n", "--out", "--seed", "--set"],
     "eval": ["--data", "--extractor-weights", "--help", "--list", "--metrics", "--out", "--res", "--seed", "--set"],
     "ood": ["--data", "--help", "--n", "--out", "--out-data", "--scores", "--seed", "--set", "--variance"],

@@ -20,7 +20,9 @@ from genzoo.errors import UsageError
 from genzoo.fitted import FILE, load_fitted
 from genzoo.fitted.em import em, kmeans
 from genzoo.fitted.mixture import Mixture, Record, fit_mixture
+from genzoo.models.translating import Translating
 from genzoo.noise import generator
+from genzoo.registry import get_spec
 
 K, DIM = 3, 5
 
@@ -223,6 +225,8 @@ TINY_ARCH = {"shape": (3, 16, 16), "channels": (4, 8), "z_dim": 5}
 @pytest.mark.parametrize("latent", ["flat", "grid"])
 @pytest.mark.parametrize("name", genzoo.list_models())
 def test_every_model_that_encodes_is_fitted_saved_and_loaded(name, latent):
+    if latent == "grid" and issubclass(get_spec(name).model(), Translating):
+        pytest.skip("a vector modulates the decoder")
     model = genzoo.create_model(name, latent=latent, **TINY_ARCH)
     images = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     own = model.sample(3, torch.Generator().manual_seed(0))

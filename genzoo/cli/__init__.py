@@ -19,6 +19,7 @@ VERBS = {
     "sample": "draw new images from a trained model",
     "reconstruct": "encode and decode images, side by side",
     "interpolate": "walk between two images in latent space",
+    "translate": "exchange class and content between images, by a model with two encoders",
     "encode": "write the latents of images to .npz or .safetensors",
     "eval": "score a model, or a folder of images, by protocols",
     "ood": "measure which scores of a model tell other images from those it was trained on",

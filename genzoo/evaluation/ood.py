@@ -178,6 +178,11 @@ def refuse_unfit(subject: ModelSubject, names: Iterable[str]) -> None:
         raise UsageError(f"{name} holds a {type(model).__name__}, which has no encoder: give another model.")
     if model.conditional:
         raise UsageError(f"{name} encodes with labels, which other images do not have: give another model.")
+    if model.prior.learned:
+        raise UsageError(
+            f"{name} has a learned prior, arch.prior={model.arch.prior}, and these likelihoods are of N(0, I): give a "
+            "model with arch.prior=normal."
+        )
     if model.code != "gaussian" and (wrong := [n for n in names if SCORES[n].needs in ("posterior", "variance")]):
         raise UsageError(f"--scores {wrong[0]}: the encoder of {name} outputs points: take sse, --scores sse.")
 

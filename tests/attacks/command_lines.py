@@ -154,6 +154,7 @@ OTHER_VERBS = (  # of the same kind
     ("encode missing", "does not exist"),
     ("reconstruct missing a.png", "does not exist"),
     ("interpolate missing", "does not exist"),
+    ("translate missing", "does not exist"),
     ("eval missing --metrics rec10_train", "does not exist"),
     ("ood missing --out-data noise", "does not exist"),
     ("ood run", "--out-data"),
