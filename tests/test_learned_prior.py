@@ -410,3 +410,8 @@ def test_clusters_need_a_learned_prior(tmp_path, capsys):
     IntroVAE(shape=(1, 8, 8), arch={"channels": (8,), "z_dim": 4}).save_pretrained("model")
     assert main(["encode", "model", "--data", "digits", "--clusters"]) == 2
     assert "--clusters needs a learned prior" in capsys.readouterr().err
+
+
+def test_likelihoods_refuse_a_learned_prior(run, capsys):
+    assert main(["ood", str(run), "--out-data", "noise"]) == 2
+    assert "has a learned prior, arch.prior=classes" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from genzoo.configure import changed_settings
+from genzoo.changes import changed_settings
 from genzoo.data.sets import facts
 from genzoo.dataspec import reading
 from genzoo.evaluation.lines import Line
