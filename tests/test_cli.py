@@ -122,7 +122,7 @@ SETTINGS = as_options(*TINY, "objective.warmup=2it")
         (["train", "introvea"], "Did you mean introvae"),
         (["train", "introvae.celebahq25"], "Did you mean celebahq256"),
         (["train", "introvae", "--imagess", "5"], "Did you mean --images"),
-        (["trian", "introvae"], "unknown verb 'trian'. Did you mean train?"),
+        (["trian", "introvae"], "unknown verb 'trian'. Did you mean train or translate?"),
         (["--verison"], "Did you mean --version"),
         (["train", "introvae", "--data", "cifar11"], "Did you mean cifar10"),
         (["train", "introvae", "--data", "./missing"], "no file or folder"),

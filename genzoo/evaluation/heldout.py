@@ -1,6 +1,6 @@
 """Which images a protocol scores, and how they are read: `_test` ones score none that the model was trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,21 +40,22 @@ def refuse_seen(subject: Subject, protocol: Protocol, data: DataConfig) -> None:
     """
     if protocol.split != "test":
         return
-    if why := seen_in_training(subject.name, subject.trained_on, data, split_of(protocol, data)):
+    if why := seen_in_training(subject.name, subject.trained_on, data, lambda: split_of(protocol, data)):
         raise UsageError(f"{protocol.name}: {why}: name a protocol that ends in _train, or leave out data.split.")
 
 
-def seen_in_training(name: str, known: TrainedOn | None, data: DataConfig, split: str) -> str:
+def seen_in_training(name: str, known: TrainedOn | None, data: DataConfig, split_of: Callable[[], str]) -> str:
     """Says how many images of a split a model was trained on; "" if on none.
 
     Args:
         name: of the model.
         known: what it was trained on.
         data: what the split is of.
-        split: that is scored.
+        split_of: returns the split that is scored; called where the data are those of training.
     """
     if known is None or known.difference(data) != "":
         return ""
+    split = split_of()
     content, scored = items_of(data, split)
     same, trained = items_of(replace(data, **_chosen_by(known.data)))
     seen = len(np.intersect1d(scored, trained)) if content == same else 0

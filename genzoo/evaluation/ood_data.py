@@ -73,7 +73,7 @@ def open_inside(subject: ModelSubject, data: DataConfig, split_given: bool) -> I
             f"{data.name} has no held-out split, and images of training say nothing here: name other images of the "
             "kind, --data, or a split, --set data.split=NAME."
         )
-    if why := seen_in_training(subject.name, subject.trained_on, data, split):
+    if why := seen_in_training(subject.name, subject.trained_on, data, lambda: split):
         raise UsageError(f"{why}: leave out data.split, or name another.")
     return ImageSet(last_name(data.name), split, _images(data, split))
 
