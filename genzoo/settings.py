@@ -19,6 +19,7 @@ from genzoo.errors import UsageError, did_you_mean, shown
 T = TypeVar("T")
 FINITE = ConfigDict(allow_inf_nan=False)
 LARGEST = 2**16  # pixels per side
+DURATIONS = in_count.__module__  # whose checks are those of durations
 
 
 @functools.cache
@@ -213,7 +214,8 @@ def fields(cls: type) -> Iterator[tuple[str, str, Any, str]]:
 def _type_name(hint: Any) -> str:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return "duration" if any(isinstance(extra, AfterValidator) for extra in args[1:]) else _type_name(args[0])
+        checks = (extra.func.__module__ for extra in args[1:] if isinstance(extra, AfterValidator))
+        return "duration" if DURATIONS in checks else _type_name(args[0])
     if origin is typing.Literal:
         return " | ".join(map(str, args))
     if origin is tuple:
