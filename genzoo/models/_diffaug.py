@@ -1,8 +1,8 @@
 """DiffAugment (Zhao et al., NeurIPS 2020, arXiv 2006.10738) in front of an encoder: differentiable translation and
 cutout.
 
-An introspective encoder is a discriminator that few images teach by heart. With T drawn anew at each call, E(T(x))
-takes the place of E(x) throughout training; targets of reconstructions stay as they are.
+An introspective encoder is a discriminator, which memorizes its training images where they are few. With a new draw of
+T at each call, E(T(x)) takes the place of E(x) throughout training; targets of reconstructions stay as they are.
 """
 
 import torch
