@@ -99,6 +99,21 @@ def test_a_machine_that_becomes_faster_or_slower_meanwhile_decides_nothing(drift
 
 
 @pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(("warmup", "early"), [("50%", 0.1), ("0", 0.3)])
+def test_a_penalty_every_16_steps_counts_as_a_sixteenth(warmup, early):
+    machine = Machine(None)
+    trainer = machine.rehearse(tiny_run("introvae", "objective.r1=1", f"objective.warmup={warmup}"))
+
+    def step(parts, at):
+        late = not at.before(warmup)
+        machine.now += 0.1 + late * (0.168 + 0.512 * at.every(16))
+
+    trainer.iteration = step
+    times = time_steps(trainer, 10, machine.clock)
+    assert (times.warmup, times.late) == pytest.approx((early, 0.3))
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_late_steps_decide_as_much_as_early_ones():
     trials, _ = tried(lambda c, late: {("fp32", False): 0.1, ("fp32", True): 0.3, ("bf16", False): 0.05}.get(
         (c.precision, late), 0.5

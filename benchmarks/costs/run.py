@@ -2,6 +2,7 @@
 
     python benchmarks/costs/run.py recipe                        # results.jsonl gains one line per row and dataset
     python benchmarks/costs/run.py losses --data cifar10=FOLDER
+    python benchmarks/costs/run.py ablation-family --only toyfaces-32
 
 Protocol: one trainer per row, on one thread; they take turns, a step before the warm-up ends and one after it at a
 time, so that a machine that becomes slower meanwhile is slower for all. Medians over the rounds, weighted by the share
@@ -66,12 +67,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", help="whose rows: recipe, losses")
     parser.add_argument("--data", action="append", default=[], metavar="NAME=DATA", help="where a dataset is")
+    parser.add_argument("--only", metavar="NAME", help="one dataset of the suite, by its name there")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of steps (default {ROUNDS})")
     args = parser.parse_args()
     name, suite = get_suite(args.suite)
     by_data = defaultdict[str, list[Cell]](list)
     for cell in suite.cells(name, seeds=suite.seeds[:1], paths=dict(text.split("=", 1) for text in args.data)):
-        by_data[cell.data].append(cell)
+        if args.only in (None, cell.data):
+            by_data[cell.data].append(cell)
     torch.set_num_threads(1)
     for cells in by_data.values():
         for row in compare(cells, args.rounds):

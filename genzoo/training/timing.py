@@ -78,7 +78,7 @@ class StepTimes:
 
 
 class Steps:
-    """Steps of one way, timed round by round: one of the warm-up and one after it.
+    """Steps of one way, timed round by round: one of the warm-up and one after it; two, where one in so many does more.
 
     The first steps, which load or compile their code, and one round are taken at once; no round where the first steps
     alone, without compilation, took longer than all ways may.
@@ -93,9 +93,12 @@ class Steps:
         warmup = get_spec(run.model.partition(".")[0]).warmup(run.objective)
         batch, parts = run.train.batch, batches.parts
         self.trainer, self._clock, self._batches, self._numbers = trainer, clock, batches, count()
+        self._period = trainer.objective.period
+        last = (LATE + 1) // self._period * self._period - 1  # of a period
+        late = (last,) if self._period == 1 else (last - 1, last)
         self._at = [
             Progress(step, batch, (LATE + 1) * batch * parts, epoch_nimg=size, parts=parts)
-            for step in ((LATE,) if warmup == "0" else (0, LATE))
+            for step in (late if warmup == "0" else (0, *late))
         ]
         c = run.train
         workers = useful_workers(trainer.dataset) if c.workers is None else c.workers
@@ -122,7 +125,9 @@ class Steps:
     def times(self, average: Callable[[Sequence[float]], float] = median, last: int = 0) -> StepTimes:
         """Returns averages of the `last` rounds, 0 = all; without any round, the times of the first steps."""
         means = [average(seconds) for seconds in zip(*(self._rounds[-last:] or [self._first]), strict=True)]
-        return StepTimes(means[0], means[-1], sum(self._first))
+        rare = means.pop() if self._period > 1 else means[-1]
+        late = means[-1] + (rare - means[-1]) / self._period
+        return StepTimes(means[0] if len(means) > 1 else late, late, sum(self._first))
 
     @property
     def spent(self) -> float:

@@ -66,6 +66,7 @@ class IntroVAEObjective(Objective):
         refuse_points(config.diffaug, spaces)
         self.fresh = config.encoder_steps - 1
         refuse_interval(config.r1, config.r2, config.penalty_every)
+        self.period = config.penalty_every if config.r1 or config.r2 else 1
         self.margin: Controller = (
             hinge_margin(spaces.z_dim, config.warmup) if config.margin == "auto" else Fixed(config.margin)
         )

@@ -68,6 +68,7 @@ class SoftIntroVAEObjective(Objective):
         refuse_points(config.diffaug, spaces)
         self.fresh = config.encoder_steps - 1
         refuse_interval(config.r1, config.r2, config.penalty_every)
+        self.period = config.penalty_every if config.r1 or config.r2 else 1
         self.scale = 1 / math.prod(spaces.shape) if spaces.is_image else 0.5  # s: per pixel for images, 1/2 for points
         self.unit = 1 / self.scale if config.units == "image" else 1.0  # of the losses of adversarial training
         for name in ("beta_neg", "beta_rec"):
