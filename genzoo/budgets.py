@@ -28,8 +28,8 @@ from genzoo.training.budget import Costs, plan_run
 from genzoo.training.costs import time_flow, time_snapshot
 from genzoo.training.fitting import flow_steps
 from genzoo.training.launch import alike
-from genzoo.training.timing import Trials, checked, open_settings, try_ways
 from genzoo.training.trainer import Trainer
+from genzoo.training.ways import Trials, checked, open_settings, try_ways
 
 LENGTH = ("train.duration", "train.snapshot_every")  # what a plan decides besides `auto` settings
 

@@ -20,16 +20,8 @@ from genzoo.errors import UsageError
 from genzoo.runs.folder import read_config
 from genzoo.training.misfits import can_compile, may_pay_to_compile
 from genzoo.training.threads import torch_threads, useful_threads
-from genzoo.training.timing import (
-    LIMIT_S,
-    StepTimes,
-    Trial,
-    checked,
-    settled,
-    time_steps,
-    try_ways,
-    way,
-)
+from genzoo.training.timing import LIMIT_S, StepTimes, time_steps
+from genzoo.training.ways import Trial, checked, settled, try_ways, way
 
 AUTO = ("train.precision=auto", "train.threads=auto", "train.compile=auto")
 
@@ -124,7 +116,7 @@ def test_late_steps_decide_as_much_as_early_ones():
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("error", [RuntimeError, UsageError])
 def test_a_step_that_cannot_be_compiled_is_left_out_and_says_why(error, monkeypatch):
-    monkeypatch.setattr("genzoo.training.timing.may_pay_to_compile", lambda run, device: True)
+    monkeypatch.setattr("genzoo.training.ways.may_pay_to_compile", lambda run, device: True)
 
     def cost(c, late):
         if c.compile:

@@ -32,7 +32,8 @@ from genzoo.objective import Progress
 from genzoo.provenance import versions
 from genzoo.recipes import recipe_lines, texts
 from genzoo.registry import get_spec
-from genzoo.training.timing import time_steps, way
+from genzoo.training.timing import time_steps
+from genzoo.training.ways import way
 
 BF16 = "train.precision=bf16"
 GRAPHS, COMPILED = (BF16, "train.compile=cudagraphs"), (BF16, "train.compile=true")

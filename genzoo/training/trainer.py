@@ -42,9 +42,9 @@ from genzoo.training.snapshot import Snapshots
 from genzoo.training.state import RUN, DataIdentity, RunIdentity, TrainingState
 from genzoo.training.stopping import StopFlag, sole_writer
 from genzoo.training.threads import torch_threads
-from genzoo.training.timing import settled, way
 from genzoo.training.trackers import show_preview, start_trackers
 from genzoo.training.warmup import too_short
+from genzoo.training.ways import settled, way
 
 
 class Trainer:
