@@ -313,7 +313,7 @@ def test_a_saved_model_has_its_prior(run, tmp_path):
     prior = learned_prior(model)
     assert prior is not None
     labels = torch.tensor([3, 3, 4])
-    z = model.latents(3, torch.Generator().manual_seed(0), labels)
+    z = model.latents(3, torch.Generator().manual_seed(0), labels, "classes")
     normal = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(z, prior.place(normal, labels).detach())
     assert model.classes == tuple("0123456789") and model.prior_name("classes") == "classes"
@@ -328,8 +328,12 @@ def test_a_saved_model_has_its_prior(run, tmp_path):
 
 
 def test_samples_of_a_class_from_the_command_line(run, capsys):
-    assert main(["sample", str(run), "--label", "7", "--n", "4", "--out", "seven.png"]) == 0
+    assert main(["sample", str(run), "--label", "7", "--n", "4", "--prior", "classes", "--out", "seven.png"]) == 0
     assert "4 images, of 7, prior classes" in capsys.readouterr().out
+    assert main(["sample", str(run), "--label", "7", "--n", "4", "--out", "seven.png"]) == 0
+    assert "4 images, of 7, prior gmm:10" in capsys.readouterr().out
+    assert main(["sample", str(run), "--label", "7", "--n", "4", "--prior", "gmm:12", "--out", "seven.png"]) == 0
+    assert "4 images, of 7, prior gmm:12" in capsys.readouterr().out
     assert main(["sample", str(run), "--n", "4", "--out", "any.png"]) == 0
     assert "prior gmm" in capsys.readouterr().out
 
@@ -352,7 +356,7 @@ def test_a_code_walks_from_class_to_class(run):
     [
         (["interpolate", "RUN", "--label", "3"], "give it twice or more"),
         (["sample", "RUN", "--label", "17"], "--label 17: there is no such class. Did you mean 7 or 1?"),
-        (["sample", "RUN", "--label", "1", "--prior", "gmm"], "does not know classes"),
+        (["sample", "RUN", "--label", "1", "--prior", "gmm:9"], "was fitted without classes"),
         (["train", "vae", *options(*TINY, "arch.prior=mog:0")], "mog:K, a mixture of K Gaussians"),
         (["train", "vae", *options(*TINY, "arch.prior=classes", "data.labels=hue")], "has no labels called 'hue'"),
         (["train", "vae", "--data", "8gaussians", "--set", "arch.prior=classes"], "label"),

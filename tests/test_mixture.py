@@ -17,9 +17,11 @@ from sklearn.mixture import GaussianMixture
 import genzoo
 from genzoo import Trainer, hub
 from genzoo.errors import UsageError
-from genzoo.fitted import FILE, load_fitted
+from genzoo.fitted import FILE, fit, knows, load_fitted, select
 from genzoo.fitted.em import em, kmeans
-from genzoo.fitted.mixture import Mixture, Record, fit_mixture
+from genzoo.fitted.mixture import Mixture, Record
+from genzoo.fitted.mixture_fit import fit_mixture
+from genzoo.fitted.of_classes import shared_out
 from genzoo.models.translating import Translating
 from genzoo.noise import generator
 from genzoo.registry import get_spec
@@ -167,8 +169,50 @@ def test_temperature_scales_the_deviation_from_the_components():
 
 def test_fits_are_functions_of_encodings_and_seed():
     first, again, other = (fit_mixture(points(), seed=seed) for seed in (0, 0, 1))
-    assert all(torch.equal(value, getattr(again, name)) for name, value in vars(first).items() if name != "record")
+    assert all(torch.equal(value, again.tensors[name]) for name, value in first.tensors.items())
     assert first.record == again.record != other.record
+
+
+def labeled(n: int = 600) -> tuple[torch.Tensor, torch.Tensor]:
+    """Items of two classes: one of them is two Gaussians, the other lies in between."""
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % 2
+    sides = 6.0 * (torch.randint(2, (n,), generator=rng) * 2 - 1) * (labels == 0)
+    x = 0.5 * torch.randn(n, DIM, generator=rng)
+    x[:, 0] += sides
+    return x, labels
+
+
+@pytest.mark.parametrize("name", ["gmm:7", "gmm", "flow:20"])
+def test_with_labels_a_mixture_is_sampled_by_class(name, tmp_path):
+    x, labels = labeled()
+    fitted = fit(x, name, labels=labels)
+    assert not knows(fit(x, "gmm:7"), 2) and knows(fitted, 2) and not knows(fitted, 3)
+    fitted.save(tmp_path / FILE)
+    loaded = load_fitted(tmp_path / FILE, DIM)
+    wanted = torch.arange(400) % 2
+    z = loaded.sample(400, (DIM,), torch.Generator().manual_seed(0), labels=wanted)
+    assert torch.equal((z[:, 0].abs() < 3).long(), wanted)
+    assert 0.4 < (z[wanted == 0, 0] > 0).double().mean() < 0.6  # both Gaussians of the class
+    assert torch.equal(z, fitted.sample(400, (DIM,), torch.Generator().manual_seed(0), labels=wanted))
+    assert (loaded.sample(400, (DIM,))[:, 0].abs() < 3).double().mean() == pytest.approx(0.5, abs=0.1)  # of any class
+    mixture = select(loaded, "gmm")
+    assert isinstance(mixture, Mixture) and mixture.classes is not None
+    assert name != "gmm:7" or torch.equal(mixture.classes, torch.tensor([0, 0, 0, 0, 1, 1, 1]))
+
+
+@pytest.mark.parametrize(("n", "components"), [(40, None), (600, 1)])
+def test_too_few_items_or_components_for_the_classes_leave_labels_out(n, components):
+    x, labels = labeled(n)
+    with_labels, without = (fit_mixture(x, components, labels=given) for given in (labels, None))
+    assert with_labels.classes is None and torch.equal(with_labels.means, without.means)
+
+
+@pytest.mark.parametrize(
+    ("k", "counts", "expected"), [(7, [300, 300], [4, 3]), (3, [98, 1, 1], [1, 1, 1]), (10, [50, 30, 20], [5, 3, 2])]
+)
+def test_components_are_shared_out_in_proportion(k, counts, expected):
+    assert shared_out(k, torch.tensor(counts)).tolist() == expected
 
 
 @pytest.mark.parametrize(

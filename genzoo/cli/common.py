@@ -84,9 +84,9 @@ def add_prior(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def fitted_as_asked(args: argparse.Namespace, model: "Generative") -> str:
+def fitted_as_asked(args: argparse.Namespace, model: "Generative", of_classes: bool = False) -> str:
     """Fits a prior where --prior asks for one that the model has not, to --data, or else the run's training data;
-    returns the name of what is sampled from.
+    returns the name of what is sampled from, by class or not.
 
     Raises:
         UsageError: there is no such prior, or nothing to fit it to.
@@ -97,9 +97,10 @@ def fitted_as_asked(args: argparse.Namespace, model: "Generative") -> str:
 
     asked = args.prior
     if asked is None or parse(asked) is None or model.unfittable or select(model.fitted_prior, asked) is not None:
-        return model.prior_name(asked)
-    dataset = open_dataset(data_config(args.model, model, args.data, args.set))
-    return fit_from(model, dataset, asked, progress=True).name
+        return model.prior_name(asked, of_classes)
+    config = data_config(args.model, model, args.data, args.set)
+    fit_from(model, open_dataset(config), asked, progress=True, labels=config.labels)
+    return model.prior_name(asked, of_classes)
 
 
 def add_set(parser: argparse.ArgumentParser, what: str, metavar: str = "data.F=V") -> None:

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if model.is_image:
         _refuse_other_samples(args.out)
     args.label = classes_of(args.label, model)
-    prior = model.prior_name(args.prior, of_classes=True) if args.label else fitted_as_asked(args, model)
+    prior = fitted_as_asked(args, model, of_classes=bool(args.label))
     if args.neighbors is not None:
         out = _write_neighbors(args, model)
     elif not model.is_image:

@@ -137,7 +137,8 @@ class ModelSubject:
             if asked not in self._fitted:
                 assert self.trained_on is not None
                 dataset = open_dataset(self.trained_on.located(data), progress=False)
-                self._fitted[asked] = fit_from(other.model, dataset, asked, seed=self.run.train.seed)
+                seed, labels = self.run.train.seed, self.run.data.labels
+                self._fitted[asked] = fit_from(other.model, dataset, asked, seed=seed, labels=labels)
             other.model.fitted_prior = self._fitted[asked]
         other.prior = other.model.prior_name(asked)
         return other

@@ -18,7 +18,8 @@ from genzoo.files import utf8_path
 from genzoo.fitted import flow as _flow
 from genzoo.fitted import mixture as _mixture
 from genzoo.fitted.flow import Flow, fit_flow
-from genzoo.fitted.mixture import Mixture, described, fit_mixture
+from genzoo.fitted.mixture import Mixture, described
+from genzoo.fitted.mixture_fit import fit_mixture
 
 FILE = "prior.safetensors"  # beside a model's weights
 PATTERN = r"(?P<kind>gmm|flow)(:(?P<number>[1-9]\d*))?"
@@ -40,6 +41,12 @@ def parse(name: str) -> Asked | None:
     return None if match is None else Asked(match["kind"], int(match["number"]) if match["number"] else None)
 
 
+def knows(fitted: FittedPrior | None, classes: int) -> bool:
+    """Whether a model's fitted prior can be sampled by class, see `Mixture.knows`."""
+    mixture = fitted.base if isinstance(fitted, Flow) else fitted
+    return mixture is not None and mixture.knows(classes)
+
+
 def select(fitted: FittedPrior | None, name: str) -> FittedPrior | None:
     """Returns what a model's fitted prior offers by this name: itself, the mixture of a flow, or None."""
     mixture = fitted.base if isinstance(fitted, Flow) else fitted
@@ -53,8 +60,9 @@ def fit(
     seed: int = 0,
     device: torch.device | str = "cpu",
     progress: bool = False,
+    labels: Tensor | None = None,
 ) -> FittedPrior:
-    """Fits the prior of this name to encodings [N, *latent]; see `fit_mixture` and `fit_flow`.
+    """Fits the prior of this name to encodings [N, *latent]; see `fit_mixture`, also for labels, and `fit_flow`.
 
     Raises:
         UsageError: no fitted prior has this name, or none can be fitted to these encodings.
@@ -63,8 +71,8 @@ def fit(
     if asked is None:
         raise UsageError(f"There is no fitted prior {name!r}: take gmm, gmm:K, flow or flow:N.")
     if asked.kind == "gmm":
-        return fit_mixture(encodings, asked.number, seed, device)
-    base, steps = fit_mixture(encodings, seed=seed, device=device), asked.number or _flow.STEPS
+        return fit_mixture(encodings, asked.number, seed, device, labels)
+    base, steps = fit_mixture(encodings, None, seed, device, labels), asked.number or _flow.STEPS
     return fit_flow(encodings, base, steps, seed, device=device, progress=progress)
 
 

@@ -12,7 +12,14 @@ NEGLIGIBLE = 1e-6  # responsibilities below it are left out of a component's cov
 
 
 def em(
-    x: Tensor, shares: Tensor, *, shrinkage: float, floor: float, rounds: int = EM_ROUNDS, enough: float = ENOUGH
+    x: Tensor,
+    shares: Tensor,
+    *,
+    shrinkage: float,
+    floor: float,
+    allowed: Tensor | None = None,
+    rounds: int = EM_ROUNDS,
+    enough: float = ENOUGH,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Expectation-maximization of a mixture with full covariances.
 
@@ -22,6 +29,7 @@ def em(
         shrinkage: weight, in items, of the covariance averaged over components in that of each; 0 is maximum
             likelihood.
         floor: added to the variances.
+        allowed: bool [N, K], the components that an item may belong to; None = all.
         rounds: at most.
         enough: gain in nats per item below which it ends.
 
@@ -31,6 +39,8 @@ def em(
     mixture, before = _maximized(x, shares, shrinkage, floor), -math.inf
     for _ in range(rounds - 1):
         joint = log_joint(x, *mixture)
+        if allowed is not None:
+            joint.masked_fill_(~allowed, -math.inf)
         total = joint.logsumexp(1)
         now = total.mean().item()
         if now - before < enough:

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.errors import UsageError
-from genzoo.fitted.mixture import FLOOR, Mixture, held_out, write
+from genzoo.fitted.mixture import Mixture, write
+from genzoo.fitted.mixture_fit import FLOOR, held_out
 from genzoo.noise import generator
 from genzoo.progress import bar
 
@@ -114,16 +115,21 @@ class Flow:
         return self.base.dim
 
     def sample(
-        self, n: int, shape: tuple[int, ...], generator: torch.Generator | None = None, temperature: float = 1.0
+        self,
+        n: int,
+        shape: tuple[int, ...],
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Draws n latents of `shape` on the CPU, [n, *shape]; the arguments are those of `Mixture.sample`, whose draws
         are moved.
         """
-        return self._moved(self.base.sample(n, shape, generator, temperature))
+        return self._moved(self.base.sample(n, shape, generator, temperature, labels))
 
-    def at(self, which: Tensor, noise: Tensor) -> Tensor:
+    def at(self, which: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """Maps fixed draws to latents, see `Mixture.at`."""
-        return self._moved(self.base.at(which, noise))
+        return self._moved(self.base.at(which, noise, labels))
 
     @torch.no_grad()
     def _moved(self, z: Tensor) -> Tensor:
@@ -209,7 +215,7 @@ def fit_flow(
         KeyboardInterrupt: it was interrupted.
     """
     x = encodings.detach().flatten(1).float().cpu()
-    apart, seen = held_out(x, seed)
+    apart, seen = (x[part] for part in held_out(x, seed))
     if not len(apart):
         raise UsageError(
             f"No flow can be trained: of {len(x):,} encodings too few differ to hold some out: take gmm, or more data."

@@ -1,29 +1,18 @@
-"""Gaussian mixtures over latents, with components and a subspace chosen by the likelihood of held-out encodings."""
+"""Gaussian mixtures over latents."""
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from genzoo.errors import UsageError
-from genzoo.fitted.em import em, kmeans, log_joint
-from genzoo.noise import generator
+from genzoo.fitted.em import log_joint
 
 FORMAT = "genzoo mixture 1"
 ABOUT = "about"  # the only entry of the metadata
-COMPONENTS = (1, 5, 10, 20, 50, 100, 200)  # numbers that are tried
-RANKS = (16, 32, 64)  # dimensions of the subspace that are tried
-TRIAL = 10  # components with which they are
-POINTS = 20  # encodings per component, at least, where the number is chosen
-EXACT = 1024  # dimensions up to which all principal directions are computed
-HELDOUT = 0.1  # share of the encodings that the choices are made by
-FLOOR = 1e-3  # added to covariances, in units of the mean variance
 
 
 def write(path: Path, tensors: dict[str, Tensor], **about: str) -> None:
@@ -65,6 +54,7 @@ class Mixture:
     basis: Tensor  # [D, R], orthonormal columns, P <= R <= D
     shared: Tensor  # [R - P + 1], standard deviations along the columns from P on, and beyond them
     record: Record
+    classes: Tensor | None = None  # [K] int64, the class of each component; None where they are of no class
 
     @property
     def name(self) -> str:
@@ -74,15 +64,25 @@ class Mixture:
     @property
     def about(self) -> str:
         """What it is, for a model card."""
-        return f"a Gaussian mixture fitted to {self.record.encodings:,} encodings of training data"
+        of_class = "" if self.classes is None else ", each component to those of one class"
+        return f"a Gaussian mixture fitted to {self.record.encodings:,} encodings of training data{of_class}"
 
     @property
     def dim(self) -> int:
         """D."""
         return len(self.center)
 
+    def knows(self, classes: int) -> bool:
+        """Whether each of so many classes has components of its own."""
+        return self.classes is not None and set(self.classes.tolist()) == set(range(classes))
+
     def sample(
-        self, n: int, shape: tuple[int, ...], generator: torch.Generator | None = None, temperature: float = 1.0
+        self,
+        n: int,
+        shape: tuple[int, ...],
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Draws n latents of `shape` on the CPU: [n, *shape].
 
@@ -91,19 +91,32 @@ class Mixture:
             shape: of one latent, whose size is D.
             generator: lives on the CPU.
             temperature: scales each component's deviation from its mean; the components' shares stay.
+            labels: class numbers, int64 [n], which the mixture `knows`; None = of any class.
         """
         which = torch.rand(n, generator=generator)
-        return self.at(which, temperature * torch.randn(n, *shape, generator=generator))
+        return self.at(which, temperature * torch.randn(n, *shape, generator=generator), labels)
 
-    def at(self, which: Tensor, noise: Tensor) -> Tensor:
+    def at(self, which: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """Maps fixed draws to latents, so that two mixtures can be compared: U[0, 1) [n] and N(0, 1) [n, *shape] ->
-        [n, *shape].
+        [n, *shape]; `labels` as of `sample`.
         """
-        chosen = torch.searchsorted(self.weights.cumsum(0), which, right=True).clamp(max=len(self.weights) - 1)
+        if labels is None:
+            chosen = torch.searchsorted(self.weights.cumsum(0), which, right=True).clamp(max=len(self.weights) - 1)
+        else:
+            chosen = self._of_class(which, labels)
         flat = noise.flatten(1)
         inside = flat @ self.basis  # [n, R], N(0, I) as well
         beyond = self.shared[-1] * (flat - inside @ self.basis.T)
         return (self.center + self.inside(chosen, inside) @ self.basis.T + beyond).view(noise.shape)
+
+    def _of_class(self, which: Tensor, labels: Tensor) -> Tensor:
+        """Components of the classes `labels`, in proportion to their weights: U[0, 1) [n] -> int64 [n]."""
+        chosen = torch.empty_like(labels)
+        for label in labels.unique():
+            (own,), items = torch.where(self.classes == label), labels == label
+            ends = self.weights[own].cumsum(0)
+            chosen[items] = own[torch.searchsorted(ends, which[items] * ends[-1], right=True).clamp(max=len(own) - 1)]
+        return chosen
 
     def inside(self, components: Tensor, noise: Tensor) -> Tensor:
         """Draws of given components, as coordinates along `basis`: int64 [n] and N(0, 1) [n, R] -> [n, R]."""
@@ -151,139 +164,10 @@ class Mixture:
     def _check(self) -> None:
         """Raises ValueError where the tensors do not fit together."""
         (k, p), (d, r) = self.means.shape, self.basis.shape
-        shapes = {"weights": (k,), "factors": (k, p, p), "center": (d,), "shared": (r - p + 1,)}
+        shapes = {"weights": (k,), "factors": (k, p, p), "center": (d,), "shared": (r - p + 1,), "classes": (k,)}
         for name, shape in shapes.items():
-            if tuple(getattr(self, name).shape) != shape:
+            if name in self.tensors and tuple(getattr(self, name).shape) != shape:
                 raise ValueError(f"{name} has the shape {tuple(getattr(self, name).shape)}, not {shape}")
         for name, value in self.tensors.items():
             if not value.isfinite().all():
                 raise ValueError(f"{name} holds NaN or infinite values")
-
-
-def fit_mixture(
-    encodings: Tensor, components: int | None = None, seed: int = 0, device: torch.device | str = "cpu"
-) -> Mixture:
-    """Fits a mixture to encodings [N, *latent] by expectation-maximization, started by k-means.
-
-    A tenth of the encodings is held out. Their likelihood decides the rank of the subspace and, unless it is given, the
-    number of components. Covariances are maximum a posteriori: each is shrunk towards the average over components with
-    the weight of P encodings (Fraley & Raftery 2007), so that small components do not overfit.
-
-    Args:
-        encodings: finite; not all the same.
-        components: K, or None to choose it.
-        seed: of the choices that are random.
-        device: where most of the work is done.
-
-    Raises:
-        UsageError: more components than encodings, fewer than two encodings, or encodings that are not finite or do not
-            vary.
-    """
-    x = encodings.detach().flatten(1).float().cpu()
-    _refuse_unfit(x, components)
-    n, dim = x.shape
-    heldout, x = held_out(x, seed, max(2, components or 1))
-    space = _Space.principal(x, seed)
-    found: dict[tuple[int, int], Mixture] = {}
-
-    def likelihood(k: int, rank: int) -> float:
-        if (k, rank) not in found:
-            mixture = space.mixture(x, k, rank, generator(seed, "mixture", k), device)
-            score = mixture.log_prob(heldout).mean().item() if len(heldout) else math.nan
-            found[k, rank] = replace(mixture, record=Record(n, score, {}))
-        return found[k, rank].record.heldout
-
-    trial = components or max(1, min(TRIAL, len(x) // POINTS))
-    ranks = sorted({min(rank, dim) for rank in (*RANKS, dim)} if dim <= RANKS[-1] else RANKS)
-    rank = max(ranks, key=lambda rank: likelihood(trial, rank))
-    best = components or 1
-    for k in () if components or not len(heldout) else (k for k in COMPONENTS[1:] if k * POINTS <= len(x)):
-        if likelihood(k, rank) < likelihood(best, rank):
-            break
-        best = k
-    likelihood(best, rank)
-    tried = {f"{k} x {p}": round(mixture.record.heldout, 4) for (k, p), mixture in sorted(found.items())}
-    chosen = found[best, rank]
-    return replace(chosen, record=replace(chosen.record, tried=tried))
-
-
-def held_out(x: Tensor, seed: int, least: int = 2) -> tuple[Tensor, Tensor]:
-    """Splits encodings [N, D] into a tenth that is held out and the others, of which at least so many are left and not
-    all are the same; else none is held out.
-    """
-    n = len(x)
-    order = torch.randperm(n, generator=generator(seed, "mixture held out"))
-    apart = max(0, min(max(1, round(HELDOUT * n)), n - least))
-    if not (x[order[apart:]].var(0) > 0).any():  # all but a few encodings are the same
-        apart = 0
-    return x[order[:apart]], x[order[apart:]]
-
-
-def _refuse_unfit(x: Tensor, components: int | None) -> None:
-    n = len(x)
-    if components is not None and components > n:
-        raise UsageError(
-            f"{components:,} components need as many encodings, and there are {n:,}: "
-            f"take gmm:{n} or fewer, or more data."
-        )
-    if n < 2:
-        raise UsageError("A prior is fitted to two encodings or more: take more data.")
-    if not x.isfinite().all():
-        raise UsageError("The encodings hold NaN or infinite values, so no prior can be fitted: train again.")
-    if not (x.var(0) > 0).any():
-        raise UsageError("All encodings are the same, so no prior can be fitted: check the data, or train longer.")
-
-
-@dataclass(frozen=True)
-class _Space:
-    """Principal directions of encodings."""
-
-    center: Tensor  # [D]
-    basis: Tensor  # [D, R], columns by falling variance
-    total: float  # variance, summed over all D dimensions
-
-    @classmethod
-    def principal(cls, x: Tensor, seed: int) -> "_Space":
-        """As many directions as few encodings determine: all where there are eight per dimension."""
-        n, dim = x.shape
-        center = x.mean(0)
-        x = x - center
-        size = min(dim, max(RANKS[-1], n // 8))
-        if dim <= EXACT:
-            _, vectors = torch.linalg.eigh(x.T @ x)
-            basis = vectors.flip(1)[:, :size].contiguous()
-        else:  # Halko et al. 2011, Algorithms 4.4 and 5.1
-            size = min(size, EXACT // 4)
-            basis = torch.randn(dim, size, generator=generator(seed, "mixture directions"))
-            for _ in range(4):
-                basis = torch.linalg.qr(x.T @ (x @ basis)).Q
-            basis = basis @ torch.linalg.svd(x @ basis, full_matrices=False).Vh.T
-        return cls(center, basis, x.square().sum().item() / n)
-
-    def mixture(self, x: Tensor, k: int, rank: int, rng: torch.Generator, device: torch.device | str) -> Mixture:
-        """Fits k components in the first `rank` directions, and one Gaussian to the rest."""
-        dim, size = self.basis.shape
-        rank = min(rank, size)
-        inside = (x - self.center) @ self.basis
-        floor = FLOOR * self.total / dim
-        variances = inside.square().mean(0)
-        n_beyond = dim - size
-        beyond = max(0.0, self.total - variances.sum().item()) / n_beyond if n_beyond else 1.0
-        shared = torch.cat([variances[rank:], torch.tensor([beyond])]) + floor
-        head = inside[:, :rank].contiguous().to(device)
-        with _exact_products():
-            found = em(head, kmeans(head, k, rng), shrinkage=rank, floor=floor)
-        weights, means, factors = (tensor.cpu() for tensor in found)
-        return Mixture(weights, means, factors, self.center, self.basis, shared.sqrt(), Record(len(x), 0.0, {}))
-
-
-@contextmanager
-def _exact_products() -> Iterator[None]:
-    """Lets no GPU round what it multiplies to TF32: the floor under covariances is as small as that rounding."""
-    cuda = torch.backends.cuda.matmul
-    before = cuda.allow_tf32
-    cuda.allow_tf32 = False
-    try:
-        yield
-    finally:
-        cuda.allow_tf32 = before

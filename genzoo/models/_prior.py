@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genzoo.errors import UsageError
-from genzoo.fitted import parse, select
+from genzoo.fitted import knows, parse, select
 
 if TYPE_CHECKING:
     from genzoo.models.generative import Generative
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def resolve_prior(model: "Generative", prior: str | None, of_classes: bool) -> str:
     """See `Generative.prior_name`."""
     own, fitted = model.prior.kind, model.fitted_prior
-    if of_classes and not model.conditional:
+    if of_classes and not model.conditional and not knows(fitted, len(model.classes)):
         if prior not in (None, own):
-            raise UsageError(f"The prior {prior} does not know classes: leave out the labels, or take {own}.")
+            raise UsageError(f"The prior {prior} was fitted without classes: leave out the labels, or take {own}.")
         return own
     if prior is None:
         return own if fitted is None else fitted.name
@@ -50,7 +50,7 @@ def draw_latents(
         raise UsageError(f"The temperature {temperature:g} is not a number from 0 on: take 1, or 0.8 for less variety.")
     name = model.prior_name(prior, of_classes=labels is not None)
     if (fitted := select(model.fitted_prior, name)) is not None:
-        return fitted.sample(n, model.latent_shape, generator, temperature)
+        return fitted.sample(n, model.latent_shape, generator, temperature, labels)
     if temperature != 1 and (model.prior.kind != "normal" or model.conditional):
         raise UsageError(
             f"A temperature scales Gaussian priors, and that of {type(model).__name__} is another: leave it."

@@ -212,7 +212,12 @@ class Autoencoder(Generative):
 
     @torch.no_grad()
     def fit_prior(
-        self, batches: Iterable[Tensor], prior: str = "gmm", seed: int = 0, progress: bool = False
+        self,
+        batches: Iterable[Tensor],
+        prior: str = "gmm",
+        seed: int = 0,
+        progress: bool = False,
+        labels: Tensor | None = None,
     ) -> FittedPrior:
         """Fits a prior to posterior samples of training data, which `sample` then draws from by default.
 
@@ -224,11 +229,12 @@ class Autoencoder(Generative):
                 `flow:N`, a mixture refined by a flow that is trained for N steps.
             seed: of the posterior samples and the fit.
             progress: show a bar while a flow is trained, which takes minutes on a CPU.
+            labels: class numbers of all items, int64 [N]; then the prior can be sampled by class, see `fit_mixture`.
 
         Raises:
             UsageError: a model that encodes with labels, or encodings that no such prior can be fitted to.
         """
-        self.fitted_prior = fit(self.encodings(batches, seed), prior, seed, self.device, progress)
+        self.fitted_prior = fit(self.encodings(batches, seed), prior, seed, self.device, progress, labels)
         return self.fitted_prior
 
     @torch.no_grad()

@@ -156,7 +156,7 @@ class Generative(Pretrained):
         Args:
             prior: `gmm`, `gmm:K`, `flow`, `flow:N`, or the kind of the model's own (`normal`, `classes`, `mog`); None =
                 the fitted one where there is one.
-            of_classes: whether labels are given, which a fitted prior does not know.
+            of_classes: whether labels are given, which a fitted prior knows only if it was fitted with them.
 
         Raises:
             UsageError: there is no such prior; the message says what to give.

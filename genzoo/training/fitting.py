@@ -60,6 +60,7 @@ class PriorFit:
     ) -> None:
         c = config.train
         self._asked, self._dataset, self._seed, self._report = c.prior, dataset, c.seed, report
+        self._labels = config.data.labels
         self._named, self._precision, self._steps = parse(c.prior), c.precision, steps
         fewest, most = AT_SNAPSHOTS
         interval, total = images
@@ -98,8 +99,8 @@ class PriorFit:
         if not fitted:  # published measures of points sample the model's own prior
             return
         try:
-            encodings = encodings_of(model, self._dataset, self._n[last], self._seed)
-            model.fitted_prior = fit_mixture(encodings, self._components, self._seed, model.device)
+            encodings, classes = encodings_of(model, self._dataset, self._n[last], self._seed, self._labels)
+            model.fitted_prior = fit_mixture(encodings, self._components, self._seed, model.device, classes)
             self._encodings = encodings if flow_steps(self._asked, LONG) else None
         except UsageError as error:
             self._report(f"warning: samples of this snapshot are drawn from {model.prior.kind}. {error}")
