@@ -5,9 +5,11 @@
     python benchmarks/costs/run.py ablation-family --only toyfaces-32
 
 Protocol: one trainer per row, on one thread; they take turns, a step before the warm-up ends and one after it at a
-time, so that a machine that becomes slower meanwhile is slower for all. Medians over the rounds, weighted by the share
-of the warm-up, and the flow's steps at the end. Snapshots are not counted: every row takes as many. Where the same
-configuration was measured twice (`toyfaces-32` and `toyfaces-32-75k` of losses), ratios differed by up to 9 %.
+time, so that a machine that becomes slower meanwhile is slower for all. Processor time, weighted by the share of the
+warm-up, with the flow's steps at the end, which cost every row that has a flow the same; `per_image` is the median over
+the rounds of the ratio to the first row. Snapshots are not counted: every row takes as many. Lines with `image_ms` are
+older: elapsed time, ratios of medians; where the same configuration was measured twice (`toyfaces-32` and
+`toyfaces-32-75k` of losses), they differed by up to 9 %.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -34,32 +37,54 @@ RESULTS = JsonLines(Path(__file__).with_name("results.jsonl"))
 ROUNDS = 40
 
 
-def seconds_per_image(trainer: Trainer, steps: Steps) -> dict[str, float]:
-    """What a run of this trainer takes for one image, in milliseconds; and of which steps."""
-    c, times, total = trainer.config.train, steps.times(), trainer.total_steps
+def flow_share(trainer: Trainer) -> float:
+    """Steps of the flow for one step of a run."""
+    return flow_steps(trainer.config.train.prior, trainer.total_steps) / trainer.total_steps
+
+
+def flow_seconds(trainer: Trainer) -> float:
+    """Of one step of the flow, which refines what a snapshot has fitted; 0 where there is none."""
+    if not flow_share(trainer):
+        return 0.0
+    time_snapshot(trainer, in_seconds("3min"), time.process_time)
+    return time_flow(trainer, time.process_time)
+
+
+def warmup_share(trainer: Trainer) -> float:
+    """Of the run's steps."""
     warmup = get_spec(trainer.config.model.partition(".")[0]).warmup(trainer.config.objective)
     share = in_images(warmup, batch=trainer.per_step, epoch=trainer.dataset.size, total=trainer.total_nimg)
-    share /= trainer.total_nimg
-    time_snapshot(trainer, in_seconds("3min"), time.perf_counter)  # a flow refines what a snapshot has fitted
-    flow = time_flow(trainer, time.perf_counter) * flow_steps(c.prior, total) / total
-    step = share * times.warmup + (1 - share) * times.late + flow
-    ms = {"warmup_ms": times.warmup, "late_ms": times.late, "flow_ms": flow, "image_ms": step / trainer.per_step}
-    return {name: 1000 * seconds for name, seconds in ms.items()}
+    return share / trainer.total_nimg
 
 
 def compare(cells: list[Cell], rounds: int) -> list[dict[str, Any]]:
     """Times the rows of one dataset side by side."""
     with tempfile.TemporaryDirectory() as folder:
         trainers = [Trainer(cell.config(), Path(folder) / cell.name, progress=False) for cell in cells]
-        timed = [Steps(trainer, time.perf_counter) for trainer in trainers]
+        timed = [Steps(trainer, time.process_time) for trainer in trainers]
+        shares, flow = [warmup_share(trainer) for trainer in trainers], max(map(flow_seconds, trainers[:2]))
+        ratios: list[list[float]] = [[] for _ in cells]
         for _ in tqdm(range(rounds), cells[0].data):
-            for steps in timed:
+            seconds = []
+            for trainer, steps, share in zip(trainers, timed, shares, strict=True):
                 steps.round()
-        found = [seconds_per_image(*pair) for pair in zip(trainers, timed, strict=True)]
-    first = found[0]["image_ms"]
+                times = steps.times(last=1)
+                step = share * times.warmup + (1 - share) * times.late + flow * flow_share(trainer)
+                seconds.append(step / trainer.per_step)
+            for own, one in zip(ratios, seconds, strict=True):
+                own.append(one / seconds[0])
+        all_times = [steps.times() for steps in timed]
     return [
-        {"suite": cell.suite, "data": cell.data, "label": cell.label, "per_image": one["image_ms"] / first, **one}
-        for cell, one in zip(cells, found, strict=True)
+        {
+            "suite": cell.suite,
+            "data": cell.data,
+            "label": cell.label,
+            "per_image": median(ratio),
+            "warmup_ms": 1000 * times.warmup,
+            "late_ms": 1000 * times.late,
+            "flow_ms": 1000 * flow * flow_share(trainer),
+        }
+        for cell, ratio, times, trainer in zip(cells, ratios, all_times, trainers, strict=True)
     ]
 
 

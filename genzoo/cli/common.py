@@ -92,11 +92,14 @@ def fitted_as_asked(args: argparse.Namespace, model: "Generative", of_classes: b
         UsageError: there is no such prior, or nothing to fit it to.
     """
     from genzoo.data import open_dataset
-    from genzoo.fitted import parse, select
+    from genzoo.fitted import knows, parse, select
     from genzoo.runs.prior import fit_from
 
     asked = args.prior
-    if asked is None or parse(asked) is None or model.unfittable or select(model.fitted_prior, asked) is not None:
+    saved = select(model.fitted_prior, asked or "")
+    if of_classes and not knows(saved, len(model.classes)):
+        saved = None
+    if asked is None or parse(asked) is None or model.unfittable or saved is not None:
         return model.prior_name(asked, of_classes)
     config = data_config(args.model, model, args.data, args.set)
     fit_from(model, open_dataset(config), asked, progress=True, labels=config.labels)
