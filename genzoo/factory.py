@@ -14,6 +14,7 @@ from genzoo.models.generative import Generative
 from genzoo.models.saved import cut, of_newer, read_json
 from genzoo.models.sharing import needed_distribution
 from genzoo.models.sources import find_config
+from genzoo.nn import check_trunk
 from genzoo.objective import Objective, Spaces
 from genzoo.registry import absent, get_spec, split_name
 from genzoo.spec import RunConfig
@@ -66,6 +67,15 @@ def _class_of(path: Path) -> type[Generative]:
         if missing := absent(preset, path, needed_distribution(config)):
             raise UsageError(missing)
         return get_spec(preset.partition(".")[0]).model()
+
+
+def check_networks(run: RunConfig) -> None:
+    """Refuses networks by their names, before data are read.
+
+    Raises:
+        UsageError: timm does not know the trunk; with suggestions.
+    """
+    check_trunk(run.arch)
 
 
 def build(run: RunConfig, shape: tuple[int, ...], classes: Sequence[str] = ()) -> Generative:

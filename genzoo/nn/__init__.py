@@ -22,6 +22,7 @@ __all__ = [
     "build_decoder",
     "build_encoder",
     "check_pretrained",
+    "check_trunk",
     "latent_shape",
 ]
 
@@ -44,6 +45,18 @@ def build_decoder(shape: tuple[int, ...], arch: ArchConfig) -> nn.Module:
 def latent_shape(shape: tuple[int, ...], arch: ArchConfig) -> tuple[int, ...]:
     """Returns the shape of one latent: (Z,), or (Z, h, w) on the grid that `arch.channels` leave of the image."""
     return (arch.z_dim,) if arch.latent == "flat" else (arch.z_dim, *latent_grid(shape, arch.channels))
+
+
+def check_trunk(arch: ArchConfig) -> None:
+    """Refuses a trunk that timm does not know, without building it.
+
+    Raises:
+        UsageError: there is no such trunk, or there are no such weights; with suggestions.
+    """
+    if arch.encoder.partition(":")[0] == "timm":
+        from genzoo.nn.trunk import check_name, trunk_name
+
+        check_name(trunk_name(arch))
 
 
 @ENCODERS.register("timm")

@@ -28,13 +28,7 @@ class TrunkEncoder(nn.Module):
         outputs: int = 2,  # 2: mu and logvar; 1: a point code
     ):
         super().__init__()
-        if name.partition(".")[0] not in timm.list_models():
-            raise UsageError(
-                f"timm has no model {name!r}.{did_you_mean(name, timm.list_models())} See timm.list_models()."
-            )
-        if "." in name and name not in timm.list_pretrained():
-            tags = [known for known in timm.list_pretrained() if known.startswith(f"{name.partition('.')[0]}.")]
-            raise UsageError(f"timm has no weights {name!r}.{did_you_mean(name, tags)} See timm.list_pretrained().")
+        check_name(name)
         self.outputs = outputs
         needed = pretrained and torch.get_default_device().type != "meta"  # a plan computes without weights
         self.trunk = _pretrained(name, shape[0]) if needed else _created(name, shape[0])
@@ -48,8 +42,25 @@ class TrunkEncoder(nn.Module):
 def trunk_encoder(shape: tuple[int, ...], arch: ArchConfig, outputs: int) -> TrunkEncoder:
     """Builds the trunk that `arch.encoder` names after `timm:`."""
     check_flat(arch, arch.encoder)
-    name = arch.encoder.removeprefix("timm").removeprefix(":")
-    return TrunkEncoder(image_shape(shape), arch.z_dim, name, arch.pretrained, outputs)
+    return TrunkEncoder(image_shape(shape), arch.z_dim, trunk_name(arch), arch.pretrained, outputs)
+
+
+def trunk_name(arch: ArchConfig) -> str:
+    """What `arch.encoder` names after `timm:`."""
+    return arch.encoder.removeprefix("timm").removeprefix(":")
+
+
+def check_name(name: str) -> None:
+    """Refuses what timm does not know.
+
+    Raises:
+        UsageError: a model or weights of this name; with suggestions.
+    """
+    if name.partition(".")[0] not in timm.list_models():
+        raise UsageError(f"timm has no model {name!r}.{did_you_mean(name, timm.list_models())} See timm.list_models().")
+    if "." in name and name not in timm.list_pretrained():
+        tags = [known for known in timm.list_pretrained() if known.startswith(f"{name.partition('.')[0]}.")]
+        raise UsageError(f"timm has no weights {name!r}.{did_you_mean(name, tags)} See timm.list_pretrained().")
 
 
 def _created(name: str, in_chans: int, **options: Any) -> nn.Module:

@@ -13,7 +13,7 @@ from genzoo.controller import EVERY
 from genzoo.data import Dataset, describe, facts, open_dataset
 from genzoo.data.batches import Batches, Resident, load, make_resident
 from genzoo.duration import in_images
-from genzoo.factory import build, build_objective
+from genzoo.factory import build, build_objective, check_networks
 from genzoo.items import Items
 from genzoo.models.generative import Generative
 from genzoo.objective import Progress
@@ -74,6 +74,7 @@ class Trainer:
         callbacks: Callback | Sequence[Callback] = (),
     ):
         config, dataset = prepared(config, data, dataset)
+        check_networks(config)  # before time is spent on data, and on a plan
         path = Path(out).expanduser() if out is not None else RunFolder.default(config)
         config = settled(config, path, lambda run, folder: Trainer(run, folder, progress, dataset))
         c = config.train
