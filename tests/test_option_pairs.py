@@ -28,8 +28,7 @@ SHARED = (
     "objective.form=official",
     "arch.spectral_norm=true",
     "arch.encoder=shuffle",
-    "arch.conditional=concat",
-    "arch.prior=classes",
+    "arch.conditional=concat arch.prior=classes",
     "train.accumulate=2",
 )
 OPTIONS = {
