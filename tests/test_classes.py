@@ -32,7 +32,7 @@ from genzoo.spec import DataConfig
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings("ignore:Fréchet distance of"),  # few images of each class
+    pytest.mark.filterwarnings("ignore:.*Fréchet distance of"),  # few images of each class
 ]
 
 DIGITS = DataConfig(name="digits", size=(8, 8), channels=1)

@@ -3,6 +3,7 @@
 The two are read together: a model that repeats one clear image of each class is named right, too.
 """
 
+import warnings
 from typing import Any
 
 from torch import Tensor
@@ -34,22 +35,22 @@ def labels_metric(pair: LabeledPair) -> Result:
         for probabilities, labels in ((pair.fake, pair.fake_labels), (pair.real, pair.real_labels))
     )
     by_class: dict[str, dict[str, Any]] = {}
-    for k in pair.fake_labels.unique().tolist():
-        fake, real = pair.fake_labels == k, pair.real_labels == k
-        of_class = [
-            _statistics(features[chosen], names[k], what, pair.extractor)
-            for features, chosen, what in (
-                (pair.real_features, real, "real images"),
-                (pair.fake_features, fake, "samples"),
-            )
-        ]
-        by_class[names[k]] = {
-            "accuracy": _share(right[fake]),
-            "accuracy_real": _share(right_real[real]),
-            "frechet": frechet_distance(*of_class),
-            "n": int(fake.sum()),
-            "n_real": int(real.sum()),
-        }
+    with warnings.catch_warnings(record=True) as poor:  # each of few images, in one line
+        warnings.simplefilter("always")
+        for k in map(int, pair.fake_labels.unique()):
+            fake, real = pair.fake_labels == k, pair.real_labels == k
+            by_class[names[k]] = {
+                "accuracy": _share(right[fake]),
+                "accuracy_real": _share(right_real[real]),
+                "frechet": frechet_distance(
+                    _statistics(pair.real_features[real], names[k], "real images", pair.extractor),
+                    _statistics(pair.fake_features[fake], names[k], "samples", pair.extractor),
+                ),
+                "n": int(fake.sum()),
+                "n_real": int(real.sum()),
+            }
+    if poor:
+        warnings.warn(f"{len(poor)} of {len(by_class)} classes, the first: {poor[0].message}", stacklevel=2)
     values = {
         "accuracy": _share(right),
         "accuracy_real": _share(right_real),
