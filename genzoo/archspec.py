@@ -69,6 +69,13 @@ class ArchConfig:
             "mog:K: a learned mixture of K Gaussians"
         ),
     ] = "normal"
+    conditional: Annotated[
+        Literal["none", "concat"],
+        Field(
+            description="labels as inputs of the networks: none; concat: one-hot, beside the encoder's last features "
+            "and beside z (an unused flag of Soft-IntroVAE's code); flat latents"
+        ),
+    ] = "none"
     pretrained: Annotated[bool, Field(description="timm trunks only: start from timm's pretrained weights")] = False
 
     @property

@@ -75,11 +75,16 @@ def resolve(
         _adapt_arch(spec, layers["arch"], chosen["arch"], shape, preset, notes)
 
     values = {section: layers[section] | chosen[section] for section in SECTIONS}
-    if values["arch"].get("prior") == "classes" and values["data"].get("labels") is None:
+    if values["data"].get("labels") is None and (of_labels := _needs_labels(values["arch"])):
         values["data"]["labels"] = ONLY
-        notes.append(f"arch.prior=classes takes data.labels={ONLY}, the labels of data that has one kind")
+        notes.append(f"{of_labels} takes data.labels={ONLY}, the labels of data that has one kind")
     built = {section: validated(section, classes[section], values[section]) for section in SECTIONS}
     return RunConfig(model=f"{spec.name}.{preset_name}", notes=tuple(notes), **built)
+
+
+def _needs_labels(arch: Mapping[str, Any]) -> str:
+    """Returns the setting of the networks that takes labels, or nothing."""
+    return next((f"arch.{k}={v}" for k, v in (("prior", "classes"), ("conditional", "concat")) if arch.get(k) == v), "")
 
 
 def _chosen(

@@ -92,7 +92,7 @@ def build(run: RunConfig, shape: tuple[int, ...], classes: Sequence[str] = ()) -
             f"The ModelSpec of {spec.name} has arch={spec.arch.__name__}, and {cls.__name__} has "
             f"arch_class = {cls.arch_class.__name__}: both must be the same class."
         )
-    if cls.conditional and not classes:
+    if (cls.conditional or run.arch.conditional != "none") and not classes:
         raise UsageError(f"{spec.name} is trained on labels: set data.labels, e.g. --set data.labels=label.")
     model = cls(preset=run.model, shape=shape, arch=dataclasses.asdict(run.arch), classes=tuple(classes))
     if run.train.checkpointing:

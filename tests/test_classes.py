@@ -1,4 +1,6 @@
-"""The metric `classes` and the confidence that it counts: temperatures, shares and gaps, computed by hand."""
+"""The metric `classes` and the confidence that it counts: temperatures, shares and gaps, computed by hand; and the
+metric `labels`.
+"""
 
 import json
 import math
@@ -7,7 +9,9 @@ import shutil
 import pytest
 import torch
 from helpers import tiny_run
+from torch import Tensor
 
+import genzoo
 from genzoo import Trainer
 from genzoo.cli import main
 from genzoo.data import open_dataset
@@ -19,10 +23,17 @@ from genzoo.evaluation.features import dataset_features
 from genzoo.evaluation.protocols import get_protocol
 from genzoo.files import write_text
 from genzoo.metrics.classes import classes_metric, named
-from genzoo.metrics.inputs import ClassPair
+from genzoo.metrics.frechet import frechet_distance, statistics
+from genzoo.metrics.inputs import ClassPair, LabeledPair
+from genzoo.metrics.labels import labels_metric
+from genzoo.models.vae import VAE
+from genzoo.noise import generator
 from genzoo.spec import DataConfig
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:.*Fréchet distance of"),  # few images of each class
+]
 
 DIGITS = DataConfig(name="digits", size=(8, 8), channels=1)
 PROTOCOL = "classes_classifier_digits_60_test"
@@ -184,3 +195,129 @@ def test_only_classifiers_name_classes():
             UsageError, match="only a classifier names classes: .* classes_classifier_toyfaces_10k_test"
         ):
             get_protocol(name)
+
+
+# ---- samples of given classes: the metric `labels`
+
+LABELS = "labels_classifier_digits_60_test"
+LABELED = ("data.name=digits", "data.size=8,8", "data.limit=none", "arch.channels=4", "train.duration=5it")
+
+
+def one_hot(numbers: list[int]) -> Tensor:
+    return torch.eye(3)[torch.tensor(numbers)]
+
+
+def labeled_pair(named: list[int], labels: list[int], named_real: list[int], labels_real: list[int]) -> LabeledPair:
+    """Images of classes a, b, c with what a classifier names them, and random features."""
+    rng = torch.Generator().manual_seed(0)
+    real, fake = (torch.randn(len(n), 2, generator=rng) for n in (labels_real, labels))
+    return LabeledPair(
+        seed=0,
+        extractor="classifier:tiny",
+        names={"class": ("a", "b", "c")},
+        real={"class": one_hot(named_real)},
+        fake={"class": one_hot(named)},
+        real_features=real,
+        fake_features=fake,
+        real_labels=torch.tensor(labels_real),
+        fake_labels=torch.tensor(labels),
+    )
+
+
+def test_shares_and_distances_by_hand():
+    """Samples of a and b only: c is not scored."""
+    found = labeled_pair([0, 1, 2, 1], [0, 1, 0, 1], [0, 0, 1, 0, 2, 2], [0, 0, 1, 1, 2, 2])
+    result = labels_metric(found)
+    a = frechet_distance(statistics(found.real_features[:2]), statistics(found.fake_features[[0, 2]]))
+    b = frechet_distance(statistics(found.real_features[2:4]), statistics(found.fake_features[[1, 3]]))
+    assert result.values == pytest.approx({"accuracy": 3 / 4, "accuracy_real": 5 / 6, "frechet": (a + b) / 2})
+    assert result.details["labels"]["class"] == {
+        "a": {"accuracy": 0.5, "accuracy_real": 1, "frechet": pytest.approx(a), "n": 2, "n_real": 2},
+        "b": {"accuracy": 1, "accuracy_real": 0.5, "frechet": pytest.approx(b), "n": 2, "n_real": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("samples", "real", "said"),
+    [
+        ([0, 0, 1], [0, 0, 1, 1], "There are 1 samples of class b, .* a larger number"),
+        ([0, 0, 1, 1], [0, 0, 1], "There are 1 real images of class b, .* such as _train"),
+    ],
+)
+def test_a_class_of_one_image_has_no_distance(samples, real, said):
+    with pytest.raises(UsageError, match=said):
+        labels_metric(labeled_pair(samples, samples, real, real))
+
+
+@pytest.fixture(scope="module")
+def labeled_run(digits_classifier, tmp_path_factory):
+    config = tiny_run("vae", *LABELED, "arch.prior=classes")
+    return Trainer(config, out=tmp_path_factory.mktemp("runs") / "digits", progress=False).fit()
+
+
+@pytest.fixture(scope="module")
+def unlabeled(tmp_path_factory, own_cache):
+    model = VAE(preset="vae.toyfaces32", shape=(1, 8, 8), arch={"channels": (8,), "z_dim": 4})
+    model.save_pretrained(folder := tmp_path_factory.mktemp("models") / "unlabeled")
+    return folder
+
+
+def test_a_run_is_scored_on_samples_of_its_classes_in_turn(labeled_run, capsys):
+    run = labeled_run
+    both = f"{LABELS},fd_classifier_digits_60_test"  # whose samples are others
+    assert main(["eval", str(run), "--metrics", both]) == 0
+    line, other = (json.loads(text) for text in (run / "eval.jsonl").read_text().splitlines()[-2:])
+    model, extractor = genzoo.load(run), get_extractor("classifier:digits")
+    assert extractor.classifier is not None
+    asked = torch.arange(60) % 10
+    samples = model.sample(60, generator(0, "eval samples", 0), asked, prior="classes")
+    features = extractor(samples)
+    right = extractor.classifier.probabilities(features)["class"].argmax(1) == asked
+    assert line["values"]["accuracy"] == pytest.approx(right.double().mean().item())
+    by_class = line["details"]["labels"]["class"]
+    assert list(by_class) == list("0123456789") and {found["n"] for found in by_class.values()} == {6}
+    real = dataset_features(extractor, DIGITS, "test", 60, progress=False).values
+    assert line["values"]["accuracy_real"] > 0.8
+    assert sum(found["n_real"] for found in by_class.values()) == 60
+    mean = sum(found["frechet"] for found in by_class.values()) / 10
+    assert line["values"]["frechet"] == pytest.approx(mean)
+    whole = frechet_distance(statistics(real), statistics(features))
+    assert other["values"]["frechet"] != pytest.approx(whole)
+    said = capsys.readouterr().out
+    assert f"{LABELS}: samples of each class" in said and f"7      {by_class['7']['accuracy']:.3f}" in said
+
+
+def test_networks_that_take_labels_are_scored(digits_classifier):
+    run = Trainer(tiny_run("vae", *LABELED, "arch.conditional=concat"), out="run", progress=False).fit()
+    assert main(["eval", str(run), "--metrics", LABELS]) == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["UNLABELED", "--data", "digits", "--metrics", LABELS], "takes no labels; arch.prior=classes trains one"),
+        (["RUN", "--metrics", f"{LABELS}_gmm"], f"a fitted prior does not know classes: take {LABELS}."),
+        (["RUN", "--metrics", LABELS, "--set", "data.labels=none"], "e.g. --set data.labels=label"),
+        (["RUN", "--metrics", LABELS, "--set", "data.labels=style"], "has no labels called 'style'"),
+        (
+            ["RUN", "--metrics", "labels_classifier_cifar10_60_test"],
+            "names airplane, automobile, bird, cat, deer, ..., not the label that digits is trained on, 0, 1, 2, 3, 4",
+        ),
+        (["RUN", "--metrics", "labels_timm_resnet18_60_test"], "only a classifier names classes"),
+        (["RUN", "--metrics", "labels_classifier_digits_15_train"], "and its distance needs 2 or more"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(labeled_run, unlabeled, args, said, capsys):
+    places = {"RUN": str(labeled_run), "UNLABELED": str(unlabeled)}
+    assert main(["eval", *(places.get(text, text) for text in args)]) == 2
+    error = capsys.readouterr().err
+    assert said in error and len(error.strip().splitlines()) == 1
+
+
+def test_pictures_have_no_given_classes(tmp_path, capsys):
+    from PIL import Image
+
+    (tmp_path / "pictures").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "pictures" / "a.png")
+    assert main(["eval", "pictures", "--data", "digits", "--metrics", LABELS]) == 2
+    assert "needs a model, and pictures is a folder of images" in capsys.readouterr().err

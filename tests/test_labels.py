@@ -66,6 +66,29 @@ def test_a_column_without_names_has_numbers_for_names(tmp_path):
     assert open_dataset(DataConfig(name=str(tmp_path / "x.parquet"))).classes("label") == ("0", "1", "2", "3")
 
 
+@pytest.mark.parametrize("as_pandas_writes_it", [False, True])
+def test_a_column_of_text_names_classes(tmp_path, as_pandas_writes_it):
+    column = pa.array(["cat", "dog", "cat", None])
+    column = column.dictionary_encode() if as_pandas_writes_it else column
+    pq.write_table(pa.table({"v": [[0.5]] * 4, "label": column}), tmp_path / "x.parquet")
+    data = open_dataset(DataConfig(name=str(tmp_path / "x.parquet")))
+    assert data.classes("label") == ("cat", "dog") and data.labels()["label"].tolist() == [0, 1, 0, -1]
+    assert "1 items of x have a label that is not one of its 2 classes: leave them out" in no_classes(data, "label")
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "numbers"),
+    [(("b", "", "a"), ("a", "b"), [1, -1, 0]), (("10", "", "2"), tuple(map(str, range(11))), [10, -1, 2])],
+)
+def test_a_row_without_a_label_has_no_class(tmp_path, labels, classes, numbers):
+    folder_of(tmp_path, 3)
+    rows = [f"{i}.png,{label}" for i, label in enumerate(labels)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *rows]))
+    data = open_dataset(DataConfig(name=str(tmp_path / "list.csv")))
+    assert data.classes("label") == classes and data.labels()["label"].tolist() == numbers
+    assert "1 items of list have a label that is not one of its" in no_classes(data, "label")
+
+
 def test_class_numbers_beyond_the_names_are_refused(tmp_path):
     data = open_dataset(DataConfig(name=str(parquet_of(tmp_path / "x.parquet", cells(0, 1, 2)))))
     assert "1 items of x have a label that is not one of its 2 classes" in no_classes(data, "label")

@@ -28,6 +28,7 @@ SHARED = (
     "objective.form=official",
     "arch.spectral_norm=true",
     "arch.encoder=shuffle",
+    "arch.conditional=concat arch.prior=classes",
     "train.accumulate=2",
 )
 OPTIONS = {
@@ -43,7 +44,7 @@ class Players:
 
     def __init__(self, run: RunConfig):
         torch.manual_seed(0)
-        self.run, self.nets = run, build(run, (3, 8, 8)).train()
+        self.run, self.nets = run, build(run, (3, 8, 8), ("a", "b")).train()
         self.objective: Objective = build_objective(run, self.nets.spaces)
         self.optimizers = {name: torch.optim.Adam(net.parameters()) for name, net in self.nets.named_children()}
 
@@ -69,7 +70,7 @@ class Players:
     def _drawn(self, step: int, part: int, start: int, size: int) -> Any:
         x = torch.rand(BATCH, 3, 8, 8, generator=torch.Generator().manual_seed(100 * step + part))
         noise = Noise(seed=1, step=step, batch=BATCH, start=start, stop=start + size, like=x, part=part)
-        return self.objective.draw(Items(x[start : start + size]), noise)
+        return self.objective.draw(Items(x[start : start + size], torch.arange(size) % 2), noise)
 
     def state(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.nets.state_dict().items()}
@@ -98,7 +99,8 @@ def test_a_pair_of_options_trains_and_resumes(model: str, one: str, other: str):
 def test_a_run_with_every_option_resumes_to_the_same_bits(model: str, tmp_path):
     """Its last four steps once more, from the checkpoint before them."""
     settings = dict.fromkeys(part for option in OPTIONS[model] for part in option.split())
-    run, out = tiny_run(model, *settings, "train.snapshot_every=4it", "train.duration=12it"), tmp_path / "run"
+    settings |= dict.fromkeys(("data.labels=glasses", "train.snapshot_every=4it", "train.duration=12it"))
+    run, out = tiny_run(model, *settings), tmp_path / "run"
     whole = weights(Trainer(run, out=out, progress=False).fit())
     shutil.rmtree(out / "checkpoints" / f"{12:09d}")
     assert same(weights(Trainer(run, out=out, progress=False).fit()), whole)

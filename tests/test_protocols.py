@@ -33,6 +33,7 @@ EXPECTED = [
         split="test",
         fitted_prior="gmm",
     ),
+    expected("labels_classifier_mnist_10k_test", "labels", extractor="classifier:mnist", n=10_000, split="test"),
     expected("copies1k_train", "copies", extractor=None, n=1000, split="train"),
     expected("fd_timm_resnet18_10k_test", "fd", extractor="timm:resnet18", n=10_000, split="test"),
     expected("msssim10k_train", "msssim", extractor=None, n=10_000, split="train"),

@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   genzoo eval RUN --metrics fid50k_train,kid50k_train --extractor-weights FOLDER
   genzoo eval RUN --metrics fd_classifier_cifar10_10k_test --data FOLDER
   genzoo eval RUN --metrics classes_classifier_toyfaces_10k_test    which classes samples show, and how surely
+  genzoo eval RUN --metrics labels_classifier_mnist_10k_test        samples of given classes: named right? how far?
   genzoo eval FOLDER-OF-IMAGES --data cifar10 --res 32 --metrics fid10k_test
   torchrun --standalone --nproc_per_node 2 -m genzoo eval RUN --metrics fid50k_train
   genzoo eval --list                                                lists the protocols"""
@@ -214,6 +215,19 @@ def _print(scored: "Sequence[tuple[str, ScoreLine]]") -> None:
         if kinds := line.details.get("classes"):
             console.print(f"\n{line.protocol}: classes in samples, and in the data", highlight=False)
             console.print(_classes(kinds))
+        for by_class in line.details.get("labels", {}).values():
+            console.print(f"\n{line.protocol}: samples of each class", highlight=False)
+            console.print(_labels(by_class))
+
+
+def _labels(by_class: Mapping[str, Mapping[str, float]]) -> "Table":
+    """Lays out the details of the metric `labels`: a row per class."""
+    from rich.table import Table
+
+    table = Table("class", "named as asked", "(data)", "FD", box=None, header_style="bold")
+    for name, found in by_class.items():
+        table.add_row(name, f"{found['accuracy']:.3f}", f"({found['accuracy_real']:.3f})", f"{found['frechet']:.4g}")
+    return table
 
 
 def _classes(kinds: Mapping[str, Any]) -> "Table":

@@ -31,13 +31,20 @@ def class_label(values: Any, names: Sequence[str] | None = None) -> Label:
 
 
 def text_label(values: Sequence[str]) -> Label:
-    """Makes the label of classes that are written as text: by number if all are whole numbers, else by name."""
+    """Makes the label of classes that are written as text: by number if all are whole numbers, else by name. An item
+    with an empty text has none.
+    """
     values = [value.strip() for value in values]
-    if all(value.removeprefix("-").isdecimal() for value in values):
-        return class_label([int(value) for value in values])
-    names = sorted(set(values))
+    if all(value.removeprefix("-").isdecimal() for value in values if value):
+        return class_label([int(value or -1) for value in values])
+    names = sorted(set(values) - {""})
     numbers = {name: number for number, name in enumerate(names)}
-    return class_label([numbers[value] for value in values], names)
+    return class_label([numbers.get(value, -1) for value in values], names)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Joins names for a message, the first few of many."""
+    return ", ".join([*names[:most], "..."] if len(names) > most else names)
 
 
 def only_or_all(labels: Labels) -> Labels:
@@ -65,7 +72,10 @@ def find_classes(labels: Labels, name: str, owner: str) -> tuple[str, ...]:
         return labels[name].classes
     if not kinds:
         labeled = ", ".join(entry.name for entry in list_datasets() if entry.labels)
-        raise UsageError(f"{owner} has no labels: leave data.labels out, or choose a dataset with labels: {labeled}.")
+        raise UsageError(
+            f"{owner} has no labels: leave data.labels out, put all images into one folder per class or their "
+            f"classes into a column called label, or choose a dataset with labels: {labeled}."
+        )
     choices = ", ".join(kinds)
     if name in labels:
         raise UsageError(f"{name} of {owner} is a continuous factor, not classes: give data.labels one of {choices}.")

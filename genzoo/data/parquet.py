@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from genzoo.data.arrays import ArraySource, open_array
 from genzoo.data.found import Found
 from genzoo.data.identity import contents_of_files
-from genzoo.data.labels import Labels, class_label, only_or_all
+from genzoo.data.labels import Label, Labels, class_label, only_or_all, text_label
 from genzoo.data.naming import below_common, role, split_of_file, tables_under
 from genzoo.data.places import ordered
 from genzoo.data.sets import ArraySet
@@ -172,18 +172,30 @@ def read_labels(files: Sequence[Path]) -> Labels:
 
 
 def table_labels(columns: Mapping[str, tuple[pa.ChunkedArray, Sequence[str] | None]]) -> Labels:
-    """Makes labels of columns of class numbers and the names of their classes; a missing number becomes -1."""
-    return only_or_all(
-        {name: class_label(pc.fill_null(column, -1).to_numpy(), names) for name, (column, names) in columns.items()}
-    )
+    """Makes labels of columns: class numbers with the names of their classes, or text. A missing one becomes -1."""
+    return only_or_all({name: _label(column, names) for name, (column, names) in columns.items()})
+
+
+def _label(column: pa.ChunkedArray, names: Sequence[str] | None) -> Label:
+    if pa.types.is_integer(column.type):
+        return class_label(pc.fill_null(column, -1).to_numpy(), names)
+    return text_label(pc.fill_null(column.cast(pa.large_string()), "").to_pylist())
+
+
+def _holds_classes(kind: pa.DataType) -> bool:
+    """Whether a column of this type may hold classes: whole numbers or text, which pandas may write as a dictionary."""
+    kind = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
+    return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def label_columns(schema: pa.Schema) -> dict[str, Sequence[str] | None]:
-    """Finds the columns that `datasets` marked as classes, with the classes' names; else an integer column `label`."""
+    """Finds the columns that `datasets` marked as classes, with the classes' names; else a column `label` of whole
+    numbers or text.
+    """
     marked = {name: kind.get("names") for name, kind in _features(schema).items() if kind.get("_type") == "ClassLabel"}
     if marked:
         return marked
-    return {field.name: None for field in schema if field.name == "label" and pa.types.is_integer(field.type)}
+    return {field.name: None for field in schema if field.name == "label" and _holds_classes(field.type)}
 
 
 def _features(schema: pa.Schema) -> dict[str, dict]:

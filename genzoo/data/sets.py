@@ -115,7 +115,7 @@ def class_numbers(dataset: Dataset, name: str) -> np.ndarray:
     if without:
         raise UsageError(
             f"{without:,} items of {dataset.name} have a {name} that is not one of its {n_classes} classes: "
-            "choose a data.split in which all are labeled."
+            "leave them out of the data, or choose a data.split in which all are labeled."
         )
     return numbers
 

@@ -17,9 +17,11 @@ from genzoo.data.found import Found
 from genzoo.data.sets import Dataset, EndlessSet, FiniteSet
 from genzoo.dataspec import last_name
 from genzoo.errors import UsageError
+from genzoo.evaluation.classifier import Classifier
 from genzoo.evaluation.drawing import batch_size, described, drawn
-from genzoo.evaluation.extractors import get_extractor
+from genzoo.evaluation.extractors import Extractor, get_extractor
 from genzoo.evaluation.features import Features, dataset_features, extract
+from genzoo.evaluation.given import GivenLabels, refuse_fitted_prior, sampled_as_asked
 from genzoo.evaluation.heldout import how_read, how_resized, refuse_seen, split_of
 from genzoo.evaluation.lines import ScoreLine
 from genzoo.evaluation.moments import is_statistics, read_statistics
@@ -34,6 +36,7 @@ from genzoo.metrics.inputs import (
     FeatureMoments,
     Images,
     Inputs,
+    LabeledPair,
     Points,
     Reconstructions,
     RunLog,
@@ -94,8 +97,9 @@ def evaluate(job: Job) -> Result:
     if reason := refusal(job.protocol.metric, job.subject):
         raise UsageError(f"{job.protocol.name} {reason}.")
     refuse_seen(job.subject, job.protocol, job.data)
+    refuse_fitted_prior(job.protocol)
     with torch.no_grad(), job.subject.policy(job.protocol, job.data) as subject:
-        inputs = _inputs(replace(job, subject=subject))
+        inputs = _inputs(replace(job, subject=sampled_as_asked(subject, job.protocol)))
         found = job.protocol.metric.compute(inputs)
         return Result(found.values, found.spreads, {"prior": subject.prior, **inputs.details, **found.details})
 
@@ -178,15 +182,18 @@ def _extracted(job: Job, asked: type[Extracted]) -> Extracted:
     )
     how: dict[str, Any] = {"mode": p.extractor_mode, "progress": job.progress}
     order: dict[str, Any] = {"seed": job.seed, "batch": batch_size(p, job.subject), "shuffled": p.shuffled}
+    given = None
     if (known := read_statistics(job.data, p, extractor)) is not None:
         n_real, real = known.n, Features(torch.empty(0, extractor.dim), known.statistics.extractor)
     else:
         dataset = job.dataset()
         job.check_images(dataset)
         n_real = min(p.n, dataset.size or p.n)
+        if issubclass(asked, LabeledPair):  # wrong labels are refused before anything slow
+            given = GivenLabels(job.subject, job.data, job.split, _classifier(extractor))
         real = dataset_features(extractor, job.data, job.split, n_real, **order, **how)
     key = (extractor.identity(p.extractor_mode), p.n, p.weights, p.batchnorm, job.subject.prior, p.truncated)
-    if (key := (*key, *order.values())) not in job.memo:
+    if (key := (*key, *order.values(), given is None)) not in job.memo:
         job.memo[key] = extract(extractor, drawn(p, job.subject, job.seed), total=p.n, **how)
     fake = job.memo[key]
     assert real.extractor == fake.extractor
@@ -202,14 +209,19 @@ def _extracted(job: Job, asked: type[Extracted]) -> Extracted:
     options: dict[str, Any] = {"seed": job.seed, "details": details, "extractor": real.extractor}
     if not issubclass(asked, ClassPair):
         return FeatureMoments(**options, known=known and known.statistics, real=real.values, fake=fake.values)
-    classifier = extractor.classifier
-    assert classifier is not None, extractor.name  # a protocol of classes has no other extractor
-    return ClassPair(
+    classifier = _classifier(extractor)
+    pair = ClassPair(
         **options,
         names={head.name: head.names for head in classifier.heads if head.classes},
         real=classifier.probabilities(real.values),
         fake=classifier.probabilities(fake.values),
     )
+    return pair if given is None else given.labeled(pair, real.values, fake.values)
+
+
+def _classifier(extractor: Extractor) -> Classifier:
+    assert extractor.classifier is not None, extractor.name  # a protocol of classes has no other extractor
+    return extractor.classifier
 
 
 def _images(job: Job, asked: type[Images]) -> Images:

@@ -138,7 +138,7 @@ def dataset_features(
             f"{dataset.name} has {dataset.size:,} images, not {n:,}: "
             f"ask for 1 to {dataset.size:,}, or for None to take all."
         )
-    indices = _shuffled(dataset.size, n, seed) if shuffled else _subset(dataset.size, n, seed)
+    indices = _shuffled(dataset.size, n, seed) if shuffled else subset_of(dataset.size, n, seed)
     subset = seed if len(indices) < dataset.size or shuffled else None
     precision = precision or extractor.best_precision(mode)
     key = fingerprint(
@@ -182,8 +182,8 @@ def _folder(key: str) -> Path | None:
     return folder
 
 
-def _subset(size: int, n: int | None, seed: int) -> np.ndarray:
-    """Returns all indices, or n random ones in ascending order, int64."""
+def subset_of(size: int, n: int | None, seed: int) -> np.ndarray:
+    """Returns which images `dataset_features` takes: all, or n random ones in ascending order, int64."""
     if n is None or n == size:
         return np.arange(size)
     return np.sort(_shuffled(size, n, seed))

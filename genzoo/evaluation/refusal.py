@@ -1,7 +1,7 @@
 """Which metrics can score which subjects."""
 
 from genzoo.evaluation.subject import Subject
-from genzoo.metrics.inputs import Points, Posteriors, Reconstructions, RunLog
+from genzoo.metrics.inputs import LabeledPair, Points, Posteriors, Reconstructions, RunLog
 from genzoo.metrics.registry import Metric, list_metrics
 from genzoo.models.autoencoder import Autoencoder, can_encode
 
@@ -18,10 +18,12 @@ def _mismatch(metric: Metric, subject: Subject) -> str | None:
     if issubclass(inputs, RunLog):
         return None if subject.run else f"is read from a run's log, and {subject.name} is not a run folder"
     if model is None:
-        needs_model = issubclass(inputs, Reconstructions | Points)
+        needs_model = issubclass(inputs, Reconstructions | Points | LabeledPair)
         return f"needs a model, and {subject.name} is a folder of images" if needs_model else None
     if inputs.kind != ("images" if model.is_image else "points"):
         return f"is for {inputs.kind}, and {subject.name} is a model of {'images' if model.is_image else 'points'}"
+    if issubclass(inputs, LabeledPair) and not model.takes_labels:
+        return f"draws samples of given classes, and {subject.name} takes no labels; arch.prior=classes trains one"
     if not issubclass(inputs, Reconstructions):
         return None
     if not can_encode(model):

@@ -85,6 +85,8 @@ class ModelSubject:
         UsageError: there is no model, or a run has no raw weights although they are asked for.
     """
 
+    in_turn = False  # whether samples are of all classes in turn
+
     def __init__(self, path: str, device: torch.device, raw: bool = False):
         self.device = device
         folder = Path(find_config(path)[0])
@@ -168,7 +170,8 @@ class ModelSubject:
         for i, start in enumerate(range(0, n, batch)):
             size = min(batch, n - start)
             if mine(i):
-                labels = class_numbers(self.model, size, generator(seed, "eval labels", i))
+                drawn = class_numbers(self.model, size, generator(seed, "eval labels", i))
+                labels = self.model.classes_in_turn(size, start) if self.in_turn else drawn
                 rng = generator(seed, "eval samples", i)
                 yield self.model.sample(size, generator=rng, labels=labels, prior=self.prior)
             else:

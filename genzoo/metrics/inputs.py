@@ -65,6 +65,18 @@ class ClassPair(Extracted):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabeledPair(ClassPair):
+    """The same for one kind of label and samples of given classes, with the features, and with the class of each image:
+    its label, or what a sample was drawn of. All classes of the model are drawn in turn.
+    """
+
+    real_features: Tensor  # [N, D] float32
+    fake_features: Tensor  # [M, D] float32
+    real_labels: Tensor  # [N] int64, by the order of `names`
+    fake_labels: Tensor  # [M] int64
+
+
+@dataclass(frozen=True, kw_only=True)
 class Images(Inputs):
     """Real images, and as many generated ones as a metric wants."""
 

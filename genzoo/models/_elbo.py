@@ -4,6 +4,7 @@ from torch import Tensor
 
 from genzoo.losses import reparameterize, sse
 from genzoo.models.autoencoder import Autoencoder
+from genzoo.nn.labeled import with_labels
 from genzoo.nn.mixture import cooperating, learned_prior, prior_kl
 from genzoo.objective import Step, Update, detached
 
@@ -22,8 +23,8 @@ def elbo_step(
     place of x.
     """
     prior = learned_prior(nets)
-    mu, logvar = nets.encoder(x if seen is None else seen)
-    error = sse(x, nets.decoder(reparameterize(mu, logvar, eps))).mean()
+    mu, logvar = with_labels(nets.encoder, labels)(x if seen is None else seen)
+    error = sse(x, with_labels(nets.decoder, labels)(reparameterize(mu, logvar, eps))).mean()
     kl_real = prior_kl(prior, mu, logvar, labels)
     loss = beta_rec * error + beta_kl * kl_real.mean()
     logs = {"loss/elbo": loss, **kl_logs("real", kl_real), "error/sse": error}

@@ -14,6 +14,7 @@ from genzoo.fitted import FittedPrior, fit
 from genzoo.losses import kl_to_prior, reparameterize, sse
 from genzoo.models.generative import DecoderOutput, Generative, returned
 from genzoo.nn import build_encoder
+from genzoo.nn.labeled import build_labeled, with_labels
 from genzoo.nn.mixture import COMPONENTS, LearnedPrior, learned_prior, prior_kl
 from genzoo.noise import generator
 from genzoo.priors import Prior
@@ -92,12 +93,16 @@ class Autoencoder(Generative):
     code: ClassVar[Literal["gaussian", "point"]] = "gaussian"  # the encoder returns (mu, logvar), or one tensor
 
     learns_prior: ClassVar[bool] = False  # whether its objective trains the components of `arch.prior`
+    passes_labels: ClassVar[bool] = False  # whether its objective calls networks `with_labels`, for `arch.conditional`
 
     encoder: nn.Module
 
     def networks(self) -> dict[str, nn.Module]:
         outputs = {"gaussian": 2, "point": 1}[self.code]
-        nets = {"encoder": build_encoder(self.shape, self.arch, outputs), **super().networks()}
+        if self.arch.conditional != "none" and self.passes_labels:
+            nets = build_labeled(self.shape, self.arch, outputs, len(self.classes))
+        else:
+            nets = {"encoder": build_encoder(self.shape, self.arch, outputs), **super().networks()}
         if self.prior.learned:
             nets[COMPONENTS] = LearnedPrior(self.prior.components, self.latent_shape, self.prior.kind == "classes")
         return nets
@@ -174,7 +179,7 @@ class Autoencoder(Generative):
                 f"This model takes items of shape {self.shape} and got {tuple(x.shape[1:])}: resize or convert them."
             )
         self.check_labels(labels, len(x))
-        code = self.encoder(self.encoder_input(x, labels))
+        code = with_labels(self.encoder, labels)(self.encoder_input(x, labels))
         posterior = PointCode(code) if self.code == "point" else Posterior(*code)
         return returned(EncoderOutput(latent_dist=posterior), return_dict)
 

@@ -15,6 +15,7 @@ from genzoo.models._prior import draw_latents, resolve_prior
 from genzoo.models.pretrained import Pretrained
 from genzoo.nn import build_decoder, check_pretrained, latent_shape
 from genzoo.nn.checkpointing import checkpointed
+from genzoo.nn.labeled import LabeledDecoder, with_labels
 from genzoo.objective import Spaces
 from genzoo.priors import Prior
 from genzoo.settings import validated
@@ -65,7 +66,7 @@ class Generative(Pretrained):
 
     model_name: ClassVar[str] = ""  # in the registry; each class has its own
     arch_class: ClassVar[type[ArchConfig]] = ArchConfig
-    conditional: ClassVar[bool] = False  # whether the networks take labels
+    conditional: bool = False  # whether the networks take labels: those of a class, or by `arch.conditional`
     _supports_gradient_checkpointing = True  # diffusers' switch; a property of a run, never saved with the model
 
     decoder: nn.Module
@@ -82,6 +83,7 @@ class Generative(Pretrained):
         super().__init__()
         self.shape, self.classes = tuple(shape), tuple(classes)
         self.arch = validated("arch", self.arch_class, arch or {})
+        self.conditional = self.conditional or self.arch.conditional != "none"
         check_pretrained(self.arch)
         if self.conditional and not self.classes:
             raise UsageError(f"{type(self).__name__} is conditional: it needs `classes`, from data that has labels.")
@@ -91,6 +93,11 @@ class Generative(Pretrained):
         own_name = vars(type(self)).get("model_name", "")
         saved_arch = dataclasses.asdict(self.arch) | {"pretrained": False}
         self.register_to_config(preset=preset or own_name, arch=saved_arch)
+        if self.arch.conditional != "none" and not isinstance(self.decoder, LabeledDecoder):
+            raise UsageError(
+                f"{type(self).__name__} has no labeled networks: leave out arch.conditional={self.arch.conditional}, "
+                "or train introvae, softintrovae or vae."
+            )
         self.check_parts()
 
     if TYPE_CHECKING:  # diffusers decorates it so that a type checker misses `self`
@@ -200,7 +207,8 @@ class Generative(Pretrained):
                 "[N, *latent_shape]."
             )
         self.check_labels(labels, len(z))
-        return returned(DecoderOutput(sample=self.decoder(self.decoder_input(z, labels))), return_dict)
+        x = with_labels(self.decoder, labels)(self.decoder_input(z, labels))
+        return returned(DecoderOutput(sample=x), return_dict)
 
     @torch.no_grad()
     def sample(

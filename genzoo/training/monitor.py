@@ -150,6 +150,7 @@ class Watch:
         top: float = 255,
         problem: Problem | None = None,
         position: Mapping[str, Any] = START,
+        further: Sequence[Problem] = (),
     ) -> None:
         """Reads the log again, at a start, a resume or a rollback.
 
@@ -158,6 +159,7 @@ class Watch:
             top: what 255 stands for in its images, see `Found.top`.
             problem: what is wrong with the run's length, if anything; a longer run no longer has it.
             position: step and images seen.
+            further: what else is wrong with the data.
         """
         events = self._folder.events.read()
         self._reported = {_key(event) for event in events}
@@ -167,7 +169,7 @@ class Watch:
         for line in self._folder.log.read():
             self.observe(line)
         found = data_findings(first_batch, top) if first_batch is not None else []
-        for name, text, fix in found:
+        for name, text, fix in (*found, *further):
             self.report({**START, "kind": "data", "problem": name, "text": text, "fix": fix})
         here = {"step": position["step"], "nimg": position["nimg"], "problem": TOO_SHORT}
         present = [one for one in read_findings(events) if one.problem == TOO_SHORT and one.ended is None]

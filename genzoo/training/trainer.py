@@ -32,7 +32,7 @@ from genzoo.training.inputs import prepared
 from genzoo.training.iteration import Iteration, Scalars
 from genzoo.training.launch import agree, deterministic, make_accelerator, resume_command
 from genzoo.training.log import Broken, Window, progress_bar
-from genzoo.training.misfits import refuse_constant, refuse_misfits
+from genzoo.training.misfits import refuse_constant, refuse_misfits, refuse_unsuitable, thin_components
 from genzoo.training.monitor import Watch
 from genzoo.training.optim import WeightAverage, averaged, make_optimizers
 from genzoo.training.recovery import Ladder, Recovery
@@ -97,6 +97,7 @@ class Trainer:
         self.total_steps = -(-self.total_nimg // self.per_step)
         refuse_misfits(config, self.objective, self.world, self.total_steps)
         refuse_constant(self.objective, self.dataset)
+        refuse_unsuitable(config, self.objective, self.dataset)
         self.short = too_short(config, self.total_nimg, self.per_step, self.dataset.size)
         # Un-wrapped networks: gradients are averaged after each phase, which no phase can silently get wrong. In
         # channels_last, convolutions are faster and give the same result; for BatchNorm see genzoo.nn.batchnorm.
@@ -226,7 +227,8 @@ class Trainer:
         if self.acc.is_main_process:
             with self.reporter.writing():
                 first = self.data(whole=True)[0][0].x if self.step == 0 else None
-                self.watch.begin(first, facts(self.dataset).top, self.short, self._position())
+                thin = [] if self.step else thin_components(self.config, self.objective, self.dataset)
+                self.watch.begin(first, facts(self.dataset).top, self.short, self._position(), thin)
         if self.step == self.total_steps and agree(not self.snapshots.is_complete(), self.acc):
             self.acc.print(f"The last snapshot is taken again: {self.folder.path / MODEL} is not complete.")
             return self.snapshot()

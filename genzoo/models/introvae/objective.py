@@ -3,11 +3,11 @@ differs.
 """
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genzoo.controller import Calibration, Controller, Fixed, refuse_fixed
 from genzoo.items import Items
@@ -29,6 +29,7 @@ from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.introvae.controllers import hinge_margin
 from genzoo.models.introvae.presets import IntroVAEArch, IntroVAEConfig
 from genzoo.models.introvae.signs import RULES
+from genzoo.nn.labeled import with_labels
 from genzoo.nn.mixture import cooperating, fixed_prior, learned_prior, placed, prior_kl
 from genzoo.noise import Noise
 from genzoo.objective import Mean, Objective, Progress, Spaces, Step, Update, detached, frozen
@@ -41,6 +42,7 @@ class IntroVAE(Autoencoder):
     model_name = "introvae"
     arch_class = IntroVAEArch
     learns_prior = True
+    passes_labels = True
 
 
 class Batch(NamedTuple):
@@ -107,8 +109,8 @@ class IntroVAEObjective(Objective):
         return encoder_steps(lambda drawn: self._iteration(nets, drawn, at), batch, self.config.encoder_steps)
 
     def _iteration(self, nets: IntroVAE, batch: Batch, at: Progress) -> Step:
-        c, enc, dec, x, y, views = self.config, nets.encoder, nets.decoder, batch.x, batch.labels, batch.views
-        beta = self.beta.value
+        c, x, y, views, beta = self.config, batch.x, batch.labels, batch.views, self.beta.value
+        enc, dec = with_labels(nets.encoder, y), with_labels(nets.decoder, y)
         if at.before(c.warmup):  # alpha = 0 (paper), or SSE + KL, both unweighted (official)
             weighted = c.form == "paper" or c.beta == "auto"
             beta_rec, shown = beta * self.half if weighted else 1.0, seen(x, views, REAL)
@@ -146,7 +148,7 @@ class IntroVAEObjective(Objective):
             x_r, x_p = self._decode(dec, z.detach(), z_p)
             l_ae = self.half * sse(x, x_r).mean()
         judged = [(x_r, RECONSTRUCTION_UPDATED)] * c.reconstruction_branch + [(x_p, SAMPLE_UPDATED)]
-        with frozen(enc), fixed_prior(prior):  # the encoder has been updated by now
+        with frozen(nets.encoder), fixed_prior(prior):  # the encoder has been updated by now
             kls = [kl(image, call) for image, call in judged]  # 11
         loss_g = self.alpha_decoder * sum(kls[1:], start=kls[0]).mean() + beta * l_ae  # 12-13, Eq. 12
         if prior is not None:
@@ -156,7 +158,9 @@ class IntroVAEObjective(Objective):
             logs["kl/reconstruction_updated"] = kls[0].mean()
         yield Update(cooperating(prior), loss_g, detached(logs))
 
-    def _decode(self, dec: nn.Module, z: Tensor, z_p: Tensor, graph: bool = True) -> tuple[Tensor, Tensor]:
+    def _decode(
+        self, dec: Callable[[Tensor], Tensor], z: Tensor, z_p: Tensor, graph: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Decodes posterior and prior latents, the latter with or without a graph.
 
         The order decides how much each kind weighs in BatchNorm's running averages: reconstructions come first in

@@ -30,6 +30,7 @@ from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.softintrovae.controllers import negative_weight
 from genzoo.models.softintrovae.presets import SoftIntroVAEConfig
 from genzoo.models.softintrovae.signs import RULES
+from genzoo.nn.labeled import with_labels
 from genzoo.nn.mixture import cooperating, fixed_prior, learned_prior, placed, prior_kl
 from genzoo.noise import Noise
 from genzoo.objective import Objective, Progress, Spaces, Step, Update, detached, frozen
@@ -41,6 +42,7 @@ class SoftIntroVAE(Autoencoder):
 
     model_name = "softintrovae"
     learns_prior = True
+    passes_labels = True
 
 
 class Batch(NamedTuple):
@@ -112,8 +114,8 @@ class SoftIntroVAEObjective(Objective):
         return encoder_steps(lambda drawn: self._iteration(nets, drawn, at), batch, self.config.encoder_steps)
 
     def _iteration(self, nets: SoftIntroVAE, batch: Batch, at: Progress) -> Step:
-        c, s, enc, dec, x = self.config, self.scale, nets.encoder, nets.decoder, batch.x
-        y, views = batch.labels, batch.views
+        c, s, x, y, views = self.config, self.scale, batch.x, batch.labels, batch.views
+        enc, dec = with_labels(nets.encoder, y), with_labels(nets.decoder, y)
         if at.before(c.warmup):  # not scaled by s (published code), see `units`
             shown = seen(x, views, REAL)
             yield from elbo_step(nets, x, batch.eps, y, beta_rec=self.beta_rec.value, beta_kl=c.beta_kl, seen=shown)
@@ -151,7 +153,7 @@ class SoftIntroVAEObjective(Objective):
             error = sse(x, x_r).mean()
         generated = self._generated(x_r, x_p, batch.eps_d)
         calls = (RECONSTRUCTION_UPDATED, SAMPLE_UPDATED)[-len(generated) :]
-        with frozen(enc):  # the encoder has been updated by now
+        with frozen(nets.encoder):  # the encoder has been updated by now
             posteriors = [enc(seen(image, views, call)) for (image, _), call in zip(generated, calls, strict=True)]
         with fixed_prior(prior):
             kls = [prior_kl(prior, *posterior, labels=y).mean() for posterior in posteriors]
@@ -160,7 +162,7 @@ class SoftIntroVAEObjective(Objective):
             loss_d = loss_d + s * c.beta_kl * prior_kl(prior, mu.detach(), logvar.detach(), y).mean()
         if c.gamma_r > torch.finfo(x.dtype).eps:  # rounding hides a smaller one: 1.6e-9 of the gradient at 1e-8
             zs = [reparameterize(mean, log, eps) for (mean, log), (_, eps) in zip(posteriors, generated, strict=True)]
-            errors = [self._error(nets, image, z) for (image, _), z in zip(generated, zs, strict=True)]
+            errors = [self._error(nets, image, z, y) for (image, _), z in zip(generated, zs, strict=True)]
             loss_d = loss_d + s * c.gamma_r * self.beta_rec.value * _average(errors)
         loss_d = self.unit * loss_d
         # These KLs are the updated encoder's, as the published code prints them.
@@ -178,21 +180,21 @@ class SoftIntroVAEObjective(Objective):
         As the target of its own reconstruction it is not: the published code lets that gradient reach the encoder
         through x_r. With `economy` (ours) the KL stands for the ELBO.
         """
-        mu, logvar = nets.encoder(shown)
+        mu, logvar = with_labels(nets.encoder, labels)(shown)
         kl = prior_kl(learned_prior(nets), mu, logvar, labels)
         if self.config.economy:
             return torch.exp(-2 * self.scale * self.beta_neg.value * kl)
-        again = self._again(nets, reparameterize(mu, logvar, eps))
+        again = self._again(nets, reparameterize(mu, logvar, eps), labels)
         return torch.exp(-2 * self.scale * (self.beta_rec.value * sse(image, again) + self.beta_neg.value * kl))
 
-    def _again(self, nets: SoftIntroVAE, z: Tensor) -> Tensor:
+    def _again(self, nets: SoftIntroVAE, z: Tensor, labels: Tensor | None) -> Tensor:
         """Decodes a generated image's latent in the encoder's phase."""
         with frozen(nets.decoder):
-            return nets.decoder(z)
+            return with_labels(nets.decoder, labels)(z)
 
-    def _error(self, nets: SoftIntroVAE, image: Tensor, z: Tensor) -> Tensor:
+    def _error(self, nets: SoftIntroVAE, image: Tensor, z: Tensor, labels: Tensor | None) -> Tensor:
         """A generated image's reconstruction error in the decoder's phase."""
-        return sse(image.detach(), nets.decoder(z.detach())).mean()
+        return sse(image.detach(), with_labels(nets.decoder, labels)(z.detach())).mean()
 
 
 class BootstrapObjective(SoftIntroVAEObjective, Lagging):
@@ -207,12 +209,12 @@ class BootstrapObjective(SoftIntroVAEObjective, Lagging):
         self.renew(nets.decoder, at)
         return super().step(nets, batch, at)
 
-    def _again(self, nets: SoftIntroVAE, z: Tensor) -> Tensor:
+    def _again(self, nets: SoftIntroVAE, z: Tensor, labels: Tensor | None) -> Tensor:
         assert self.target is not None
-        return self.target(z)
+        return with_labels(self.target, labels)(z)
 
-    def _error(self, nets: SoftIntroVAE, image: Tensor, z: Tensor) -> Tensor:
-        return sse(image, self._again(nets, z)).mean()
+    def _error(self, nets: SoftIntroVAE, image: Tensor, z: Tensor, labels: Tensor | None) -> Tensor:
+        return sse(image, self._again(nets, z, labels)).mean()
 
 
 def _average(values: list[Tensor]) -> Tensor:

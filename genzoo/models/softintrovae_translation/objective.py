@@ -21,6 +21,8 @@ class SoftIntroVAETranslation(Translating, SoftIntroVAE):
     model_name = "softintrovae-translation"
     arch_class = TranslationArch
     arch: TranslationArch
+    learns_prior = False
+    passes_labels = False
 
     @property
     def z_class(self) -> int:

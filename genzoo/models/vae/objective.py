@@ -21,6 +21,7 @@ class VAE(Autoencoder):
 
     model_name = "vae"
     learns_prior = True
+    passes_labels = True
 
 
 class Batch(NamedTuple):

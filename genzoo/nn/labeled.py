@@ -1,0 +1,83 @@
+"""Networks that take labels in the one-hot form of Soft-IntroVAE's code (Daniel & Tamar 2021), `arch.conditional`.
+
+Theirs: a flag of the networks, `conditional`, by which a vector is appended to the encoder's flat features before the
+last linear layer, and to z before the decoder's first one. Their training code never sets it. Ours: the vector is the
+one-hot label, samples have the labels of the step's real items, and the encoder judges them with these; any network
+with flat latents takes part; and the encoder's part for the label begins at zero.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.errors import UsageError
+from genzoo.nn import build_decoder, build_encoder
+from genzoo.spec import ArchConfig
+
+
+class LabeledEncoder(nn.Module):
+    """An encoder whose last linear layer also takes a one-hot label: [N, *shape], int64 [N] -> (mu, logvar), [N, Z]
+    each, or one such tensor, a point code.
+
+    A one-hot vector picks one column of that layer's matrix, so that these columns are added to what the network
+    returns, and are kept here.
+
+    Args:
+        network: an encoder without labels.
+        classes: their number K.
+        outputs: 2 for (mu, logvar), 1 for a point code.
+        z_dim: Z.
+    """
+
+    def __init__(self, network: nn.Module, classes: int, outputs: int, z_dim: int):
+        super().__init__()
+        self.network, self._shape = network, (classes, outputs, z_dim)
+        self.columns = nn.Parameter(torch.zeros(classes * outputs * z_dim))  # flat, as in `genzoo.nn.mixture`
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor | tuple[Tensor, ...]:
+        out, columns = self.network(x), self.columns.view(self._shape)[labels].unbind(1)
+        return out + columns[0] if isinstance(out, Tensor) else tuple(a + b for a, b in zip(out, columns, strict=True))
+
+
+class LabeledDecoder(nn.Module):
+    """A decoder of [z, one-hot label]: [N, Z], int64 [N] -> [N, *shape].
+
+    Args:
+        network: a decoder of [N, Z + K].
+        classes: their number K.
+    """
+
+    def __init__(self, network: nn.Module, classes: int):
+        super().__init__()
+        self.network, self.classes = network, classes
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        onehot = torch.eye(self.classes, dtype=z.dtype, device=z.device)[labels]
+        return self.network(torch.cat([z, onehot], dim=1))
+
+
+def build_labeled(shape: tuple[int, ...], arch: ArchConfig, outputs: int, classes: int) -> dict[str, nn.Module]:
+    """Builds the encoder and the decoder of `arch.conditional=concat`.
+
+    Raises:
+        UsageError: latents on a grid, or as `build_encoder`.
+    """
+    if arch.latent != "flat":
+        raise UsageError(
+            "arch.conditional=concat appends labels to flat latents: set arch.latent=flat, or arch.prior=classes in "
+            "place of arch.conditional."
+        )
+    wider = replace(arch, z_dim=arch.z_dim + classes)
+    return {
+        "encoder": LabeledEncoder(build_encoder(shape, arch, outputs), classes, outputs, arch.z_dim),
+        "decoder": LabeledDecoder(build_decoder(shape, wider), classes),
+    }
+
+
+def with_labels(network: nn.Module, labels: Tensor | None) -> Callable[[Tensor], Any]:
+    """Returns the network as a function of its first input: one that takes labels gets these, int64 [N]."""
+    return partial(network, labels=labels) if isinstance(network, LabeledEncoder | LabeledDecoder) else network
