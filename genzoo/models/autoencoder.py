@@ -92,6 +92,7 @@ class Autoencoder(Generative):
     code: ClassVar[Literal["gaussian", "point"]] = "gaussian"  # the encoder returns (mu, logvar), or one tensor
 
     learns_prior: ClassVar[bool] = False  # whether its objective trains the components of `arch.prior`
+    clips_prior: ClassVar[bool] = False  # whether it calls their `hold_range`
 
     encoder: nn.Module
 
@@ -99,7 +100,8 @@ class Autoencoder(Generative):
         outputs = {"gaussian": 2, "point": 1}[self.code]
         nets = {"encoder": build_encoder(self.shape, self.arch, outputs), **super().networks()}
         if self.prior.learned:
-            nets[COMPONENTS] = LearnedPrior(self.prior.components, self.latent_shape, self.prior.kind == "classes")
+            of_classes, clipped = self.prior.kind == "classes", self.arch.prior_clip
+            nets[COMPONENTS] = LearnedPrior(self.prior.components, self.latent_shape, of_classes, clipped)
         return nets
 
     @property
@@ -110,6 +112,11 @@ class Autoencoder(Generative):
         return Prior("mog", components=int(number)) if kind == "mog" else super().prior
 
     def check_parts(self) -> None:
+        if self.arch.prior_clip and not (self.clips_prior and self.prior.learned):
+            raise UsageError(
+                f"arch.prior_clip=true is for learned priors of softintrovae, and this is {type(self).__name__} with "
+                f"arch.prior={self.arch.prior}: train softintrovae with arch.prior=mog:10, or leave it out."
+            )
         if self.learns_prior and self.arch.prior != "normal":
             if self.arch.prior == "classes" and not self.classes:
                 raise UsageError("arch.prior=classes needs labels: set data.labels, e.g. --set data.labels=label.")
