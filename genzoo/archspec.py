@@ -69,6 +69,13 @@ class ArchConfig:
             "mog:K: a learned mixture of K Gaussians"
         ),
     ] = "normal"
+    prior_clip: Annotated[
+        bool,
+        Field(
+            description="softintrovae: log-variances of a learned prior are softly clipped to the range that they have "
+            "when adversarial training begins (Athanasiadis et al. 2025)"
+        ),
+    ] = False
     conditional: Annotated[
         Literal["none", "concat"],
         Field(

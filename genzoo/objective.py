@@ -99,6 +99,11 @@ class Progress:
         """Steps in the whole run."""
         return -(-self.total_nimg // (self.batch * self.parts))
 
+    @property
+    def share(self) -> float:
+        """Share of the run that has passed before this step, in [0, 1); a 0-d tensor in a compiled step."""
+        return self.nimg / self.total_nimg
+
     def before(self, duration: Duration) -> bool:
         """Whether this step starts before so much of the run has passed."""
         per_step = self.batch * self.parts

@@ -150,9 +150,10 @@ def test_no_branch_on_a_model_name(path):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_has_the_same_files(name):
-    """Four, and two where it has controllers or rules of its own for the monitor."""
+    """Four, and more where it has controllers, rules for the monitor, or variants of its objective."""
     files = {child.name for child in (PACKAGE / "models" / name).iterdir() if child.name != "__pycache__"}
-    assert files - {"controllers.py", "signs.py"} == {"__init__.py", "objective.py", "presets.py", "README.md"}
+    further = {"controllers.py", "signs.py", "variants.py"}
+    assert files - further == {"__init__.py", "objective.py", "presets.py", "README.md"}
 
 
 def test_heavy_libraries_are_imported_where_they_are_used(genzoo_command):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import read_log, same, tiny_run, weights
 from PIL import Image
+from reference_options import Mixture, prior_kl, softintrovae_prior
 from steps import FORMS, LR, SCALE, SHAPES, STEPS, TOLERANCE, N, Z, adams, at, data, distance, move, networks
 from torch import Tensor
 from torch.distributions import Categorical as Choice
@@ -22,10 +23,11 @@ from genzoo.cli import main
 from genzoo.errors import UsageError
 from genzoo.items import Items
 from genzoo.metrics.clusters import agreement
+from genzoo.models._responsibilities import entropy
 from genzoo.models.autoencoder import Posterior
 from genzoo.models.introvae import IntroVAE
 from genzoo.models.softintrovae import SoftIntroVAE
-from genzoo.nn.mixture import LearnedPrior, learned_prior
+from genzoo.nn.mixture import LearnedPrior, learned_prior, softly_clipped
 from genzoo.noise import Noise
 from genzoo.objective import Objective, Spaces, phases
 from genzoo.priors import Prior
@@ -45,10 +47,10 @@ def objective_of(form: str, prior: str, **more: Any) -> Objective:
     return spec.objective(spec.config(**(margin | config | more)), Spaces(SHAPES["conv"], (Z,), PRIORS[prior]))
 
 
-def components(k: int = K, classes: bool = False) -> LearnedPrior:
+def components(k: int = K, classes: bool = False, clipped: bool = False) -> LearnedPrior:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        prior = LearnedPrior(k, (Z,), classes).double()
+        prior = LearnedPrior(k, (Z,), classes, clipped).double()
         with torch.no_grad():
             prior.logvars.add_(0.3 * torch.randn_like(prior.logvars)).mul_(k > 1)
     return prior
@@ -168,77 +170,42 @@ class _Held:
 NONE: dict[str, Any] = {"components": _Held()}
 
 
-def kl_straight(mu: Tensor, logvar: Tensor, prior: LearnedPrior, labels: Tensor | None) -> Tensor:
-    """KL to the class's Gaussian, or the bound of that to the mixture, component by component."""
-    means, logvars = prior.means.reshape(-1, Z), prior.logvars.reshape(-1, Z)
-    each = []
-    for k in range(len(means)):
-        ratio = torch.exp(logvar - logvars[k]) + (mu - means[k]) ** 2 / torch.exp(logvars[k])
-        each.append(0.5 * (ratio - 1 - logvar + logvars[k]).sum(1))
-    if labels is not None:
-        return torch.stack([each[int(label)][i] for i, label in enumerate(labels)])
-    return -torch.log(sum(torch.exp(-one) for one in each) / len(means))  # pyright: ignore[reportArgumentType]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "samples": {"prior_samples": 4},
+    "entropy": {"prior_entropy": 0.5},
+    "clip": {"clip": True, "warmup": "2it"},
+    "all": {"prior_samples": 3, "prior_entropy": 0.5, "clip": True, "warmup": "1it"},
+}
 
 
-@pytest.mark.parametrize("prior", ["classes", "mog"])
-def test_soft_introvae_with_a_learned_prior_is_the_published_step(prior):
-    """Athanasiadis et al. 2025 (Section 4, and their code without clipping and entropy): the prior cooperates with the
-    decoder, follows the posteriors of real images, and is fixed where generated images are judged; their code draws the
-    samples of the decoder's phase again, and this one takes those of the encoder's.
-    """
-    objective, nets = objective_of("softintrovae-official", prior), networks("softintrovae-official")
-    nets["components"] = components(classes=prior == "classes")
+@pytest.mark.parametrize(
+    ("prior", "option"), [("classes", "plain"), ("classes", "clip"), *(("mog", o) for o in OPTIONS)]
+)
+def test_soft_introvae_with_a_learned_prior_is_the_published_step(prior, option):
+    """With the paper's options, each alone and all together, a warm-up included."""
+    more = dict(OPTIONS[option])
+    clipped = more.pop("clip", False)
+    objective, nets = objective_of("softintrovae-official", prior, **more), networks("softintrovae-official")
+    nets["components"] = components(classes=prior == "classes", clipped=clipped)
     theirs = copy.deepcopy(nets)
-    enc, dec, learned = theirs.values()
-    c, s = objective.config, SCALE["conv"]
-    optimizers = {name: torch.optim.Adam(net.parameters(), lr=LR) for name, net in theirs.items()}
-
+    c, optimizers, bounds = objective.config, adams(theirs), None
     trained(objective, nets)
     for step in range(STEPS):
         (b,) = batches(objective, step)[0]
-        y = LABELS if prior == "classes" else None
-        k = LABELS if prior == "classes" else b.k
-        fixed = copy.deepcopy(learned).requires_grad_(False)
-        means, logvars = learned.means.reshape(K, Z), learned.logvars.reshape(K, Z)
-        z_p = means[k] + torch.sqrt(torch.exp(logvars[k])) * b.z_p
-
-        def error(a: Tensor, b: Tensor) -> Tensor:
-            return ((a - b) ** 2).flatten(1).sum(1)
-
-        x_p = dec(z_p)  # the order of the networks' calls decides BatchNorm's averages only
-        mu, logvar = enc(b.x)
-        z = mu + torch.exp(0.5 * logvar) * b.eps
-        x_r = dec(z)
-        loss = s * (c.beta_rec * error(b.x, x_r).mean() + c.beta_kl * kl_straight(mu, logvar, fixed, y).mean())
-        for image, eps in ((x_r, b.eps_e[0]), (x_p, b.eps_e[1])):
-            m, v = enc(image.detach())
-            again = dec(m + torch.exp(0.5 * v) * eps)
-            weighted = c.beta_rec * error(image, again) + c.beta_neg * kl_straight(m, v, fixed, y)
-            loss = loss + 0.25 * torch.exp(-2 * s * weighted).mean()
-        optimizers["encoder"].zero_grad()
-        loss.backward(inputs=list(enc.parameters()), retain_graph=True)
-        optimizers["encoder"].step()
-
-        rec, fake = dec(z.detach()), dec(z_p)
-        judged = [enc(rec), enc(fake)]
-        kls = [kl_straight(*one, fixed, y).mean() for one in judged]
-        real = kl_straight(mu.detach(), logvar.detach(), learned, y).mean()
-        codes = [(m + torch.exp(0.5 * v) * eps).detach() for (m, v), eps in zip(judged, b.eps_d, strict=True)]
-        errors = [error(image.detach(), dec(code)).mean() for image, code in zip((rec, fake), codes, strict=True)]
-        loss = s * (
-            c.beta_rec * error(b.x, rec).mean()
-            + c.beta_kl * (sum(kls) / 2 + real)
-            + c.gamma_r * c.beta_rec * sum(errors) / 2
-        )
-        for name in ("decoder", "components"):
-            optimizers[name].zero_grad()
-        loss.backward(inputs=[*dec.parameters(), *learned.parameters()])
-        for name in ("decoder", "components"):
-            optimizers[name].step()
-
+        warming = at(step).before(c.warmup)
+        if clipped and bounds is None and not warming:
+            logvars = theirs.components.logvars.detach().reshape(K, Z).clone()
+            bounds = logvars.amin(0), logvars.amax(0)
+        weights = {"b_kl": c.beta_kl, "b_rec": c.beta_rec, "b_neg": c.beta_neg, "gamma_r": c.gamma_r}
+        y, o = LABELS if prior == "classes" else None, Mixture(b.samples, bounds, c.prior_entropy)
+        softintrovae_prior(theirs, optimizers, b, y, o, warming=warming, s=SCALE["conv"], **weights)
     for name in ("encoder", "decoder", "components"):
         assert distance(nets[name], theirs[name], buffers=False) < TOLERANCE
-    assert distance(nets["components"], components()) > LR
+    assert distance(nets["components"], components(), buffers=False) > LR
+    if clipped:
+        assert bounds is not None
+        torch.testing.assert_close(nets.components.bounds, torch.stack(bounds), atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form.startswith("introvae")])
@@ -254,8 +221,11 @@ def test_the_hinge_judges_by_the_learned_prior(form):
     mu, logvar = enc(b.x)
     z = mu + torch.exp(0.5 * logvar) * b.eps
     x_r, x_p = dec(z), dec(z_p)
-    kls = [kl_straight(*enc(image), learned, LABELS) for image in (x_r, x_p)]
-    real, error = kl_straight(mu, logvar, learned, LABELS).mean(), ((b.x - x_r) ** 2).flatten(1).sum(1).mean()
+    kls = [prior_kl(*enc(image), learned, LABELS, Mixture(), 0) for image in (x_r, x_p)]
+    real, error = (
+        prior_kl(mu, logvar, learned, LABELS, Mixture(), 0).mean(),
+        ((b.x - x_r) ** 2).flatten(1).sum(1).mean(),
+    )
     pushed = [(c.margin - (kl if c.form == "paper" else kl.mean())).clamp(min=0).mean() for kl in kls]
     alpha = c.alpha if c.alpha_decoder is None else c.alpha_decoder
     expected = real + c.alpha * sum(pushed) + c.beta * half * error
@@ -268,12 +238,86 @@ def test_the_hinge_judges_by_the_learned_prior(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_micro_batches_are_parts_of_the_batch(form, prior):
     """Without BatchNorm, which sees the parts."""
+    check_micro_batches(form, prior)
+
+
+def test_micro_batches_with_the_options_of_a_mixture():
+    """Responsibilities are averaged over all of them."""
+    check_micro_batches("softintrovae-official", "mog", clipped=True, prior_samples=3, prior_entropy=0.5, warmup="1it")
+
+
+def check_micro_batches(form: str, prior: str, clipped: bool = False, **more: Any) -> None:
     whole, parts = networks(form, norm="none"), networks(form, norm="none")
     for nets, micro in ((whole, 1), (parts, 3)):
-        nets["components"] = components(classes=prior == "classes")
-        trained(objective_of(form, prior), nets, micro)
+        nets["components"] = components(classes=prior == "classes", clipped=clipped)
+        trained(objective_of(form, prior, **more), nets, micro)
     for name in whole:
         assert distance(whole[name], parts[name]) < 1e-9
+
+
+def test_the_kl_by_samples_is_unbiased():
+    prior, (mu, logvar) = components(), posterior()
+    normal = torch.randn(N, 20_000, Z, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    q = Independent(Normal(mu, torch.exp(0.5 * logvar)), 1)
+    z = q.sample(torch.Size((100_000,)))
+    measured = (q.log_prob(z) - mixture_of(prior).log_prob(z)).mean(0)
+    torch.testing.assert_close(prior.kl(mu, logvar, normal=normal), measured, atol=0.05, rtol=0)
+
+
+def test_log_variances_are_clipped_softly():
+    """In the middle of the bounds almost nothing changes; beyond them, nothing is left of what exceeds them."""
+    lowest, highest = torch.tensor([-1.0, 2.0]), torch.tensor([3.0, 2.0])
+    found = softly_clipped(torch.tensor([[1.0, 1.0], [50.0, 5.0], [-50.0, 0.0]]), lowest, highest)
+    assert found[:, 0].tolist() == pytest.approx([1, 3, -1], abs=1e-4)
+    assert found[:, 1].tolist() == [2, 2, 2]
+
+
+def test_bounds_follow_until_they_are_held():
+    prior = components(clipped=True)
+    unclipped = prior.logvars.detach().view(K, Z).clone()
+    prior.hold_range(False)
+    assert torch.equal(prior.bounds, torch.stack([unclipped.amin(0), unclipped.amax(0)]))
+    assert torch.equal(prior()[1], unclipped)
+    with torch.no_grad():
+        prior.logvars.add_(1)
+    prior.hold_range(True)
+    held = prior.bounds.clone()
+    with torch.no_grad():
+        prior.logvars.mul_(10)
+    prior.hold_range(True)
+    assert torch.equal(prior.bounds, held) and torch.equal(held[0], unclipped.amin(0) + 1)
+    torch.testing.assert_close(prior()[1], prior()[1].clamp(*held))
+
+
+def test_entropy_is_highest_where_all_components_are_used_alike():
+    assert entropy(torch.full((8,), 1 / 8)).item() == pytest.approx(1)
+    assert entropy(torch.tensor([1.0, 0, 0])).item() == pytest.approx(0, abs=1e-6)
+    assert entropy(torch.full((2,), 1 / 2)).item() == pytest.approx(math.log(2))  # published code: not divided below e
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            {"prior_samples": 9},
+            "prior_samples=9 estimates the KL to a mixture, and that to arch.prior=classes has a closed",
+        ),
+        (
+            {"prior_entropy": 2},
+            "prior_entropy=2 keeps the components of a mixture in use, and arch.prior=classes is none",
+        ),
+    ],
+)
+def test_options_of_mixtures_are_refused_elsewhere(more, said):
+    with pytest.raises(UsageError, match=said):
+        objective_of("softintrovae-paper", "classes", **more)
+
+
+@pytest.mark.parametrize(("model", "prior"), [(IntroVAE, "mog:3"), (SoftIntroVAE, "normal")])
+def test_clipping_is_refused_where_nothing_is_clipped(model, prior):
+    arch = {"channels": (8,), "z_dim": 4, "prior": prior, "prior_clip": True}
+    with pytest.raises(UsageError, match=f"this is {model.__name__} with arch.prior={prior}: train softintrovae with"):
+        model(shape=(1, 8, 8), arch=arch)
 
 
 def test_a_component_of_a_mixture_is_drawn_at_random():

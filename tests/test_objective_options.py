@@ -3,6 +3,7 @@ with micro-batches, and with what it refuses.
 """
 
 import copy
+import math
 import weakref
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from steps import (
     FORMS,
     LR,
     SCALE,
+    SHAPES,
     TOLERANCE,
     TWO_PLAYERS,
     N,
@@ -32,13 +34,19 @@ from steps import (
     objective_of,
     train,
 )
+from steps import STEPS as ALL_STEPS
 from torch import Tensor, nn
 
 from genzoo.errors import UsageError
 from genzoo.items import Items
 from genzoo.models._diffaug import augmented
+from genzoo.models._similarity import adversarial_similarity, annealing
+from genzoo.nn import build_encoder
 from genzoo.noise import Noise
-from genzoo.objective import Objective, phases
+from genzoo.objective import Objective, Spaces, phases
+from genzoo.priors import Prior
+from genzoo.registry import get_spec
+from genzoo.spec import ArchConfig
 from genzoo.training.graph import CompiledPhases
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,6 +64,8 @@ def transcribe_batch(objective: Objective, form: str, kind: str, p: Any, options
     c, official = objective.config, form.endswith("official")
     gain = 0 if (step + 1) % c.penalty_every else c.penalty_every
     o = replace(options, views=b.views, r1=gain * c.r1, r2=gain * c.r2)
+    if getattr(c, "distance", "kl") == "as":
+        o = replace(o, c=math.tanh(5 * step / ALL_STEPS))
     if FORMS[form][0] == "introvae":
         alpha_decoder = c.alpha if c.alpha_decoder is None else c.alpha_decoder
         weights = {"m": c.margin, "alpha": c.alpha, "alpha_decoder": alpha_decoder, "beta": c.beta}
@@ -338,6 +348,71 @@ def test_bootstrap_is_refused_without_epochs():
         train(objective_of("softintrovae-paper", bootstrap=True), networks("softintrovae-paper"), steps=1)
 
 
+# distance
+
+
+@pytest.mark.parametrize("more", [{}, {"recompute": True}, {"economy": True}, {"diffaug": True}], ids=str)
+def test_the_distance_of_as_introvae_is_the_transcription(more: dict[str, Any]):
+    """Its part falls from all of it in the first step; in the step, KLs have the rest."""
+    check("softintrovae-official", "conv", Options(economy="economy" in more), distance="as", **more)
+
+
+def test_similarity_by_hand():
+    """One item a batch, one dimension: k(a, a) = 1 / sqrt(2 v)."""
+    a, b = ((torch.tensor([[mean]]), torch.zeros(1, 1)) for mean in (0.0, 100.0))
+    assert adversarial_similarity(a, a) == 0
+    expected = 2 * math.sqrt(0.5) - 2 * math.exp(-1 / 4) * math.sqrt(0.5)  # means 0 and tanh(100) = 1, variances 1
+    assert adversarial_similarity(a, b).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_kl_begins_at_nothing_after_the_warmup():
+    progress = [replace(at(0), step=step, total_nimg=100 * N) for step in (0, 20, 60, 99)]
+    found = [annealing(one, "20it", torch.zeros(())).item() for one in progress[1:]]
+    assert found == pytest.approx([0, math.tanh(5 / 2), math.tanh(5 * 79 / 80)])
+    assert annealing(progress[0], "0", torch.zeros(())) == 0
+
+
+def test_the_distance_is_refused_where_it_is_not_defined():
+    with pytest.raises(UsageError, match=r"distance=as compares recon.*form=paper judges samples only: set"):
+        objective_of("softintrovae-paper", distance="as")
+    spec, prior = get_spec("softintrovae"), Prior("mog", components=3)
+    with pytest.raises(UsageError, match=r"distance=as squashes latents .* arch.prior=mog .*leave one of the two out"):
+        spec.objective(spec.config(distance="as"), Spaces(SHAPES["conv"], (Z,), prior))
+
+
+# feature_loss
+
+
+@pytest.mark.parametrize("more", [{}, {"recompute": True}, {"diffaug": True}], ids=str)
+@pytest.mark.parametrize("form", SOFT)
+def test_the_feature_loss_is_the_transcription(form: str, more: dict[str, Any]):
+    """Of the poolings' outputs; the reconstruction passes through the encoder once more, and counts in BatchNorm."""
+    check(form, "conv", Options(feature_loss=0.3), feature_loss=0.3, **more)
+
+
+def test_the_feature_loss_of_micro_batches():
+    check_micro_batches("softintrovae-official", "conv", feature_loss=0.3, warmup="1it")
+
+
+@pytest.mark.parametrize("encoder", ["conv", "shuffle"])
+def test_checkpointing_changes_no_stage(encoder: str):
+    net = build_encoder((3, 16, 16), ArchConfig(encoder=encoder, z_dim=Z, channels=(4, 4, 8))).double()
+    x = torch.rand(N, 3, 16, 16, dtype=torch.float64)
+    code, plain = net(x, stages=True)
+    net.gradient_checkpointing = True  # pyright: ignore[reportArgumentType]
+    again, recomputed = net(x, stages=True)
+    assert all(torch.equal(a, b) for a, b in zip((*code, *plain), (*again, *recomputed), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(net(x), code, strict=True))
+    assert [tuple(one.shape[2:]) for one in plain] == {"conv": [(8, 8), (4, 4), (2, 2)], "shuffle": [(4, 4)] * 2}[
+        encoder
+    ]
+
+
+def test_the_feature_loss_needs_a_convolutional_encoder():
+    with pytest.raises(UsageError, match=r"feature_loss compares stages of .*, and this is MLPEncoder: set"):
+        objective_of(SOFT[0], "mlp", feature_loss=0.1, warmup="1it").step(networks(SOFT[0], "mlp"), None, at(0))
+
+
 # Compiled steps
 
 
@@ -351,3 +426,15 @@ def test_a_traced_step_with_options_is_the_step():
             for phase in run(micro_batches(objective, step, data(step)), at(step)):
                 move(phase, optimizers)
     assert distance(fast, slow) < TOLERANCE
+
+
+def test_a_traced_step_follows_the_annealed_distance():
+    """Its weight is another in each step, and an input of one trace."""
+    form = "softintrovae-official"
+    objective, slow, fast = objective_of(form, "mlp", distance="as"), networks(form, "mlp"), networks(form, "mlp")
+    compiled = CompiledPhases(fast, partial(phases, objective, fast), objective.controllers, compiler=None)
+    for run, optimizers in ((partial(phases, objective, slow), adams(slow)), (compiled, adams(fast))):
+        for step in range(3):
+            for phase in run(micro_batches(objective, step, data(step, "mlp")), at(step)):
+                move(phase, optimizers)
+    assert len(compiled.traces) == 1 and distance(fast, slow) < TOLERANCE

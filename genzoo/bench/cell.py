@@ -163,6 +163,7 @@ def _pictures(model: "Generative", folder: Path, config: RunConfig, cell: Cell, 
     from genzoo.data import heldout_split, open_dataset
     from genzoo.data.batches import to_float
     from genzoo.data.sets import FiniteSet
+    from genzoo.fitted import knows
     from genzoo.models.autoencoder import can_encode
     from genzoo.noise import generator
     from genzoo.pictures import save_grid
@@ -180,7 +181,8 @@ def _pictures(model: "Generative", folder: Path, config: RunConfig, cell: Cell, 
     labels = model.classes_in_turn(N_SAMPLES)
     priors = {"samples": model.prior.kind} | ({"samples-fitted": model.prior_name()} if model.fitted_prior else {})
     for what, prior in priors.items():
-        samples = model.sample(N_SAMPLES, generator(0, "report samples"), labels, prior)
+        given = labels if prior == model.prior.kind or knows(model.fitted_prior, len(model.classes)) else None
+        samples = model.sample(N_SAMPLES, generator(0, "report samples"), given, prior)
         save_grid(samples.split(N_PAIRS), path(what))
     if not can_encode(model):
         return written

@@ -21,7 +21,7 @@ from genzoo.evaluation.classifier import Classifier
 from genzoo.evaluation.drawing import batch_size, described, drawn
 from genzoo.evaluation.extractors import Extractor, get_extractor
 from genzoo.evaluation.features import Features, dataset_features, extract
-from genzoo.evaluation.given import GivenLabels, refuse_fitted_prior, sampled_as_asked
+from genzoo.evaluation.given import GivenLabels, sampled_as_asked
 from genzoo.evaluation.heldout import how_read, how_resized, refuse_seen, split_of
 from genzoo.evaluation.lines import ScoreLine
 from genzoo.evaluation.moments import is_statistics, read_statistics
@@ -97,7 +97,6 @@ def evaluate(job: Job) -> Result:
     if reason := refusal(job.protocol.metric, job.subject):
         raise UsageError(f"{job.protocol.name} {reason}.")
     refuse_seen(job.subject, job.protocol, job.data)
-    refuse_fitted_prior(job.protocol)
     with torch.no_grad(), job.subject.policy(job.protocol, job.data) as subject:
         inputs = _inputs(replace(job, subject=sampled_as_asked(subject, job.protocol)))
         found = job.protocol.metric.compute(inputs)

@@ -18,18 +18,16 @@ from genzoo.metrics.inputs import ClassPair, LabeledPair
 from genzoo.spec import DataConfig
 
 
-def refuse_fitted_prior(protocol: Protocol) -> None:
-    """Raises UsageError for samples of given classes from a fitted prior, which knows no classes."""
-    if protocol.fitted_prior and issubclass(protocol.metric.inputs, LabeledPair):
-        own = protocol.name.removesuffix(f"_{protocol.fitted_prior}")
-        raise UsageError(f"{protocol.name}: a fitted prior does not know classes: take {own}.")
-
-
 def sampled_as_asked(subject: Subject, protocol: Protocol) -> Subject:
-    """Returns the subject as a protocol samples it: of each class in turn, where the metric asks for given classes."""
+    """Returns the subject as a protocol samples it: of each class in turn, where the metric asks for given classes.
+
+    Raises:
+        UsageError: from a fitted prior, and it was fitted without classes.
+    """
     if not issubclass(protocol.metric.inputs, LabeledPair):
         return subject
     assert isinstance(subject, ModelSubject)  # others were refused
+    subject.model.prior_name(subject.prior, of_classes=True)
     other = copy.copy(subject)
     other.in_turn = True
     return other

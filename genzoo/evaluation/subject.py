@@ -126,10 +126,9 @@ class ModelSubject:
         own, asked = protocol.name.removesuffix(f"_{protocol.fitted_prior}"), protocol.fitted_prior
         if why := self.model.unfittable:
             raise UsageError(f"{protocol.name}: {self.name} has no fitted prior, as {why}: take {own}.")
-        saved = self.model.fitted_prior
+        other, saved = copy.copy(self), self.model.fitted_prior
         if asked == "fitted":
             asked = "gmm" if saved is None else saved.name
-        other = copy.copy(self)
         if select(saved, asked) is None:
             if self.run is None:
                 raise UsageError(
@@ -139,8 +138,8 @@ class ModelSubject:
             if asked not in self._fitted:
                 assert self.trained_on is not None
                 dataset = open_dataset(self.trained_on.located(data), progress=False)
-                seed, labels = self.run.train.seed, self.run.data.labels
-                self._fitted[asked] = fit_from(other.model, dataset, asked, seed=seed, labels=labels)
+                how = {"seed": self.run.train.seed, "labels": self.run.data.labels}
+                self._fitted[asked] = fit_from(other.model, dataset, asked, **how)
             other.model.fitted_prior = self._fitted[asked]
         other.prior = other.model.prior_name(asked)
         return other

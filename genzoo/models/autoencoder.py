@@ -94,6 +94,7 @@ class Autoencoder(Generative):
 
     learns_prior: ClassVar[bool] = False  # whether its objective trains the components of `arch.prior`
     passes_labels: ClassVar[bool] = False  # whether its objective calls networks `with_labels`, for `arch.conditional`
+    clips_prior: ClassVar[bool] = False  # whether it calls their `hold_range`
 
     encoder: nn.Module
 
@@ -104,7 +105,8 @@ class Autoencoder(Generative):
         else:
             nets = {"encoder": build_encoder(self.shape, self.arch, outputs), **super().networks()}
         if self.prior.learned:
-            nets[COMPONENTS] = LearnedPrior(self.prior.components, self.latent_shape, self.prior.kind == "classes")
+            of_classes, clipped = self.prior.kind == "classes", self.arch.prior_clip
+            nets[COMPONENTS] = LearnedPrior(self.prior.components, self.latent_shape, of_classes, clipped)
         return nets
 
     @property
@@ -115,6 +117,11 @@ class Autoencoder(Generative):
         return Prior("mog", components=int(number)) if kind == "mog" else super().prior
 
     def check_parts(self) -> None:
+        if self.arch.prior_clip and not (self.clips_prior and self.prior.learned):
+            raise UsageError(
+                f"arch.prior_clip=true is for learned priors of softintrovae, and this is {type(self).__name__} with "
+                f"arch.prior={self.arch.prior}: train softintrovae with arch.prior=mog:10, or leave it out."
+            )
         if self.learns_prior and self.arch.prior != "normal":
             if self.arch.prior == "classes" and not self.classes:
                 raise UsageError("arch.prior=classes needs labels: set data.labels, e.g. --set data.labels=label.")
@@ -133,12 +140,13 @@ class Autoencoder(Generative):
     def draw_latents(self, n: int, generator: torch.Generator | None, labels: Tensor | None) -> Tensor:
         """Draws n latents of the model's own prior on the CPU: [n, *latent_shape].
 
-        Of a learned prior, they are of the components `labels`, int64 [n], else of any, all equally likely.
+        Of a prior of classes, they are of the classes `labels`, int64 [n]; else of any component, all equally likely.
         """
         normal = self.prior.sample(n, self.latent_shape, generator)
         if (prior := learned_prior(self)) is None:
             return normal
-        k = torch.randint(prior.components, (n,), generator=generator) if labels is None else labels
+        k = labels if prior.classes else None
+        k = torch.randint(prior.components, (n,), generator=generator) if k is None else k
         with torch.no_grad():
             return prior.place(normal.to(self.device, self.dtype), k.to(self.device)).float().cpu()
 

@@ -8,6 +8,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -138,11 +139,15 @@ class _Stack(nn.Module):
     gradient_checkpointing = False
     _gradient_checkpointing_func: Callable[[nn.Module, Tensor], Tensor] = staticmethod(checkpointed)
 
-    def run_main(self, x: Tensor) -> Tensor:
-        if not (self.gradient_checkpointing and torch.is_grad_enabled()):
+    def run_main(self, x: Tensor, outputs: list[Tensor] | None = None) -> Tensor:
+        """Returns main(x); appends what its entries return to `outputs`."""
+        recomputes = self.gradient_checkpointing and torch.is_grad_enabled()
+        if not recomputes and outputs is None:
             return self.main(x)
-        for part in cut_where_small(self.main):
-            x = self._gradient_checkpointing_func(part, x)
+        for part in cut_where_small(self.main) if outputs is None else self.main:
+            x = self._gradient_checkpointing_func(part, x) if recomputes else part(x)
+            if outputs is not None:
+                outputs.append(x)
         return x
 
 
@@ -189,10 +194,15 @@ class ConvEncoder(_Stack):
         blocks["last"] = ResidualBlock(channels[-1], channels[-1], norm, norm_place)
         return blocks
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        h = self.run_main(x)
+    def forward(self, x: Tensor, stages: bool = False) -> Tensor | tuple[Any, ...]:
+        """Encodes images; with `stages`, returns the code and the outputs of all entries of `main` but the last: a list
+        of [N, c, h, w], those of the poolings in this class.
+        """
+        outputs: list[Tensor] | None = [] if stages else None
+        h = self.run_main(x, outputs)
         out = self.head(h if self.grid else h.flatten(1))
-        return out if self.outputs == 1 else out.chunk(self.outputs, dim=1)
+        code = out if self.outputs == 1 else out.chunk(self.outputs, dim=1)
+        return code if outputs is None else (code, outputs[:-1])
 
 
 class ConvDecoder(_Stack):

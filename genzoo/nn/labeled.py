@@ -38,9 +38,12 @@ class LabeledEncoder(nn.Module):
         self.network, self._shape = network, (classes, outputs, z_dim)
         self.columns = nn.Parameter(torch.zeros(classes * outputs * z_dim))  # flat, as in `genzoo.nn.mixture`
 
-    def forward(self, x: Tensor, labels: Tensor) -> Tensor | tuple[Tensor, ...]:
-        out, columns = self.network(x), self.columns.view(self._shape)[labels].unbind(1)
-        return out + columns[0] if isinstance(out, Tensor) else tuple(a + b for a, b in zip(out, columns, strict=True))
+    def forward(self, x: Tensor, labels: Tensor, stages: bool = False) -> Any:
+        """With `stages`, returns the network's stages, too; see `ConvEncoder`."""
+        out, features = self.network(x, stages=True) if stages else (self.network(x), [])
+        columns = self.columns.view(self._shape)[labels].unbind(1)
+        out = out + columns[0] if isinstance(out, Tensor) else tuple(a + b for a, b in zip(out, columns, strict=True))
+        return (out, features) if stages else out
 
 
 class LabeledDecoder(nn.Module):
@@ -78,6 +81,6 @@ def build_labeled(shape: tuple[int, ...], arch: ArchConfig, outputs: int, classe
     }
 
 
-def with_labels(network: nn.Module, labels: Tensor | None) -> Callable[[Tensor], Any]:
-    """Returns the network as a function of its first input: one that takes labels gets these, int64 [N]."""
+def with_labels(network: nn.Module, labels: Tensor | None) -> Callable[..., Any]:
+    """Returns the network without its argument for labels: one that takes labels gets these, int64 [N]."""
     return partial(network, labels=labels) if isinstance(network, LabeledEncoder | LabeledDecoder) else network

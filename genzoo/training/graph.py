@@ -43,6 +43,7 @@ class _Watched:
 
     def __init__(self, at: Progress):
         self._at, self.answers = at, dict[Question, bool]()
+        self._share, self.reads_share = torch.empty(0), False  # stands in while a step is traced
         self.batch, self.parts = at.batch, at.parts  # constants of a run, as the next two
         self.total_nimg, self.epoch_nimg = at.total_nimg, at.epoch_nimg
 
@@ -51,6 +52,15 @@ class _Watched:
 
     def every(self, n: int) -> bool:
         return self._ask("every", n)
+
+    @property
+    def share(self) -> Tensor:
+        self.reads_share = True
+        return self._share
+
+    @share.setter
+    def share(self, value: Tensor) -> None:
+        self._share = value
 
     def _ask(self, method: str, argument: Any) -> bool:
         self.answers[method, argument] = getattr(self._at, method)(argument)
@@ -88,6 +98,7 @@ class _Trace:
     """A step that was traced once, and what it depends on."""
 
     answers: dict[Question, bool]
+    reads_share: bool
     shapes: list[torch.Size]
     segments: list[_Segment]
 
@@ -127,7 +138,7 @@ class CompiledPhases:
             )
         self._params, self._buffers = dict(model.named_parameters()), dict(model.named_buffers())
         self._eager, self._compiler, self._record, self._controllers = eager, compiler, record, controllers
-        self._settings = dict[str, tuple[float, Tensor]]()  # values of controllers, and the same on the device
+        self._settings = dict[str, tuple[float, Tensor]]()  # values that move, and the same on the device
         self.traces: list[_Trace] = []
 
     def __call__(self, batches: Sequence[Sequence[Any]], at: Progress) -> Iterator[Phase]:
@@ -140,7 +151,7 @@ class CompiledPhases:
         trace = next((known for known in self.traces if known.holds(shapes, at)), None)
         if trace is None:
             self.traces.append(trace := self._trace(leaves, tree, at))
-        values = self._inputs(leaves)
+        values = self._inputs(leaves, at.share if trace.reads_share else 0.0)
         for segment in trace.segments:
             with torch.no_grad():  # the backward passes are in the graph
                 results = segment.run(*(values[name] for name in segment.takes))
@@ -153,17 +164,20 @@ class CompiledPhases:
                 logs = {name: log.clone() for name, log in logs.items()}
             yield Phase(segment.trains, segment.by, when, logs)
 
-    def _inputs(self, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
+    def _inputs(self, leaves: Sequence[Tensor], share: float) -> dict[str, Tensor]:
         """The values that a trace starts from, by the names that make_fx gives them."""
-        values = [*leaves, *self._params.values(), *self._buffers.values(), *self._moving()]
+        values = [*leaves, *self._params.values(), *self._buffers.values(), *self._moving(share)]
         return {f"arg{i}_1": value for i, value in enumerate(values)}
 
-    def _moving(self) -> Iterator[Tensor]:
-        """The values of the controllers as 0-d tensors, copied to the device only where they have changed."""
+    def _moving(self, share: float) -> Iterator[Tensor]:
+        """The share of the run that has passed and the values of the controllers as 0-d tensors, copied to the device
+        only where they have changed.
+        """
         weight = next(iter(self._params.values()))
-        for name, controller in self._controllers.items():
-            if name not in self._settings or self._settings[name][0] != controller.value:
-                self._settings[name] = controller.value, weight.new_tensor(controller.value)
+        values = {"at.share": share} | {name: controller.value for name, controller in self._controllers.items()}
+        for name, value in values.items():
+            if name not in self._settings or self._settings[name][0] != value:
+                self._settings[name] = value, weight.new_tensor(value)
             yield self._settings[name][1]
 
     @contextmanager
@@ -184,7 +198,8 @@ class CompiledPhases:
 
         def step(*inputs: Tensor) -> list[Tensor]:
             results, batches = [], tree(inputs[: len(leaves)])
-            with self._standing_in(inputs[len(inputs) - len(self._controllers) :]):
+            watched.share, *moving = inputs[len(inputs) - 1 - len(self._controllers) :]
+            with self._standing_in(moving):
                 for phase in self._eager(batches, watched):
                     grads = {name: p.grad for name, p in self._params.items() if p.grad is not None}
                     results += [*grads.values(), *phase.logs.values(), *([] if phase.when is None else [phase.when])]
@@ -196,7 +211,7 @@ class CompiledPhases:
                         self._params[name].grad = None
             return results
 
-        inputs, kept = self._inputs(leaves), [buffer.clone() for buffer in self._buffers.values()]
+        inputs, kept = self._inputs(leaves, 0.0), [buffer.clone() for buffer in self._buffers.values()]
         # cuDNN's BatchNorm is another operator, which hides what it writes
         as_it_is = self._compiler is None  # writes that are hidden stay, as nothing rearranges the operations
         cudnn = torch.backends.cudnn.flags(enabled=as_it_is and torch.backends.cudnn.enabled)
@@ -213,7 +228,7 @@ class CompiledPhases:
         for node in traced.graph.find_nodes(op="call_function", target=aten.add_.Tensor):
             node.replace_all_uses_with(node.args[0])
         segments = _segments(traced, cuts, self._compiler, self._record)
-        return _Trace(watched.answers, [leaf.shape for leaf in leaves], segments)
+        return _Trace(watched.answers, watched.reads_share, [leaf.shape for leaf in leaves], segments)
 
 
 def _segments(

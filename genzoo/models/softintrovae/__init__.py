@@ -27,7 +27,8 @@ def _model() -> "type[SoftIntroVAE]":
 
 
 def _objective(*args: Any) -> "SoftIntroVAEObjective":
-    from genzoo.models.softintrovae.objective import BootstrapObjective, SoftIntroVAEObjective
+    from genzoo.models.softintrovae.objective import SoftIntroVAEObjective
+    from genzoo.models.softintrovae.variants import BootstrapObjective
 
     return (BootstrapObjective if args[0].bootstrap else SoftIntroVAEObjective)(*args)
 

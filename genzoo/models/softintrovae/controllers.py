@@ -1,10 +1,34 @@
-"""The law of `objective.beta_neg=auto`."""
+"""The weights that may be `auto`, and the law of `objective.beta_neg=auto`."""
 
 import math
 from collections.abc import Mapping
 
-from genzoo.controller import Balance, Law
+from genzoo.controller import Balance, Calibration, Controller, Fixed, Law, refuse_fixed
 from genzoo.duration import Duration
+from genzoo.errors import UsageError
+from genzoo.models.softintrovae.presets import SoftIntroVAEConfig
+from genzoo.objective import Spaces
+
+
+def weights(config: SoftIntroVAEConfig, spaces: Spaces, scale: float) -> tuple[Controller, Controller]:
+    """Returns beta_neg and beta_rec, as the configuration has them.
+
+    Raises:
+        UsageError: one is `auto` and `beta_kl`, which it is relative to, is 0; or `calibration` has nothing to scale.
+    """
+    for name in ("beta_neg", "beta_rec"):
+        if getattr(config, name) == "auto" and not config.beta_kl:
+            raise UsageError(
+                f"objective.{name}=auto weighs against objective.beta_kl, which is 0: raise it, or give a number."
+            )
+    refuse_fixed("beta_rec", config.beta_rec, config.calibration)
+    beta_neg: Controller = (
+        negative_weight(spaces.z_dim, scale, config.beta_kl, config.warmup)
+        if config.beta_neg == "auto"
+        else Fixed(config.beta_neg)
+    )
+    calibrated = Calibration(math.prod(spaces.shape), config.warmup, config.beta_kl * config.calibration)
+    return beta_neg, calibrated if config.beta_rec == "auto" else Fixed(config.beta_rec)
 
 
 def negative_weight(z_dim: int, scale: float, beta_kl: float, warmup: Duration) -> Balance:

@@ -84,6 +84,38 @@ class SoftIntroVAEConfig:
             "bootstrap code, with gamma_r=1)"
         ),
     ] = False
+    distance: Annotated[
+        Literal["kl", "as"],
+        Field(
+            description="what tells generated images from real ones: their KL, or at first the distance between "
+            "posteriors of reconstructions and of samples (as: AS-IntroVAE), and more and more the KL"
+        ),
+    ] = "kl"
+    prior_samples: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000,
+            description="arch.prior=mog:K: posterior samples per item that the KL is averaged over (Athanasiadis et "
+            "al. 2025: 100); 0: an upper bound without samples",
+        ),
+    ] = 0
+    prior_entropy: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="arch.prior=mog:K: weight in the encoder of the entropy of mean responsibilities, so that no "
+            "component is left out (Athanasiadis et al. 2025)",
+        ),
+    ] = 0.0
+    feature_loss: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="conv, shuffle: weight in the encoder of the distance between its own features of an image and "
+            "of the reconstruction (RA, which has 0.005)",
+        ),
+    ] = 0.0
     diffaug: DiffAug = False
     r1: R1 = 0.0
     r2: R2 = 0.0
