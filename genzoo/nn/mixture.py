@@ -75,12 +75,18 @@ class LearnedPrior(nn.Module):
         """p(k | z) of latents [N, *latent]: [N, K]."""
         return torch.softmax(-self._cross_entropy(z, torch.zeros_like(z)), dim=1)
 
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z) of latents under the mixture, of all classes where it has them: [N, *latent] -> [N], of z's type."""
+        each = -self._cross_entropy(z, torch.zeros_like(z)) - 0.5 * z[0].numel() * math.log(2 * math.pi)
+        return torch.logsumexp(each, dim=1) - math.log(self.components)
+
     def _cross_entropy(self, mu: Tensor, var: Tensor) -> Tensor:
         """-E log p(z | k) for z ~ N(mu, var), two [N, *latent], without the constant Z/2 log(2 pi): [N, K].
 
-        A product of matrices, so that nothing of size N x K x Z is made.
+        A product of matrices, so that nothing of size N x K x Z is made. Computed in the type of mu.
         """
-        (means, logvars), mu, var = self(), mu.flatten(1), var.flatten(1)
+        mu, var = mu.flatten(1), var.flatten(1)
+        means, logvars = (parameter.to(mu.dtype) for parameter in self())
         precision = torch.exp(-logvars)
         squares = (mu.square() + var) @ precision.T - 2 * mu @ (precision * means).T
         return 0.5 * (squares + (precision * means.square() + logvars).sum(1))
