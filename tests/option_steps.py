@@ -23,8 +23,8 @@ TINY = ("arch.channels=4,8", "arch.z_dim=4", f"train.batch={BATCH}", "train.ema=
 PRIORS = {"classes": "arch.prior=classes data.labels=hair_style", "mog": "arch.prior=mog:3"}
 SHARED = PRIORS | {
     "diffaug": "objective.diffaug=true",
-    "r1": "objective.r1=0.01 objective.penalty_every=2",
-    "r2": "objective.r2=0.01 objective.penalty_every=2",
+    "r1": "objective.r1=100 objective.penalty_every=2",
+    "r2": "objective.r2=100 objective.penalty_every=2",
     "encoder_steps": "objective.encoder_steps=2",
     "spectral_norm": "arch.spectral_norm=true",
     "recompute": "objective.recompute=true",

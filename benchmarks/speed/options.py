@@ -1,15 +1,16 @@
 """What each option of the introspective models costs: a training step with it beside the plain one, in turns.
 
-    python benchmarks/speed/options.py                          # appends to options.jsonl; 8 minutes on one core
+    python benchmarks/speed/options.py                          # appends to options.jsonl; 10 minutes on one core
     python benchmarks/speed/options.py --only "recipe, introvae" --rounds 5
     python benchmarks/speed/options.py --table                  # the table of the newest results, as Markdown
 
 Protocol: networks of the recipe (genzoo/recipes.py, 30 minutes, 32x32) and of softintrovae.cifar10, on random images,
 fp32 on one thread, in processor time. A step is `Trainer.train_step` after the warm-up, with all that it does (noise,
-gradient norms, optimizers, weight average). After two steps each, plain and options take turns, one step at a time; a
-ratio compares two steps of one round, and the table has medians over rounds, with quartiles. Penalties (r1, r2) are in
-every timed step, and in one of 16 in training: the others are plain steps, so their mean is (15 + ratio) / 16. A step
-of encoder_steps=2 takes twice the real images: its cost per image is half of its ratio.
+gradient norms, optimizers, weight average). After two steps each, the options take turns, and each step of one follows
+a plain step: a ratio compares these two, and the table has medians over rounds, and ratios of the best times. FLOPs are
+FlopCounterMode's, of convolutions and matrix products; it cannot count derivatives by images. Penalties (r1, r2) are in every timed step, and in one of 16 in
+training: the others are plain steps, so their mean is (15 + ratio) / 16. A step of encoder_steps=2 takes twice the real
+images: its cost per image is half of its ratio.
 
 A new option is one line of OPTIONS.
 """
@@ -18,12 +19,14 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm, trange
 
 from genzoo import Trainer, resolve
@@ -39,7 +42,6 @@ from genzoo.training.plan import LATE
 RESULTS = JsonLines(Path(__file__).with_suffix(".jsonl"))
 SHAPE, WARM, BUDGET_S = (3, 32, 32), 2, 1800
 SOFT, BOTH = ("softintrovae",), ("introvae", "softintrovae")
-PLAIN = "plain"
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,9 @@ class Networks:
 
 
 NETWORKS = {
-    "recipe, introvae": Networks("introvae.toyfaces32", batch=32, rounds=21),
-    "recipe, softintrovae": Networks("softintrovae.toyfaces32", batch=32, rounds=21),
-    "softintrovae.cifar10": Networks("softintrovae.cifar10", batch=16, rounds=9, recipe=False),
+    "recipe, introvae": Networks("introvae.toyfaces32", batch=32, rounds=11),
+    "recipe, softintrovae": Networks("softintrovae.toyfaces32", batch=32, rounds=11),
+    "softintrovae.cifar10": Networks("softintrovae.cifar10", batch=8, rounds=7, recipe=False),
 }
 
 
@@ -130,56 +132,78 @@ def seconds(step: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
+def gflop(step: Callable[[], object], counted: bool) -> float | None:
+    """Runs WARM steps; returns the FLOPs of the last one, if they can be counted."""
+    for _ in range(WARM - 1):
+        step()
+    with FlopCounterMode(display=False) if counted else nullcontext() as counter:
+        step()
+    return counter.get_total_flops() / 1e9 if counter else None
+
+
 def measure(name: str, rounds: int | None) -> list[dict[str, Any]]:
-    """One row for the plain step and for each option of a model."""
+    """One row for each option of a model."""
     networks = NETWORKS[name]
     options = {option: o for option, o in OPTIONS.items() if networks.model in o.models}
-    settings = {PLAIN: ""} | {option: o.settings for option, o in options.items()}
     with tempfile.TemporaryDirectory() as folder:
-        steps = {option: make(networks, text, Path(folder, option)) for option, text in settings.items()}
-        for step in tqdm(steps.values(), desc=f"{name}: warming up", leave=False):
-            for _ in range(WARM):
-                step()
-        times: dict[str, list[float]] = {option: [] for option in steps}
+        plain = make(networks, "", Path(folder, "plain"))
+        steps = {option: make(networks, o.settings, Path(folder, option)) for option, o in options.items()}
+        work = [gflop(plain, counted=True)]
+        for option, step in tqdm(steps.items(), desc=f"{name}: warming up", leave=False):
+            work.append(gflop(step, counted=options[option].every == 1))
+        times: dict[str, list[tuple[float, float]]] = {option: [] for option in steps}
         for _ in trange(rounds or networks.rounds, desc=name, leave=False):
             for option, step in steps.items():
-                times[option].append(seconds(step))
+                times[option].append((seconds(plain), seconds(step)))
     about = {
-        "networks": name, "batch": networks.batch, "rounds": len(times[PLAIN]), "threads": torch.get_num_threads(),
+        "networks": name, "batch": networks.batch, "rounds": rounds or networks.rounds,
+        "threads": torch.get_num_threads(), "gflop_plain": work[0],
         "commit": commit(), "versions": versions(), "device": device_name(torch.device("cpu")),
         "capability": torch.backends.cpu.get_cpu_capability(),
     }  # fmt: skip
-    return [row(option, options.get(option, Option("")), times[PLAIN], times[option]) | about for option in steps]
+    return [
+        row(name, o, times[name]) | {"gflop": own} | about
+        for (name, o), own in zip(options.items(), work[1:], strict=True)
+    ]
 
 
-def row(name: str, option: Option, plain: list[float], own: list[float]) -> dict[str, Any]:
-    ratios = [a / b for a, b in zip(own, plain, strict=True)]
+def row(name: str, option: Option, pairs: list[tuple[float, float]]) -> dict[str, Any]:
+    """Sums up pairs of a plain step and one with the option, in seconds."""
+    ratios = [own / plain for plain, own in pairs]
+    best = min(own for _, own in pairs) / min(plain for plain, _ in pairs)
     first, _, third = quantiles(ratios, n=4)
     return {
         "option": name,
         "settings": option.settings,
-        "step_ms": round(1000 * median(own), 1),
+        "plain_ms": round(1000 * median(plain for plain, _ in pairs), 1),
         "ratio": median(ratios),
         "quartiles": [first, third],
+        "ratio_best": best,
         "cost": option.cost(median(ratios)),
+        "cost_best": option.cost(best),
         "most": option.most,
     }
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown, of the newest row of each option; costs above their bound are bold."""
-    lines = ["| networks | option | step, ms | times the plain step (quartiles) | cost per real image | wanted |"]
+    lines = ["| networks | option | FLOPs | step: median (quartiles), best | cost: median, best | wanted |"]
     lines.append(f"|{'---|' * 6}")
     for row in {(row["networks"], row["option"]): row for row in rows}.values():
         low, high = row["quartiles"]
-        cost, most = f"{row['cost']:.3f}", row["most"]
-        missed = most is not None and row["cost"] > most
+        wanted = "" if row["most"] is None else f"at most {row['most']:.2f}"
+        flops = f"{row['gflop'] / row['gflop_plain']:.3f}" if row["gflop"] else "not counted"
+        costs = ", ".join(_cost(row[key], row["most"]) for key in ("cost", "cost_best"))
         lines.append(
-            f"| {row['networks']}, batch {row['batch']} | {row['option']} | {row['step_ms']:.0f} "
-            f"| {row['ratio']:.3f} ({low:.3f} to {high:.3f}) | {f'**{cost}**' if missed else cost} "
-            f"| {'' if most is None else f'at most {most:.2f}'} |"
+            f"| {row['networks']}, batch {row['batch']} | {row['option']} | {flops} "
+            f"| {row['ratio']:.3f} ({low:.3f} to {high:.3f}), {row['ratio_best']:.3f} | {costs} "
+            f"| {wanted} |"
         )
     return "\n".join(lines)
+
+
+def _cost(cost: float, most: float | None) -> str:
+    return f"**{cost:.3f}**" if most is not None and cost > most else f"{cost:.3f}"
 
 
 def main() -> None:
