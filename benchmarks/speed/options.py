@@ -1,14 +1,15 @@
 """What each option of the introspective models costs: a training step with it beside the plain one, in turns.
 
     python benchmarks/speed/options.py                          # appends to options.jsonl; 10 minutes on one core
-    python benchmarks/speed/options.py --only "recipe, introvae" --rounds 5
+    python benchmarks/speed/options.py --only "recipe, introvae" --option diffaug --rounds 30
     python benchmarks/speed/options.py --table                  # the table of the newest results, as Markdown
 
 Protocol: networks of the recipe (genzoo/recipes.py, 30 minutes, 32x32) and of softintrovae.cifar10, on random images,
 fp32 on one thread, in processor time. A step is `Trainer.train_step` after the warm-up, with all that it does (noise,
 gradient norms, optimizers, weight average). After two steps each, the options take turns, and each step of one follows
-a plain step: a ratio compares these two, and the table has medians over rounds, and ratios of the best times. FLOPs are
-FlopCounterMode's, of convolutions and matrix products; it cannot count derivatives by images. Penalties (r1, r2) are in every timed step, and in one of 16 in
+a plain step: a ratio compares these two, and the table has medians over such pairs, with their standard error as the
+quartiles give it for normal noise, 0.93 (q3 - q1) / sqrt(pairs). FLOPs are FlopCounterMode's, of convolutions and
+matrix products; it cannot count derivatives by images. Penalties (r1, r2) are in every timed step, and in one of 16 in
 training: the others are plain steps, so their mean is (15 + ratio) / 16. A step of encoder_steps=2 takes twice the real
 images: its cost per image is half of its ratio.
 
@@ -16,9 +17,10 @@ A new option is one line of OPTIONS.
 """
 
 import argparse
+import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,10 +143,10 @@ def gflop(step: Callable[[], object], counted: bool) -> float | None:
     return counter.get_total_flops() / 1e9 if counter else None
 
 
-def measure(name: str, rounds: int | None) -> list[dict[str, Any]]:
-    """One row for each option of a model."""
+def measure(name: str, only: Sequence[str], rounds: int | None) -> list[dict[str, Any]]:
+    """One row for each of some options that a model has."""
     networks = NETWORKS[name]
-    options = {option: o for option, o in OPTIONS.items() if networks.model in o.models}
+    options = {option: OPTIONS[option] for option in only if networks.model in OPTIONS[option].models}
     with tempfile.TemporaryDirectory() as folder:
         plain = make(networks, "", Path(folder, "plain"))
         steps = {option: make(networks, o.settings, Path(folder, option)) for option, o in options.items()}
@@ -170,7 +172,6 @@ def measure(name: str, rounds: int | None) -> list[dict[str, Any]]:
 def row(name: str, option: Option, pairs: list[tuple[float, float]]) -> dict[str, Any]:
     """Sums up pairs of a plain step and one with the option, in seconds."""
     ratios = [own / plain for plain, own in pairs]
-    best = min(own for _, own in pairs) / min(plain for plain, _ in pairs)
     first, _, third = quantiles(ratios, n=4)
     return {
         "option": name,
@@ -178,43 +179,39 @@ def row(name: str, option: Option, pairs: list[tuple[float, float]]) -> dict[str
         "plain_ms": round(1000 * median(plain for plain, _ in pairs), 1),
         "ratio": median(ratios),
         "quartiles": [first, third],
-        "ratio_best": best,
         "cost": option.cost(median(ratios)),
-        "cost_best": option.cost(best),
         "most": option.most,
     }
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown, of the newest row of each option; costs above their bound are bold."""
-    lines = ["| networks | option | FLOPs | step: median (quartiles), best | cost: median, best | wanted |"]
-    lines.append(f"|{'---|' * 6}")
+    lines = ["| networks | option | pairs | FLOPs, times the plain step | time, times the plain step | cost | wanted |"]
+    lines.append(f"|{'---|' * 7}")
     for row in {(row["networks"], row["option"]): row for row in rows}.values():
         low, high = row["quartiles"]
         wanted = "" if row["most"] is None else f"at most {row['most']:.2f}"
         flops = f"{row['gflop'] / row['gflop_plain']:.3f}" if row["gflop"] else "not counted"
-        costs = ", ".join(_cost(row[key], row["most"]) for key in ("cost", "cost_best"))
+        error = 0.93 * (high - low) / math.sqrt(row["rounds"])
+        missed = row["most"] is not None and row["cost"] > row["most"]
+        cost = f"**{row['cost']:.3f}**" if missed else f"{row['cost']:.3f}"
         lines.append(
-            f"| {row['networks']}, batch {row['batch']} | {row['option']} | {flops} "
-            f"| {row['ratio']:.3f} ({low:.3f} to {high:.3f}), {row['ratio_best']:.3f} | {costs} "
-            f"| {wanted} |"
+            f"| {row['networks']}, batch {row['batch']} | {row['option']} | {row['rounds']} | {flops} "
+            f"| {row['ratio']:.3f} ± {error:.3f} | {cost} | {wanted} |"
         )
     return "\n".join(lines)
-
-
-def _cost(cost: float, most: float | None) -> str:
-    return f"**{cost:.3f}**" if most is not None and cost > most else f"{cost:.3f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=NETWORKS, action="append", help="some networks; may be repeated")
+    parser.add_argument("--option", choices=OPTIONS, action="append", help="some options; may be repeated")
     parser.add_argument("--rounds", type=int, help="turns of every step (default: the networks')")
     parser.add_argument("--table", action="store_true", help="print the table of the newest results; measure nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in () if args.table else args.only or NETWORKS:
-        RESULTS.append(*measure(name, args.rounds))
+        RESULTS.append(*measure(name, args.option or list(OPTIONS), args.rounds))
     print(table(RESULTS.read()))
 
 
