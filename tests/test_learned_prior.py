@@ -21,6 +21,8 @@ import genzoo
 from genzoo import Trainer
 from genzoo.cli import main
 from genzoo.errors import UsageError
+from genzoo.evaluation.ood_data import made
+from genzoo.files import JsonLines
 from genzoo.items import Items
 from genzoo.metrics.clusters import agreement
 from genzoo.models._responsibilities import entropy
@@ -117,6 +119,12 @@ def test_that_to_a_mixture_is_an_upper_bound_and_exact_where_components_agree_or
 
 def mixture_of(prior: LearnedPrior) -> MixtureSameFamily:
     return MixtureSameFamily(Choice(torch.ones(K, dtype=torch.float64)), gaussians(prior))
+
+
+def test_the_density_of_latents_is_that_of_the_mixture():
+    prior, (z, _) = components(classes=True), posterior()
+    torch.testing.assert_close(prior.log_prob(z), mixture_of(prior).log_prob(z), rtol=1e-12, atol=1e-12)
+    assert prior.float().log_prob(z).dtype == z.dtype  # computed in it
 
 
 def test_responsibilities_are_bayes_rule():
@@ -460,6 +468,13 @@ def test_clusters_need_a_learned_prior(tmp_path, capsys):
     assert "--clusters needs a learned prior" in capsys.readouterr().err
 
 
-def test_likelihoods_refuse_a_learned_prior(run, capsys):
-    assert main(["ood", str(run), "--out-data", "noise"]) == 2
-    assert "has a learned prior, arch.prior=classes" in capsys.readouterr().err
+def test_images_without_labels_are_scored_by_the_mixture_of_all_classes(run, capsys):
+    scores = "kl,elbo,iw5,iw5_sintrovae2021,regret"
+    command = ["ood", str(run), "--out-data", "noise", "--n", "6", "--scores", scores, "--variance", "0.05"]
+    assert main([*command, "--out", "a.png"]) == 0
+    assert "prior: classes, a mixture of 10 Gaussians whose KL is bounded above" in capsys.readouterr().out
+    lines = {line["score"]: line for line in JsonLines(Path("a.jsonl")).read()}
+    assert {name for name, line in lines.items() if line["details"].get("prior") == "classes"} == {*scores.split(",")}
+    images = made("noise", (1, 8, 8), 6, seed=0).batch(range(6)) / 255
+    expected = SoftIntroVAE.from_pretrained(run).eval().score(images)["kl"]
+    assert lines["kl"]["means"]["out"] == pytest.approx(expected.mean().item(), rel=1e-5)

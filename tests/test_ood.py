@@ -12,7 +12,14 @@ from helpers import TINY, as_options, tiny_run
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torch import Tensor
-from torch.distributions import MultivariateNormal, Normal
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
 
 import genzoo
 from genzoo import Trainer
@@ -24,7 +31,8 @@ from genzoo.evaluation.ood_data import made
 from genzoo.files import JsonLines
 from genzoo.metrics.complexity import png_bits
 from genzoo.metrics.detection import detection
-from genzoo.metrics.likelihood import likelihood_regret, log_mean, log_weights
+from genzoo.metrics.likelihood import elbo_of_draw, likelihood_regret, log_likelihood, log_mean, log_weights
+from genzoo.nn.mixture import LearnedPrior, learned_prior
 from genzoo.noise import generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -36,60 +44,103 @@ def draws(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-class Linear:
-    """p(x|z) = N(W z + b, variance I) with orthogonal columns of W, so that the posterior is a diagonal Gaussian."""
+def mixture(k: int | None) -> LearnedPrior | None:
+    """k components over Z dimensions; none for the N(0, I) of a model without them."""
+    if k is None:
+        return None
+    prior = LearnedPrior(k, (Z,)).double().requires_grad_(False)
+    prior.means.copy_(draws(k * Z))
+    prior.logvars.copy_(0.5 * draws(k * Z))
+    return prior
 
-    def __init__(self, variance: float = 0.3):
+
+def gaussians(prior: LearnedPrior | None) -> Independent:
+    """The components of p(z), of which N(0, I) has one: a batch of K."""
+    parameters = torch.zeros(2, 1, Z) if prior is None else torch.stack(prior()).detach()
+    means, logvars = parameters.double()
+    return Independent(Normal(means, (logvars / 2).exp()), 1)
+
+
+def mixed(each: Independent | MultivariateNormal) -> MixtureSameFamily:
+    """The mixture of a batch of Gaussians with equal weights."""
+    return MixtureSameFamily(Categorical(torch.ones(each.batch_shape, dtype=torch.float64)), each)
+
+
+def divergence(mean: Tensor, std: Tensor, prior: LearnedPrior | None) -> Tensor:
+    """The KL of posteriors to N(0, I), or the bound of that to a mixture, from the KLs to its components: [N]."""
+    kls = kl_divergence(Independent(Normal(mean[:, None], std[:, None]), 1), gaussians(prior))
+    return -(-kls).exp().mean(dim=1).log()
+
+
+PRIORS = pytest.mark.parametrize("k", [None, 3], ids=["normal", "mixture"])
+
+
+class Linear:
+    """p(x|z) = N(W z + b, variance I) with orthogonal columns of W, so that with one component as p(z) the posterior is
+    a diagonal Gaussian.
+    """
+
+    def __init__(self, variance: float = 0.3, prior: LearnedPrior | None = None):
         columns, _ = torch.linalg.qr(draws(D, Z))
         self.weight, self.bias, self.variance = (
             columns * torch.tensor([2.0, 0.7], dtype=torch.float64),
             draws(D),
             variance,
         )
+        self.prior = gaussians(prior)
 
     def __call__(self, z: Tensor) -> Tensor:
         return z @ self.weight.T + self.bias
 
     def log_p(self, x: Tensor) -> Tensor:
-        covariance = self.weight @ self.weight.T + self.variance * torch.eye(D, dtype=torch.float64)
-        return MultivariateNormal(self.bias, covariance).log_prob(x)
+        noise = self.variance * torch.eye(D, dtype=torch.float64)
+        covariances = self.weight * self.prior.variance[:, None] @ self.weight.T + noise
+        return mixed(MultivariateNormal(self(self.prior.mean), covariances)).log_prob(x)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Its mean and log-variance."""
-        precision = 1 + self.weight.square().sum(dim=0) / self.variance
-        return (x - self.bias) @ self.weight / self.variance / precision, -precision.log().expand(len(x), Z)
+        """Its mean and log-variance, if the first component is p(z)."""
+        mean, variance = self.prior.mean[0], self.prior.variance[0]
+        precision = 1 / variance + self.weight.square().sum(dim=0) / self.variance
+        shift = (x - self.bias) @ self.weight / self.variance + mean / variance
+        return shift / precision, -precision.log().expand(len(x), Z)
 
 
 # Importance weights
 
 
-def test_importance_weights_are_those_of_a_transcription():
+@PRIORS
+def test_importance_weights_are_those_of_a_transcription(k):
     def decode(z: Tensor) -> Tensor:
         return torch.tanh(z @ weight).view(-1, 1, 1, D)
 
     weight, x, mean, logvar, noise = draws(Z, D), draws(N, 1, 1, D), draws(N, Z), draws(N, Z), draws(4, N, Z)
-    found = log_weights(decode, x, mean, logvar, noise, variance=0.2)
+    prior = mixture(k)
+    found = log_weights(decode, x, mean, logvar, noise, variance=0.2, prior=prior)
     for k in range(4):
         for i in range(N):
             q = Normal(mean[i], logvar[i].exp().sqrt())
             z = mean[i] + q.stddev * noise[k, i]
             of_x = Normal(torch.tanh(z @ weight), math.sqrt(0.2)).log_prob(x[i].flatten()).sum()
-            of_z = Normal(torch.zeros(Z).double(), torch.ones(Z).double()).log_prob(z).sum()
+            of_z = mixed(gaussians(prior)).log_prob(z)
             torch.testing.assert_close(found[k, i], of_x + of_z - q.log_prob(z).sum(), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(log_mean(found), found.exp().mean(dim=0).log(), rtol=1e-12, atol=1e-12)
 
 
-def test_with_the_true_posterior_each_weight_is_log_p():
-    model, x = Linear(), draws(N, D)
-    weights = log_weights(model, x, *model.posterior(x), draws(7, N, Z), model.variance)
+@pytest.mark.parametrize("k", [None, 1], ids=["normal", "one-component"])
+def test_with_the_true_posterior_each_weight_is_log_p(k):
+    prior, x = mixture(k), draws(N, D)
+    model = Linear(prior=prior)
+    weights = log_weights(model, x, *model.posterior(x), draws(7, N, Z), model.variance, prior)
     torch.testing.assert_close(weights, model.log_p(x).expand(7, N), rtol=1e-12, atol=1e-12)
 
 
-def test_with_another_posterior_the_bound_comes_close_to_log_p_from_below():
-    model, x = Linear(), draws(N, D)
+@PRIORS
+def test_with_another_posterior_the_bound_comes_close_to_log_p_from_below(k):
+    prior, x = mixture(k), draws(N, D)
+    model = Linear(prior=prior)
     mean, logvar = model.posterior(x)
     repeated = (part.repeat(1000, 1) for part in (x, mean + 0.2, logvar + 0.5))
-    weights = log_weights(model, *repeated, draws(50, 1000 * N, Z), model.variance).reshape(50_000, N)
+    weights = log_weights(model, *repeated, draws(50, 1000 * N, Z), model.variance, prior).reshape(50_000, N)
     truth = model.log_p(x)
     torch.testing.assert_close(log_mean(weights), truth, rtol=0, atol=0.02)
     of_five = torch.stack([log_mean(part) for part in weights.split(5)]).mean(dim=0)
@@ -99,16 +150,28 @@ def test_with_another_posterior_the_bound_comes_close_to_log_p_from_below():
 # Likelihood regret
 
 
-def test_regret_is_what_the_posterior_lacks():
+@PRIORS
+def test_the_elbo_of_a_draw_is_that_of_a_transcription(k):
+    prior = mixture(k)
+    model, x, mean, logvar, eps = Linear(prior=prior), draws(N, D), draws(N, Z), draws(N, Z), draws(N, Z)
+    std = (logvar / 2).exp()
+    of_x = log_likelihood(x, model(mean + std * eps), model.variance)
+    found = elbo_of_draw(model, x, mean, logvar, eps, model.variance, prior)
+    torch.testing.assert_close(found, of_x - divergence(mean, std, prior), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [None, 1], ids=["normal", "one-component"])
+def test_regret_is_what_the_posterior_lacks(k):
     """In a linear model, the KL between the posterior that is optimized and the true one."""
-    model, x = Linear(), draws(N, D)
+    prior, x = mixture(k), draws(N, D)
+    model = Linear(prior=prior)
     mean, logvar = model.posterior(x)
     start = mean + 0.3, logvar + 0.4
     lacks = 0.5 * ((0.4 * torch.ones(N, Z)).exp() + 0.09 / logvar.exp() - 1 - 0.4).sum(dim=1)
     axes = math.sqrt(Z) * torch.eye(Z, dtype=torch.float64)
     judges = [axis.expand(N, Z) for axis in (*axes, *-axes)]  # whose mean of a quadratic function is the expectation
     noise = draws(300, N, Z)
-    rest = judges, model.variance, 0.02
+    rest = judges, model.variance, 0.02, prior
     found = [likelihood_regret(model, x, *start, noise[:k], *rest) for k in (0, 5, 10, 20, 300)]
     assert not found[0].any()
     assert all((b > a).all() for a, b in pairwise(found[:-1]))
@@ -202,9 +265,11 @@ def test_complexity_is_the_size_of_a_file():
 # Scores of a batch
 
 
-def test_scores_are_their_definitions():
+@pytest.mark.parametrize("prior", ["normal", "mog:3"])
+def test_scores_are_their_definitions(prior):
     torch.manual_seed(0)
-    model = genzoo.create_model("vae", shape=(1, 8, 8), channels=(4, 8), z_dim=3).eval()
+    model = genzoo.create_model("vae", shape=(1, 8, 8), channels=(4, 8), z_dim=Z, prior=prior).eval()
+    of_model = learned_prior(model)
     pixels, variance = torch.randint(256, (5, 1, 8, 8), dtype=torch.uint8), 0.07
     x = pixels / 255
     with torch.no_grad():
@@ -213,26 +278,27 @@ def test_scores_are_their_definitions():
         found = {name: SCORES[name].compute(batch).double() for name in names}
         few = Batch(model, pixels, variance, draws=5, seed=3, index=1)
         assert torch.equal(found["iw5"], SCORES["iw5"].compute(few))
-        parts, posterior = model.score(x), model.encode(x).latent_dist
+        error, posterior = model.score(x)["sse"], model.encode(x).latent_dist
         mean, std = posterior.mean.double(), posterior.std.double()
         noise = generator(3, "ood importance", 1)
 
         def log_p(std: Tensor, variance: float, n: int) -> Tensor:
             weights = []
             for _ in range(n):
-                z = mean + std * torch.randn(5, 3, generator=noise).double()
+                z = mean + std * torch.randn(5, Z, generator=noise).double()
                 decoded = model.decode(z.float()).sample.double()
                 of_x = Normal(decoded, math.sqrt(variance)).log_prob(x.double()).sum(dim=(1, 2, 3))
-                weights.append(of_x + (Normal(0, 1).log_prob(z) - Normal(mean, std).log_prob(z)).sum(dim=1))
+                weights.append(of_x + mixed(gaussians(of_model)).log_prob(z) - Normal(mean, std).log_prob(z).sum(dim=1))
             return torch.stack(weights).logsumexp(dim=0)
 
         corrected = log_p(std, variance, 200) - math.log(200)
         noise = generator(3, "ood importance", 1)
         published = log_p(std.sqrt(), 1.0, 5)  # covariance sigma: a standard deviation of sqrt(sigma)
     close = {"rtol": 1e-5, "atol": 1e-4}
-    torch.testing.assert_close(found["kl"], parts["kl"].double(), **close)
-    torch.testing.assert_close(found["sse"], parts["sse"].double(), **close)
-    nll = parts["kl"] + parts["sse"] / (2 * variance) + 32 * math.log(2 * math.pi * variance)
+    kl = divergence(mean, std, of_model)
+    torch.testing.assert_close(found["kl"], kl, **close)
+    torch.testing.assert_close(found["sse"], error.double(), **close)
+    nll = kl + error / (2 * variance) + 32 * math.log(2 * math.pi * variance)
     torch.testing.assert_close(found["elbo"], nll.double(), **close)
     torch.testing.assert_close(found["iw200"], -corrected, **close)
     torch.testing.assert_close(found["iw5_sintrovae2021"], -published, **close)

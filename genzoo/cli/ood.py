@@ -94,6 +94,8 @@ def _open(args: argparse.Namespace, subject: "ModelSubject") -> "tuple[DataConfi
     outside = [open_outside(subject, name, found.data, args.n, args.seed) for name in others]
     for side, images in (("in", inside), *(("out", images) for images in outside)):
         print(f"{side}: {images.described(min(args.n, images.images.size))}")
+    if (prior := subject.model.prior).learned:
+        print(f"prior: {subject.model.arch.prior}, a mixture of {prior.components} Gaussians whose KL is bounded above")
     return found.data, inside, outside
 
 

@@ -21,6 +21,7 @@ from genzoo.losses import sse
 from genzoo.metrics.complexity import png_bits
 from genzoo.metrics.likelihood import STEPS, likelihood_regret, log_mean, log_weights
 from genzoo.models.autoencoder import Autoencoder, PointCode, Posterior
+from genzoo.nn.mixture import LearnedPrior, learned_prior
 from genzoo.noise import generator
 from genzoo.progress import bar
 from genzoo.spec import DataConfig
@@ -64,6 +65,16 @@ class Batch:
         assert isinstance(self.code, Posterior)
         return self.code
 
+    @property
+    def prior(self) -> LearnedPrior | None:
+        """That of the model; None = N(0, I)."""
+        return learned_prior(self.model)
+
+    @cached_property
+    def kl(self) -> Tensor:
+        """Of the posterior to the prior; to a learned one, the bound of `LearnedPrior.kl` to its whole mixture."""
+        return self.model.kl(self.posterior.mean.double(), self.posterior.logvar.double())
+
     @cached_property
     def sse(self) -> Tensor:
         """Of the reconstruction from the posterior's mode."""
@@ -73,29 +84,28 @@ class Batch:
     def negative_elbo(self) -> Tensor:
         """KL + negative log-likelihood of the reconstruction from the posterior's mode."""
         constant = 0.5 * self.x[0].numel() * math.log(2 * math.pi * self.variance)
-        return self.posterior.kl().double() + self.sse / (2 * self.variance) + constant
+        return self.kl + self.sse / (2 * self.variance) + constant
 
     @cached_property
     def weights(self) -> Tensor:
         """Log importance weights, [draws, n]; the first ones do not depend on how many there are."""
         posterior, noise = self.posterior, self.noise("importance", self.draws)
-        return log_weights(self.decode, self.x, posterior.mean, posterior.logvar, noise, self.variance)
+        return log_weights(self.decode, self.x, posterior.mean, posterior.logvar, noise, self.variance, self.prior)
 
     def published(self, draws: int) -> Tensor:
         """Log p(x) as Soft-IntroVAE's authors compute it: log of the sum of the weights, unit variance, draws of a
         Gaussian whose covariance is sigma, where sigma^2 is meant.
         """
         posterior, noise = self.posterior, self.noise("importance", draws)
-        weights = log_weights(self.decode, self.x, posterior.mean, posterior.logvar / 2, noise)
+        weights = log_weights(self.decode, self.x, posterior.mean, posterior.logvar / 2, noise, prior=self.prior)
         return weights.logsumexp(dim=0)
 
     @cached_property
     def regret(self) -> Tensor:
         posterior = self.posterior
         noise, judges = self.noise("regret", STEPS), list(self.noise("regret judges", JUDGES))
-        return likelihood_regret(
-            self.decode, self.x, posterior.mean, posterior.logvar, noise, judges, variance=self.variance
-        )
+        start = posterior.mean, posterior.logvar
+        return likelihood_regret(self.decode, self.x, *start, noise, judges, self.variance, prior=self.prior)
 
     @cached_property
     def bits(self) -> Tensor:
@@ -137,7 +147,7 @@ class Score:
 COMPLEXITY = "complexity"  # is always computed: what the others must beat
 SCORES: Mapping[str, Score] = {
     "complexity": Score("PNG file, bits", lambda b: b.bits, needs="nothing"),
-    "kl": Score("KL to the prior, nats", lambda b: b.posterior.kl(), needs="posterior"),
+    "kl": Score("KL to the prior, nats", lambda b: b.kl, needs="posterior"),
     "sse": Score("squared error, sum", lambda b: b.sse, needs="error"),
     "elbo": Score("-ELBO, nats", lambda b: b.negative_elbo),
     "iw5": Score("-log p(x), 5 draws, nats", lambda b: -log_mean(b.weights[:5]), draws=5),
@@ -178,11 +188,6 @@ def refuse_unfit(subject: ModelSubject, names: Iterable[str]) -> None:
         raise UsageError(f"{name} holds a {type(model).__name__}, which has no encoder: give another model.")
     if model.conditional:
         raise UsageError(f"{name} encodes with labels, which other images do not have: give another model.")
-    if model.prior.learned:
-        raise UsageError(
-            f"{name} has a learned prior, arch.prior={model.arch.prior}, and these likelihoods are of N(0, I): give a "
-            "model with arch.prior=normal."
-        )
     if model.code != "gaussian" and (wrong := [n for n in names if SCORES[n].needs in ("posterior", "variance")]):
         raise UsageError(f"--scores {wrong[0]}: the encoder of {name} outputs points: take sse, --scores sse.")
 

@@ -90,6 +90,8 @@ def compare(
         details = {**protocol, "definition": SCORES[name].title}
         if SCORES[name].needs == "variance":
             details["variance"] = variance
+        if SCORES[name].needs in ("posterior", "variance") and subject.model.prior.learned:
+            details["prior"] = subject.model.arch.prior
         if name == "regret":
             details |= {"steps": STEPS, "rate": RATE, "draws": JUDGES}
         yield OodLine(

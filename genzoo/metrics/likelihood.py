@@ -1,7 +1,7 @@
 """How likely single items are to a model with a Gaussian encoder.
 
-The model is p(z) = N(0, I), p(x|z) = N(decode(z), variance I), q(z|x) = N(mean, diag(exp(logvar))). Values are in nats;
-densities are of items as the model takes them, images in [0, 1].
+The model is p(x|z) = N(decode(z), variance I), q(z|x) = N(mean, diag(exp(logvar))), and p(z) = N(0, I) or a learned
+mixture. Values are in nats; densities are of items as the model takes them, images in [0, 1].
 """
 
 import math
@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from genzoo.losses import kl_to_prior, reparameterize, sse
+from genzoo.losses import reparameterize, sse
+from genzoo.nn.mixture import LearnedPrior, prior_kl
 
 STEPS, RATE = 100, 0.05  # of the optimizer of `likelihood_regret`
 
@@ -37,6 +38,7 @@ def log_weights(
     logvar: Tensor,
     noise: Iterable[Tensor],
     variance: float = 1.0,
+    prior: LearnedPrior | None = None,
 ) -> Tensor:
     """Log importance weights log p(x|z) + log p(z) - log q(z|x) of draws z of the posterior, float64 [K, N].
 
@@ -49,11 +51,13 @@ def log_weights(
         logvar: of the posterior, [N, *latent].
         noise: K draws of N(0, 1), [N, *latent] each.
         variance: of the decoder.
+        prior: p(z); None = N(0, I).
     """
 
     def one(eps: Tensor) -> Tensor:
         z = reparameterize(mean, logvar, eps)
-        return log_likelihood(x, decode(z), variance) + log_normal(z) - log_normal(z, mean, logvar.double().exp())
+        of_prior = log_normal(z) if prior is None else prior.log_prob(z.double())
+        return log_likelihood(x, decode(z), variance) + of_prior - log_normal(z, mean, logvar.double().exp())
 
     return torch.stack([one(eps) for eps in noise])
 
@@ -64,14 +68,21 @@ def log_mean(weights: Tensor) -> Tensor:
 
 
 def elbo_of_draw(
-    decode: Callable[[Tensor], Tensor], x: Tensor, mean: Tensor, logvar: Tensor, eps: Tensor, variance: float = 1.0
+    decode: Callable[[Tensor], Tensor],
+    x: Tensor,
+    mean: Tensor,
+    logvar: Tensor,
+    eps: Tensor,
+    variance: float = 1.0,
+    prior: LearnedPrior | None = None,
 ) -> Tensor:
     """ELBO whose reconstruction is that of one draw of the posterior (Kingma & Welling 2014, equation 10): float64 [N].
 
-    The arguments are those of `log_weights`, with one draw of the noise.
+    With a mixture as prior, it is lower by what `LearnedPrior.kl` is above the KL. The arguments are those of
+    `log_weights`, with one draw of the noise.
     """
     z = reparameterize(mean, logvar, eps)
-    return log_likelihood(x, decode(z), variance) - kl_to_prior(mean.double(), logvar.double())
+    return log_likelihood(x, decode(z), variance) - prior_kl(prior, mean.double(), logvar.double())
 
 
 def likelihood_regret(
@@ -83,6 +94,7 @@ def likelihood_regret(
     judged_by: Sequence[Tensor],
     variance: float = 1.0,
     rate: float = RATE,
+    prior: LearnedPrior | None = None,
 ) -> Tensor:
     """What the ELBO of each item gains when its posterior is optimized for it alone, float64 [N].
 
@@ -98,18 +110,20 @@ def likelihood_regret(
         judged_by: draws of N(0, 1), over which the ELBOs before and after are averaged.
         variance: of the decoder.
         rate: of Adam; ours.
+        prior: p(z); None = N(0, I).
     """
     best = mean.detach().clone().requires_grad_(), logvar.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam(best, lr=rate)
     for eps in noise:
         with torch.enable_grad():
-            loss = -elbo_of_draw(decode, x, best[0], best[1], eps, variance).sum()
+            loss = -elbo_of_draw(decode, x, best[0], best[1], eps, variance, prior).sum()
         for parameter, gradient in zip(best, torch.autograd.grad(loss, best), strict=True):
             parameter.grad = gradient
         optimizer.step()
 
     def mean_elbo(mean: Tensor, logvar: Tensor) -> Tensor:
-        return torch.stack([elbo_of_draw(decode, x, mean, logvar, eps, variance) for eps in judged_by]).mean(dim=0)
+        elbos = [elbo_of_draw(decode, x, mean, logvar, eps, variance, prior) for eps in judged_by]
+        return torch.stack(elbos).mean(dim=0)
 
     with torch.no_grad():
         return mean_elbo(*best) - mean_elbo(mean, logvar)

@@ -102,6 +102,10 @@ class LearnedPrior(nn.Module):
         """p(k | z) of latents [N, *latent]: [N, K]."""
         return torch.softmax(-self._cross_entropy(z, torch.zeros_like(z)), dim=1)
 
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z) of latents under the mixture, of all classes where it has them: [N, *latent] -> [N], of z's type."""
+        return self._log_density(z) - 0.5 * z[0].numel() * math.log(2 * math.pi)
+
     def _log_density(self, z: Tensor) -> Tensor:
         """log p(z) of the mixture, without the constant -Z/2 log(2 pi): [N, *latent] -> [N]."""
         joint = -self._cross_entropy(z, torch.zeros_like(z))
@@ -110,9 +114,10 @@ class LearnedPrior(nn.Module):
     def _cross_entropy(self, mu: Tensor, var: Tensor) -> Tensor:
         """-E log p(z | k) for z ~ N(mu, var), two [N, *latent], without the constant Z/2 log(2 pi): [N, K].
 
-        A product of matrices, so that nothing of size N x K x Z is made.
+        A product of matrices, so that nothing of size N x K x Z is made. Computed in the type of mu.
         """
-        (means, logvars), mu, var = self(), mu.flatten(1), var.flatten(1)
+        mu, var = mu.flatten(1), var.flatten(1)
+        means, logvars = (parameter.to(mu.dtype) for parameter in self())
         precision = torch.exp(-logvars)
         squares = (mu.square() + var) @ precision.T - 2 * mu @ (precision * means).T
         return 0.5 * (squares + (precision * means.square() + logvars).sum(1))
