@@ -88,7 +88,8 @@ def is_few(count: int | None) -> bool:
 
 
 def few_lines(spec: ModelSpec, count: int | None, mirrored: float | None) -> list[Line]:
-    """Returns what few images need besides; benchmarks/few measures it.
+    """Returns what few images need besides: DiffAugment as published for GANs (Zhao et al. 2020), and mirrored images.
+    benchmarks/few measures both.
 
     Args:
         spec: the model.
@@ -100,7 +101,7 @@ def few_lines(spec: ModelSpec, count: int | None, mirrored: float | None) -> lis
         return []
     lines = []
     if "diffaug" in {name for name, *_ in fields(spec.config)}:
-        why = f"{count:,} images, which the encoder sees moved and cut, so that it does not learn them by heart"
+        why = f"{count:,} images, which the encoder sees moved and cut, not to learn them by heart; as in GANs"
         lines.append(Line("objective.diffaug", "true", why))
     if mirrored is not None and mirrored <= ONE_SIDED:
         why = f"{count:,} images, and mirrored ones are like them: {mirrored:.0%} are farther from the others"
