@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genzoo.archspec import fit_channels
+from genzoo.settings import fields
 from genzoo.spec import ModelSpec
 
 # Largest resolution proposed for images, by budget in seconds, without and with an accelerator.
@@ -20,6 +21,9 @@ TAIL = 16  # width of the fast networks at full resolution
 WIDEST = {False: ((300, 96), (float("inf"), 128)), True: ((float("inf"), 384),)}
 LEAST = 16
 EMA = 0.9999  # grows with the run: over the last ninth of the steps so far, see `WeightAverage`
+FEW = 3000  # images, up to which they are few
+FEW_WIDEST = 128  # width on the smallest grid for these, also on a GPU
+ONE_SIDED = 0.65  # share of images that are farther from others when mirrored, above which none is: see `metrics`
 QUICK = "3min"  # the quick start
 
 
@@ -33,7 +37,12 @@ class Line:
 
 
 def recipe_lines(
-    spec: ModelSpec, shape: tuple[int, ...], accelerated: bool, budget_s: float, count: int | None = None
+    spec: ModelSpec,
+    shape: tuple[int, ...],
+    accelerated: bool,
+    budget_s: float,
+    count: int | None = None,
+    mirrored: float | None = None,
 ) -> list[Line]:
     """Returns the settings of a run on images of `shape` (C, H, W); none for points.
 
@@ -43,18 +52,23 @@ def recipe_lines(
         accelerated: whether there is a GPU to train on.
         budget_s: seconds.
         count: images in the data, where it is known: a batch takes at most a quarter of them.
+        mirrored: see `few_lines`.
     """
     if len(shape) == 1:
         return []
     size = max(BATCH, min(512, GPU_PIXELS // (shape[1] * shape[2]))) if accelerated else BATCH
-    size = size if count is None else max(2, min(size, count // 4))
+    batch = "takes a GPU no longer than a small one" if accelerated else "small, as steps are scarcer than images"
+    if count is not None and count // 4 < size:
+        size, batch = max(2, count // 4), f"at most a quarter of {count:,} images"
     size -= size % 8 if size > 8 else 0  # several processes share it
     widest = _until(WIDEST[accelerated], budget_s)
-    batch = "takes a GPU no longer than a small one" if accelerated else "small, as steps are scarcer than images"
+    widths = "every stage takes about the same time"
+    if is_few(count) and widest > FEW_WIDEST:
+        widest, widths = FEW_WIDEST, f"small networks for {count:,} images"
     lines = [
         Line("arch.encoder", "shuffle", "fast: no block works above a quarter of the resolution"),
         Line("arch.decoder", "shuffle", "as the encoder"),
-        Line("arch.channels", _widths((shape[1], shape[2]), widest), "every stage takes about the same time"),
+        Line("arch.channels", _widths((shape[1], shape[2]), widest), widths),
         Line("arch.norm_place", "before", "normalized in the residual branch: calmer than after the addition"),
         Line("train.batch", str(size), batch),
         Line("train.optimizer", "muon", "orthogonalized updates, as steps are few"),
@@ -64,7 +78,35 @@ def recipe_lines(
         Line("train.recalibrate", "true", "saved weights normalize real images as training does"),
         Line("train.log_every", "20", "losses of 20 steps per line"),
     ]
-    return lines + [Line(f"objective.{name}", value, why) for name, (value, why) in spec.recipe(shape).items()]
+    lines += [Line(f"objective.{name}", value, why) for name, (value, why) in spec.recipe(shape).items()]
+    return [*lines, *few_lines(spec, count, mirrored)]
+
+
+def is_few(count: int | None) -> bool:
+    """Whether so many images are few; an unknown number is not."""
+    return count is not None and count <= FEW
+
+
+def few_lines(spec: ModelSpec, count: int | None, mirrored: float | None) -> list[Line]:
+    """Returns what few images need besides: DiffAugment as published for GANs (Zhao et al. 2020), and mirrored images.
+    benchmarks/few measures both.
+
+    Args:
+        spec: the model.
+        count: images in the data; None where it is unknown.
+        mirrored: share of them that are farther from the others when they are mirrored, see
+            `genzoo.metrics.symmetry`; None where it is unknown.
+    """
+    if not is_few(count):
+        return []
+    lines = []
+    if "diffaug" in {name for name, *_ in fields(spec.config)}:
+        why = f"{count:,} images, which the encoder sees moved and cut, not to learn them by heart; as in GANs"
+        lines.append(Line("objective.diffaug", "true", why))
+    if mirrored is not None and mirrored <= ONE_SIDED:
+        why = f"{count:,} images, and mirrored ones are like them: {mirrored:.0%} are farther from the others"
+        lines.append(Line("data.mirror", "true", f"{why}; false for text"))
+    return lines
 
 
 def _widths(size: tuple[int, int], widest: int) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from genzoo.archspec import fit_channels
 from genzoo.controller import FIRST
@@ -20,8 +21,9 @@ from genzoo.data.decoding import RESAMPLE
 from genzoo.data.values import darkness
 from genzoo.duration import as_time
 from genzoo.errors import UsageError
+from genzoo.metrics.symmetry import farther_mirrored
 from genzoo.nn.conv import latent_grid
-from genzoo.recipes import Line, most_side, recipe_lines
+from genzoo.recipes import Line, few_lines, most_side, recipe_lines
 from genzoo.settings import fields
 from genzoo.spec import DataConfig, ModelSpec
 
@@ -49,6 +51,7 @@ class Look:
     varies: bool  # images come in several sizes
     variances: np.ndarray  # principal variances of a sample, largest first, in units of the SSE at `shape`
     intrinsic: float  # dimension, see `intrinsic_dimension`
+    mirrored: float | None = None  # of images, see `farther_mirrored`
 
     @property
     def is_image(self) -> bool:
@@ -93,7 +96,8 @@ def look(config: DataConfig, choose: Callable[[tuple[int, ...]], tuple[int, int]
     vectors = np.stack([_resized(item, small)[: shape[0]].ravel() for item in items])
     varies = len({item.shape for item in items}) > 1
     variances = _variances(vectors, math.prod(shape[1:]) / math.prod(small))
-    return Look(count, own, shape, varies, variances, intrinsic_dimension(vectors))
+    mirrored = farther_mirrored(torch.from_numpy(vectors).view(-1, shape[0], *small))
+    return Look(count, own, shape, varies, variances, intrinsic_dimension(vectors), mirrored)
 
 
 def _warn_of_dark(config: DataConfig, items: Sequence[np.ndarray]) -> None:
@@ -112,6 +116,8 @@ def _resized(item: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 def _variances(vectors: np.ndarray, factor: float) -> np.ndarray:
     """Principal variances of [n, D], times `factor`: the pixels that each value stands for."""
+    if len(vectors) < 2:
+        raise UsageError("there is one item, and nothing to learn from how it varies: add data.")
     centered = vectors - vectors.mean(axis=0)
     variances = np.linalg.svd(centered, compute_uv=False) ** 2 / max(1, len(vectors) - 1) * factor
     if variances.sum() < 1e-9:
@@ -159,7 +165,8 @@ def suggest_preset(
     else:
         lines = _point_lines(stats)
         total, batch, schedule = _point_schedule(stats)
-    return stats, [*lines, *schedule, *_objective(spec, stats, total, batch)]
+    few = few_lines(spec, stats.count if stats.is_image else None, stats.mirrored)
+    return stats, [*lines, *schedule, *_objective(spec, stats, total, batch), *few]
 
 
 def suggest_recipe(
@@ -184,7 +191,8 @@ def suggest_recipe(
     lines = _image_lines(
         stats, stats.size, accelerated, None if res else f"{as_time(budget_s)} with {_machine(accelerated)}"
     )
-    recipe = [_latents(stats), *recipe_lines(spec, stats.shape, accelerated, budget_s, stats.count)]
+    recipe = recipe_lines(spec, stats.shape, accelerated, budget_s, stats.count, stats.mirrored)
+    recipe = [_latents(stats), *recipe]
     decided = {line.setting for line in recipe}
     return stats, [*(line for line in lines if line.setting not in decided), *recipe]
 

@@ -50,6 +50,7 @@ OPTIONS = {  # a new flag is a decision: most settings belong to --set
     "translate": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "encode": ["--clusters", "--data", "--help", "--n", "--out", "--seed", "--set"],
     "eval": ["--data", "--extractor-weights", "--help", "--list", "--metrics", "--out", "--res", "--seed", "--set"],
+    "copies": ["--data", "--help", "--n", "--out", "--seed", "--set"],
     "ood": ["--data", "--help", "--n", "--out", "--out-data", "--scores", "--seed", "--set", "--variance"],
     "bench": [
         "--budget",

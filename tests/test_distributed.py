@@ -296,3 +296,4 @@ def test_two_processes_measure_as_one(tmp_path, digits_classifier, monkeypatch, 
     assert len(one) == 3
     assert two == pytest.approx(one, rel=1e-2)
     assert distance(weights(tmp_path / "one"), weights(tmp_path / "two")) < TOLERANCE  # the averaged ones
+    assert done.stdout.count("copies.png: copies of training images") == 1  # by the first process

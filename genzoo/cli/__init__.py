@@ -22,6 +22,7 @@ VERBS = {
     "translate": "exchange class and content between images, by a model with two encoders",
     "encode": "write the latents of images to .npz or .safetensors",
     "eval": "score a model, or a folder of images, by protocols",
+    "copies": "find samples of a model that are copies of its training images",
     "ood": "measure which scores of a model tell other images from those it was trained on",
     "bench": "run a suite of models x datasets x seeds, and report",
     "doctor": "diagnose a run and recommend fixes",

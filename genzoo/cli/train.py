@@ -4,6 +4,7 @@ import argparse
 import shlex
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from genzoo.cli.common import add_res, add_set, resolution
 from genzoo.cli.guard import explains_lack_of_memory
@@ -11,10 +12,15 @@ from genzoo.cli.runs import read_file, refuse_path, resumed
 from genzoo.configure import resolve, section_classes
 from genzoo.duration import in_seconds
 from genzoo.errors import UsageError
-from genzoo.recipes import QUICK, table
+from genzoo.recipes import QUICK, is_few, table
 from genzoo.registry import list_models, split_name
 from genzoo.settings import fields, show
 from genzoo.spec import RunConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
 
 DESCRIPTION = """Trains a model into a run folder: log, curves, previews, checkpoints and a model to load and share.
 The same command again resumes, and so does --resume RUN; Ctrl-C saves first.
@@ -157,7 +163,24 @@ def _train(config: RunConfig, out: str | None, lines: Sequence[str] = (), began:
         f"Done: preview.png, curves.png, quality.png and model/ are in {folder}. "
         f"More images: genzoo sample {shlex.quote(str(folder))} --n 64"
     )
+    first, few = trainer.acc.is_main_process, trainer.dataset.is_image and is_few(trainer.dataset.size)
     trainer.acc.state.destroy_process_group()
+    if first and few:
+        _check_copies(folder, trainer.acc.device)
+
+
+def _check_copies(run: "Path", device: "torch.device") -> None:
+    """Prints whether the samples of a run on few images are copies of these, and where to look."""
+    from genzoo.evaluation.copies import PICTURE, check_run
+
+    try:
+        checked = check_run(run, device)
+    except UsageError as error:
+        print(f"note: samples were not compared with training images: {error}")
+        return
+    print(f"{run / PICTURE}: {checked.summary()}")
+    if warning := checked.warning():
+        print(f"warning: {warning}")
 
 
 def _resolve(args: argparse.Namespace, settings: list[str]) -> RunConfig:

@@ -1,6 +1,8 @@
 """Copies of training images among samples: nearest neighbors in pixels and in the model's own features."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,8 +13,10 @@ from genzoo.metrics.inputs import TrainingSet
 from genzoo.metrics.registry import Result, Value, metric
 
 POOLED = 32  # largest side in pixels at which images are compared
-NEIGHBORS = 50  # whose mean distance is what the nearest one's is measured in
+NEIGHBORS = 50  # whose mean distance is what the nearest one's is measured in; at most half of the training images
+FEWEST = 20  # training images
 RARE = 0.01  # share of held-out images that count as copies, by definition
+LEAST = 0.05  # share of samples that is worth a warning, however many held-out images there are
 
 
 def pixels(x: Tensor) -> Tensor:
@@ -58,29 +62,112 @@ def copied_share(samples: Tensor, heldout: Tensor) -> float:
     return (samples < heldout.quantile(RARE)).double().mean().item()
 
 
+def chance(heldout: int) -> float:
+    """The share of copies among fresh samples that so many held-out images, which the threshold is taken from, lead to
+    with a probability of 1 % at most; rounded up to whole percents.
+
+    The share of all images below the j-th smallest of M is distributed as the j-th order statistic of M uniform draws.
+    """
+    below = int(RARE * (heldout - 1)) + 2  # the quantile lies at or below this one
+
+    def exceeds(share: float) -> float:
+        return sum(math.comb(heldout, i) * share**i * (1 - share) ** (heldout - i) for i in range(below))
+
+    return next((percent / 100 for percent in range(1, 100) if exceeds(percent / 100) <= RARE), 1.0)
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The training images that are nearest to each of N images."""
+
+    distances: Tensor  # [N, k], ascending
+    numbers: Tensor  # [N, k], int64
+
+    @property
+    def closeness(self) -> Tensor:
+        return closeness(self.distances)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Samples and held-out images beside training images, in pixels or in features."""
+
+    samples: Neighbors
+    heldout: Neighbors
+
+    @property
+    def share(self) -> float:
+        """Of copies, by `copied_share`."""
+        return copied_share(self.samples.closeness, self.heldout.closeness)
+
+    @property
+    def ratio(self) -> float:
+        """Median distance of samples to the nearest training image, over that of held-out images."""
+        samples, heldout = (found.distances[:, 0].median() for found in (self.samples, self.heldout))
+        return (samples / heldout.clamp(min=1e-12)).item()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Samples and held-out images beside all training images."""
+
+    samples: Tensor  # [N, C, H, W]
+    heldout: Tensor  # [M, C, H, W]
+    size: int  # training images
+    take: Callable[[Tensor], Tensor]  # their numbers [m] -> training images [m, C, H, W]
+    spaces: Mapping[str, Space]  # `pixels`, and `features` where the model encodes
+
+    @property
+    def allowed(self) -> float:
+        """The largest share of copies that is no reason to warn."""
+        return max(LEAST, chance(len(self.heldout)))
+
+    @property
+    def alarming(self) -> bool:
+        """Whether more samples are copies than chance explains, in any space."""
+        return any(space.share > self.allowed for space in self.spaces.values())
+
+    def result(self) -> Result:
+        shares = {name: space.share for name, space in self.spaces.items()}
+        ratios = {f"{name}_distance": space.ratio for name, space in self.spaces.items()}
+        details = {"n_real": self.size, "n_heldout": len(self.heldout), "chance": chance(len(self.heldout))}
+        return Result(shares | ratios, details=details)
+
+
+def compare(images: TrainingSet) -> Comparison:
+    """Finds the training images that are nearest to samples and to held-out images.
+
+    Raises:
+        UsageError: too few training images.
+    """
+    if images.size < FEWEST:
+        raise UsageError(
+            f"The copy check needs {FEWEST} training images or more, and there are {images.size}: choose larger data."
+        )
+    samples, heldout = torch.cat(list(images.generate(images.n))), torch.cat(list(images.heldout(images.n)))
+    spaces = {"pixels": pixels} | ({} if images.encode is None else {"features": images.encode})
+    found, both = {}, torch.cat([samples, heldout])
+    for name, space in spaces.items():
+        queries = torch.cat([space(part) for part in both.split(100)])
+        distances, numbers = nearest(queries, map(space, images.all()), min(NEIGHBORS, images.size // 2))
+        sides = (tensor.split([len(samples), len(heldout)]) for tensor in (distances, numbers))
+        found[name] = Space(*map(Neighbors, *sides))
+    return Comparison(samples, heldout, images.size, images.take, found)
+
+
 @metric(
     "copies",
     inputs=TrainingSet,
     values={
         "pixels": Value("copies, pixels", "lower"),
         "features": Value("copies, features", "lower"),
+        "pixels_distance": Value("distance to training, pixels"),
+        "features_distance": Value("distance to training, features"),
     },
-    definition="Share of {n} samples that lie nearer to one training image, relative to its 50 nearest, than 1 % of "
-    "{n} held-out images do (0.01 = as held-out images): in pixels, and in posterior means where the model encodes.",
+    definition="Share of {n} samples that lie nearer to one training image, relative to its 50 nearest (at most half "
+    "of all), than 1 % of {n} held-out images do (0.01 = as held-out images): in pixels, and in posterior means where "
+    "the model encodes. Distances are medians to the nearest training image, over those of held-out images.",
     examples=("copies1k_train",),
 )
 def copies_metric(images: TrainingSet) -> Result:
-    if images.size < 2 * NEIGHBORS:
-        raise UsageError(
-            f"The copy check needs {2 * NEIGHBORS} training images or more, and there are {images.size}: "
-            "choose larger data."
-        )
-    samples, heldout = torch.cat(list(images.generate(images.n))), torch.cat(list(images.heldout(images.n)))
-    spaces = {"pixels": pixels} | ({} if images.encode is None else {"features": images.encode})
-    both = torch.cat([samples, heldout])
-    queries = {name: torch.cat([space(part) for part in both.split(100)]) for name, space in spaces.items()}
-    values = {}
-    for name, space in spaces.items():
-        distances, _ = nearest(queries[name], map(space, images.all()), NEIGHBORS)
-        values[name] = copied_share(*closeness(distances).split([len(samples), len(heldout)]))
-    return Result(values, details={"n_real": images.size, "n_heldout": len(heldout)})
+    return compare(images).result()
