@@ -101,7 +101,7 @@ def few_lines(spec: ModelSpec, count: int | None, mirrored: float | None) -> lis
         return []
     lines = []
     if "diffaug" in {name for name, *_ in fields(spec.config)}:
-        why = f"{count:,} images, which the encoder sees moved and cut, not to learn them by heart; as in GANs"
+        why = f"{count:,} images, which the encoder sees moved and cut, so that it does not memorize them"
         lines.append(Line("objective.diffaug", "true", why))
     if mirrored is not None and mirrored <= ONE_SIDED:
         why = f"{count:,} images, and mirrored ones are like them: {mirrored:.0%} are farther from the others"

@@ -11,7 +11,7 @@ images. An interrupted cell resumes from its run folder; results.jsonl has a lin
 Samples are drawn from the fitted prior, as `genzoo sample` does. `held-out` and `training` are Fréchet distances of
 1,000 of them to as many held-out images as were trained on (all held-out ones where there are fewer), and to the
 training images, on the features of a classifier; lower is better, and a distance to training images that is far below
-the other one says that these were learned by heart. They compare within a dataset only: so few images bias them.
+the other one says that these were memorized. They compare within a dataset only: so few images bias them.
 `copies` and `nearest` are those of `genzoo copies` (docs/few-images.md). `rec` is the squared error of reconstructions
 of held-out images over that of training images.
 """
