@@ -28,6 +28,7 @@ SHARED = PRIORS | {
     "encoder_steps": "objective.encoder_steps=2",
     "spectral_norm": "arch.spectral_norm=true",
     "recompute": "objective.recompute=true",
+    "conditional": "arch.conditional=concat data.labels=hair_style",
 }
 OPTIONS = {  # of each model: a line of settings by the name of the case
     "vae": {**PRIORS, "spectral_norm": "arch.spectral_norm=true"},
@@ -37,6 +38,10 @@ OPTIONS = {  # of each model: a line of settings by the name of the case
         "economy": "objective.economy=true",
         "units": "objective.units=image",
         "bootstrap": "objective.bootstrap=true objective.gamma_r=1",
+        "feature_loss": "objective.feature_loss=0.1",
+        "prior_samples": "arch.prior=mog:3 objective.prior_samples=4",
+        "prior_entropy": "arch.prior=mog:3 objective.prior_entropy=1",
+        "prior_clip": "arch.prior=mog:3 arch.prior_clip=true",
     },
 }
 OPTIONS = {model: options for model, options in OPTIONS.items() if model in list_models()}

@@ -41,6 +41,8 @@ def replicas(folder: Path, model: str, case: str) -> State:
 
 
 def distance(a: State, b: State) -> float:
+    if a.keys().isdisjoint(b):  # other networks
+        return float("inf")
     return max((a[name] - b[name]).abs().max().item() for name in a.keys() & b.keys() if a[name].is_floating_point())
 
 

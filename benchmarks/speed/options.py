@@ -79,6 +79,8 @@ OPTIONS = {
     "arch.prior=classes": Option("arch.prior=classes data.labels=hair_style"),
     "bootstrap": Option("objective.bootstrap=true", models=SOFT),
     "bootstrap, gamma_r=1": Option("objective.bootstrap=true objective.gamma_r=1", models=SOFT),
+    "feature_loss": Option("objective.feature_loss=0.005", models=SOFT),
+    "mog:10, prior_samples=100": Option("arch.prior=mog:10 objective.prior_samples=100", models=SOFT),
     "economy": Option("objective.economy=true", most=1 / 1.1, models=SOFT),
 }
 
