@@ -128,10 +128,11 @@ class TrainConfig:
     prior: Annotated[
         str,
         Field(
-            pattern=r"^(auto|normal|uniform|sphere|(gmm|flow)(:[1-9][0-9]{0,8})?)$",
+            pattern=r"^(auto|normal|uniform|sphere|classes|mog|(gmm|flow)(:[1-9][0-9]{0,8})?)$",
             description="what samples come from: gmm, a mixture of Gaussians fitted to encodings at snapshots (gmm:K: "
             "of K); flow, the last mixture refined by a flow, if that scores better (flow:N: trained for N steps); "
-            "normal, the model's own prior; auto: flow for images, if the encoder takes no labels; gmm in short runs",
+            "normal, classes or mog: the model's own prior; auto: flow for images, if the encoder takes no labels; "
+            "gmm in short runs",
         ),
     ] = "auto"
     measure: Annotated[tuple[str, ...], Field(description="extractors whose Fréchet distance snapshots measure")] = ()

@@ -373,6 +373,8 @@ def test_a_resumed_run_ends_with_the_same_prior():
 def test_the_prior_of_a_run_is_a_setting():
     assert genzoo.load(Trainer(tiny_run("vae", "train.prior=normal"), out="a").fit()).prior_name() == "normal"
     assert genzoo.load(Trainer(tiny_run("vae", "train.prior=gmm:3"), out="b").fit()).prior_name() == "gmm:3"
+    mog = tiny_run("vae", "arch.prior=mog:2", "train.prior=mog")
+    assert genzoo.load(Trainer(mog, out="m").fit()).prior_name() == "mog"
     points_run = genzoo.resolve("vae", data="rings", settings=["train.duration=2it", "train.batch=16"])
     assert genzoo.load(Trainer(points_run, out="c").fit()).prior_name() == "normal"
     for prior, fix in (("gmm:65", "more components than the 64 encodings"), ("sphere", "take normal, gmm or flow")):
