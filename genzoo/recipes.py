@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genzoo.archspec import fit_channels
-from genzoo.settings import fields
 from genzoo.spec import ModelSpec
 
 # Largest resolution proposed for images, by budget in seconds, without and with an accelerator.
@@ -79,7 +78,7 @@ def recipe_lines(
         Line("train.log_every", "20", "losses of 20 steps per line"),
     ]
     lines += [Line(f"objective.{name}", value, why) for name, (value, why) in spec.recipe(shape).items()]
-    return [*lines, *few_lines(spec, count, mirrored)]
+    return [*lines, *few_lines(count, mirrored)]
 
 
 def is_few(count: int | None) -> bool:
@@ -87,26 +86,18 @@ def is_few(count: int | None) -> bool:
     return count is not None and count <= FEW
 
 
-def few_lines(spec: ModelSpec, count: int | None, mirrored: float | None) -> list[Line]:
-    """Returns what few images need besides: DiffAugment as published for GANs (Zhao et al. 2020), and mirrored images.
-    benchmarks/few measures both.
+def few_lines(count: int | None, mirrored: float | None) -> list[Line]:
+    """Returns what few images need besides: mirrored ones. DiffAugment is not among it, see benchmarks/few.
 
     Args:
-        spec: the model.
         count: images in the data; None where it is unknown.
         mirrored: share of them that are farther from the others when they are mirrored, see
             `genzoo.metrics.symmetry`; None where it is unknown.
     """
-    if not is_few(count):
+    if not is_few(count) or mirrored is None or mirrored > ONE_SIDED:
         return []
-    lines = []
-    if "diffaug" in {name for name, *_ in fields(spec.config)}:
-        why = f"{count:,} images, which the encoder sees moved and cut, so that it does not memorize them"
-        lines.append(Line("objective.diffaug", "true", why))
-    if mirrored is not None and mirrored <= ONE_SIDED:
-        why = f"{count:,} images, and mirrored ones are like them: {mirrored:.0%} are farther from the others"
-        lines.append(Line("data.mirror", "true", f"{why}; false for text"))
-    return lines
+    why = f"{count:,} images, and mirrored ones are like them: {mirrored:.0%} are farther from the others"
+    return [Line("data.mirror", "true", f"{why}; false for text")]
 
 
 def _widths(size: tuple[int, int], widest: int) -> str:

@@ -165,7 +165,7 @@ def suggest_preset(
     else:
         lines = _point_lines(stats)
         total, batch, schedule = _point_schedule(stats)
-    few = few_lines(spec, stats.count if stats.is_image else None, stats.mirrored)
+    few = few_lines(stats.count if stats.is_image else None, stats.mirrored)
     return stats, [*lines, *schedule, *_objective(spec, stats, total, batch), *few]
 
 
