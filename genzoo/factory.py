@@ -14,7 +14,7 @@ from genzoo.models.generative import Generative
 from genzoo.models.saved import cut, of_newer, read_json
 from genzoo.models.sharing import needed_distribution
 from genzoo.models.sources import find_config
-from genzoo.nn import check_trunk
+from genzoo.nn import check_backbones
 from genzoo.objective import Objective, Spaces
 from genzoo.registry import absent, get_spec, split_name
 from genzoo.spec import RunConfig
@@ -73,9 +73,9 @@ def check_networks(run: RunConfig) -> None:
     """Refuses networks by their names, before data are read.
 
     Raises:
-        UsageError: timm does not know the trunk; with suggestions.
+        UsageError: there is no such network; with suggestions.
     """
-    check_trunk(run.arch)
+    check_backbones(run.arch)
 
 
 def build(run: RunConfig, shape: tuple[int, ...], classes: Sequence[str] = ()) -> Generative:

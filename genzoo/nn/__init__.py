@@ -21,8 +21,8 @@ __all__ = [
     "ShuffleEncoder",
     "build_decoder",
     "build_encoder",
+    "check_backbones",
     "check_pretrained",
-    "check_trunk",
     "latent_shape",
 ]
 
@@ -47,12 +47,14 @@ def latent_shape(shape: tuple[int, ...], arch: ArchConfig) -> tuple[int, ...]:
     return (arch.z_dim,) if arch.latent == "flat" else (arch.z_dim, *latent_grid(shape, arch.channels))
 
 
-def check_trunk(arch: ArchConfig) -> None:
-    """Refuses a trunk that timm does not know, without building it.
+def check_backbones(arch: ArchConfig) -> None:
+    """Refuses unknown networks without building any.
 
     Raises:
-        UsageError: there is no such trunk, or there are no such weights; with suggestions.
+        UsageError: there is no such network, or timm has no such trunk or weights; with suggestions.
     """
+    ENCODERS.builder(arch.encoder)
+    DECODERS.builder(arch.decoder)
     if arch.encoder.partition(":")[0] == "timm":
         from genzoo.nn.trunk import check_name, trunk_name
 
