@@ -190,7 +190,7 @@ def test_every_metric_of_points_yields_what_is_listed(points, name):
 def test_all_metrics_but_lpips_are_run_here():
     run = {get_protocol(name).metric.word for name in (*OF_IMAGES, "density2d")}
     every = {get_protocol(name).metric.word for name in examples()}
-    assert every - run == {"lpips", "classes", "copies"}  # see test_metrics.py, test_classes.py, test_evaluate.py below
+    assert every - run == {"lpips", "classes", "labels", "copies"}  # see test_metrics, test_classes, and below
 
 
 def test_density2d_is_repeated_and_has_its_floor(points):
