@@ -147,7 +147,7 @@ class Objective(ABC):
     # Further optimizers by network, e.g. {"encoder": ("adversary",)}; see `Update.by`.
     optimizers: Mapping[str, tuple[str, ...]] = {}
     fresh: int = 0  # real batches that a step asks for with `Fresh`, besides its first
-    period: int = 1  # late steps differ only in the last of each so many, which does more; for timing
+    period: int = 1  # steps after which late ones repeat; the last of them does more. For timing
 
     def __init__(self, config: Any, spaces: Spaces):
         super().__init__()  # of an nn.Module, if it is one

@@ -201,7 +201,7 @@ def clip(logvars: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
 
 
 def components_of(prior: nn.Module, o: Mixture) -> tuple[Tensor, Tensor]:
-    means, logvars = (parameter.reshape(prior.components, -1) for parameter in (prior.means, prior.logvars))  # pyright: ignore
+    means, logvars = (parameter.reshape(prior.components, -1) for parameter in (prior.means, prior.logvars))
     return means, clip(logvars, o.bounds)
 
 
