@@ -2,7 +2,8 @@
 cutout.
 
 An introspective encoder is a discriminator, which memorizes its training images where they are few. With a new draw of
-T at each call, E(T(x)) takes the place of E(x) throughout training; targets of reconstructions stay as they are.
+T at each call, E(T(x)) takes the place of E(x) in adversarial training; targets of reconstructions stay as they are.
+In the warm-up the encoder discriminates nothing yet, and sees x.
 """
 
 import torch

@@ -17,14 +17,13 @@ def elbo_step(
     *,
     beta_rec: float,
     beta_kl: float,
-    seen: Tensor | None = None,
     normal: Tensor | None = None,
 ) -> Step:
-    """One update of encoder, decoder and learned prior on beta_rec * SSE + beta_kl * KL; the encoder gets `seen` in
-    place of x, and the KL is by Monte Carlo with `normal`, see `LearnedPrior.kl`.
+    """One update of encoder, decoder and learned prior on beta_rec * SSE + beta_kl * KL, which is by Monte Carlo
+    with `normal`, see `LearnedPrior.kl`.
     """
     prior = learned_prior(nets)
-    mu, logvar = with_labels(nets.encoder, labels)(x if seen is None else seen)
+    mu, logvar = with_labels(nets.encoder, labels)(x)
     error = sse(x, with_labels(nets.decoder, labels)(reparameterize(mu, logvar, eps))).mean()
     kl_real = prior_kl(prior, mu, logvar, labels, normal)
     loss = beta_rec * error + beta_kl * kl_real.mean()

@@ -9,8 +9,8 @@ from genzoo.duration import MOST
 DiffAug = Annotated[
     bool,
     Field(
-        description="images: whatever the encoder sees in training is moved and has a square cut out, each with "
-        "probability 1/2 (DiffAugment)"
+        description="images: whatever the encoder sees in adversarial training is moved and has a square cut out, each "
+        "with probability 1/2 (DiffAugment)"
     ),
 ]
 R1 = Annotated[

@@ -113,8 +113,8 @@ class IntroVAEObjective(Objective):
         enc, dec = with_labels(nets.encoder, y), with_labels(nets.decoder, y)
         if at.before(c.warmup):  # alpha = 0 (paper), or SSE + KL, both unweighted (official)
             weighted = c.form == "paper" or c.beta == "auto"
-            beta_rec, shown = beta * self.half if weighted else 1.0, seen(x, views, REAL)
-            yield from elbo_step(nets, x, batch.eps, y, beta_rec=beta_rec, beta_kl=1.0, seen=shown)
+            beta_rec = beta * self.half if weighted else 1.0
+            yield from elbo_step(nets, x, batch.eps, y, beta_rec=beta_rec, beta_kl=1.0)
             return
 
         prior = learned_prior(nets)

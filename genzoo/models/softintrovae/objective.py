@@ -133,8 +133,7 @@ class SoftIntroVAEObjective(Objective):
             prior.hold_range(not warming)
         if warming:  # not scaled by s (published code), see `units`
             betas = {"beta_rec": self.beta_rec.value, "beta_kl": c.beta_kl}
-            shown, normal = seen(x, views, REAL), batch.normal(REAL)
-            yield from elbo_step(nets, x, batch.eps, y, **betas, seen=shown, normal=normal)
+            yield from elbo_step(nets, x, batch.eps, y, **betas, normal=batch.normal(REAL))
             return
 
         z_p = placed(prior, batch.z_p, batch.k)
