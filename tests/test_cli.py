@@ -124,6 +124,7 @@ SETTINGS = as_options(*TINY, "objective.warmup=2it")
         (["train", "introvae.celebahq25"], "Did you mean celebahq256"),
         (["train", "introvae", "--imagess", "5"], "Did you mean --images"),
         (["trian", "introvae"], "unknown verb 'trian'. Did you mean train or translate?"),
+        (["evaluate", "RUN", "--metrics", "rec"], "unknown verb 'evaluate'. Did you mean eval, "),
         (["--verison"], "Did you mean --version"),
         (["train", "introvae", "--data", "cifar11"], "Did you mean cifar10"),
         (["train", "introvae", "--data", "./missing"], "no file or folder"),

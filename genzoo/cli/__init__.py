@@ -162,7 +162,8 @@ def _dispatch(argv: Sequence[str]) -> int:
     if argv and argv[0].startswith("-") and (verb := next((text for text in argv if text in VERBS), None)):
         raise UsageError(f"the verb comes first: genzoo {verb} {argv[0]} ...")
     parser = build_parser()
-    parser.parse_args(argv)
+    named = bool(argv) and not argv[0].startswith("-")
+    parser.parse_args(argv[:1] if named else argv)  # an unknown verb is named before its options
     parser.print_help()
     return 0
 
