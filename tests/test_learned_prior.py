@@ -435,11 +435,15 @@ def test_labels_are_taken_where_the_prior_has_classes():
     assert tiny_run("vae").data.labels is None
 
 
-def test_a_mixture_is_trained(tmp_path):
+def test_a_mixture_is_trained_and_scored_beside_a_fitted_one():
     run = Trainer(genzoo.resolve("introvae", settings=(*SHORT, "arch.prior=mog:5")), out="run", progress=False).fit()
     means = weights(run)["components.means"]
     assert means.shape == (20,) and torch.isfinite(means).all()
     assert read_log(run)[-1]["nimg"] == 96
+    assert main(["eval", str(run), "--metrics", "msssim100_train,msssim100_train_gmm,msssim100_train_fitted"]) == 0
+    own, gmm, fitted = JsonLines(run / "eval.jsonl").read()
+    assert own["details"]["prior"] == "mog" and gmm["details"]["prior"].startswith("gmm:")
+    assert own["values"] != gmm["values"] == fitted["values"]
 
 
 def test_clusters_are_the_components_that_encodings_are_nearest_to(run, capsys):
