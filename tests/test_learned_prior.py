@@ -409,6 +409,8 @@ def test_a_code_walks_from_class_to_class(run):
         (["interpolate", "RUN", "--label", "3"], "give it twice or more"),
         (["sample", "RUN", "--label", "17"], "--label 17: there is no such class. Did you mean 7 or 1?"),
         (["sample", "RUN", "--label", "1", "--prior", "gmm:9"], "was fitted without classes"),
+        (["sample", "RUN", "--label", "1", "--prior", "normal"], "There is no prior 'normal': take classes"),
+        (["sample", "RUN", "--prior", "classes", "--temperature", "0.5"], "here the prior is classes: leave it at 1"),
         (["train", "vae", *options(*TINY, "arch.prior=mog:0")], "mog:K, a mixture of K Gaussians"),
         (["train", "vae", *options(*TINY, "arch.prior=classes", "data.labels=hue")], "has no labels called 'hue'"),
         (["train", "vae", "--data", "8gaussians", "--set", "arch.prior=classes"], "label"),
