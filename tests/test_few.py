@@ -100,6 +100,20 @@ def test_the_distance_is_relative_to_held_out_images():
     assert Space(far, far).share == 0
 
 
+def test_held_out_images_that_are_training_images_set_no_threshold():
+    """Of a model that copies everything, copies would lie no nearer than theirs."""
+
+    def neighbors(*nearest: float) -> Neighbors:
+        distances = torch.tensor([[d, 1.0, 1.0] for d in nearest])
+        return Neighbors(distances, torch.zeros(len(nearest), 3, dtype=torch.int64))
+
+    copies, heldout = neighbors(0.001, 0.001, 0.001), neighbors(0.0, 0.0, 0.8, 0.9)
+    assert Space(copies, heldout).share == 1
+    assert Space(neighbors(0.85), heldout).share == 0
+    assert Space(copies, heldout).duplicates == 2
+    assert Space(copies, neighbors(0.0, 0.0)).share == 1
+
+
 class Remembering(Autoencoder):
     """A model whose samples are training images, or held-out ones, with a little noise."""
 

@@ -49,6 +49,8 @@ class Checked:
         n, m = len(self.found.samples), len(self.found.heldout)
         shares = ", ".join(f"{space.share:.0%} {NAMES[name]}" for name, space in self.found.spaces.items())
         chance = f"up to {self.found.allowed:.0%} may be chance with {m:,} of these"
+        if same := self.found.duplicates:
+            chance += f"; {same:,} held-out image{'s' * (same > 1)} left out, which are training images, too"
         return f"copies of training images among {n:,} samples: {shares} (held-out images: {RARE:.0%}; {chance})"
 
     def distances(self) -> Iterator[str]:
