@@ -196,12 +196,21 @@ def test_a_run_keeps_the_flow_where_its_samples_score_better(worse, monkeypatch,
     assert shown in (run / "model" / "README.md").read_text()
 
 
-def test_a_resumed_run_ends_with_the_same_flow(monkeypatch):
+FLOW = ("train.snapshot_every=6it", "train.prior=flow:8")
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Path:
+    """A run that keeps its flow, whatever its samples score."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot, "score_of", lambda *_: 0.0)
+        return Trainer(tiny_run("introvae", *FLOW), out=tmp_path_factory.mktemp("straight") / "run").fit()
+
+
+def test_a_resumed_run_ends_with_the_same_flow(straight, monkeypatch):
     monkeypatch.setattr(snapshot, "score_of", lambda *_: 0.0)
-    settings = ("train.snapshot_every=4it", "train.prior=flow:8")
-    Trainer(tiny_run("introvae", *settings, "train.duration=48"), out="run").fit()
-    run = Trainer(tiny_run("introvae", *settings), out="run").fit()
-    straight = Trainer(tiny_run("introvae", *settings), out="straight").fit()
+    Trainer(tiny_run("introvae", *FLOW, "train.duration=48"), out="run").fit()
+    run = Trainer(tiny_run("introvae", *FLOW), out="run").fit()
     assert same(*[load_file(path / "model" / FILE) for path in (run, straight)])
     assert genzoo.load(run).fitted_prior.training.kept
     logs = [[line for line in read_log(path) if "refined/pyramid_frechet" in line][-1] for path in (run, straight)]
@@ -214,11 +223,10 @@ def log_of(path: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in line.items() if key not in differs} for line in read_log(path)]
 
 
-def test_a_run_that_is_stopped_in_its_flow_ends_with_the_same_one(monkeypatch, capfd):
+def test_a_run_that_is_stopped_in_its_flow_ends_with_the_same_one(straight, monkeypatch, capfd):
     """Until it is resumed, what is exported has the mixture."""
     monkeypatch.setattr(snapshot, "score_of", lambda *_: 0.0)
-    config = tiny_run("introvae", "train.snapshot_every=4it", "train.prior=flow:8")
-    straight = Trainer(config, out="straight").fit()
+    config = tiny_run("introvae", *FLOW)
     trainer = Trainer(config, out="run")
     refine = trainer.prior_fit.refine
 
@@ -238,9 +246,9 @@ def test_a_run_that_is_stopped_in_its_flow_ends_with_the_same_one(monkeypatch, c
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])  # a second Ctrl-C; a kill
-def test_training_is_saved_before_the_last_snapshot(end, monkeypatch):
-    config = tiny_run("introvae", "train.snapshot_every=4it", "train.prior=flow:8")
-    straight = Trainer(config, out="straight").fit()
+def test_training_is_saved_before_the_last_snapshot(end, straight, monkeypatch):
+    monkeypatch.setattr(snapshot, "score_of", lambda *_: 0.0)
+    config = tiny_run("introvae", *FLOW)
     trainer = Trainer(config, out="run")
     show = trainer.snapshots._show
 
