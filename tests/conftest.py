@@ -12,10 +12,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every child process would compile torch and diffusers: 10 s each
-os.environ |= {  # before anything imports torch: for a few small graphs, workers and headers take longest
-    "TORCHINDUCTOR_COMPILE_THREADS": "1",
-    "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
-}
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # for a few small functions, starting workers would take longer
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # the tests of several files share the cores
 

@@ -94,7 +94,7 @@ def test_the_name_of_a_column_cannot_inject_markup(run):
 
 def test_a_card_names_the_settings_that_are_not_those_of_the_preset(run):
     (row,) = [line for line in (run / "best" / "README.md").read_text().splitlines() if "| other settings |" in line]
-    assert "arch.channels=4,8, " in row and "train.batch=8, " in row and "data." not in row
+    assert "arch.channels=8, " in row and "train.batch=8, " in row and "data." not in row
 
 
 @pytest.mark.parametrize(
