@@ -95,7 +95,7 @@ def test_a_changed_setting_is_refused_and_listed(a_finished):
 @pytest.mark.process
 def test_kill_minus_nine_changes_nothing(tmp_path, genzoo_process):
     """A real process, killed at a random step; the same command again ends bit-identical to an uninterrupted run."""
-    settings = [*TINY, "objective.warmup=2it", "train.duration=400", "train.snapshot_every=12it"]
+    settings = [*TINY, "objective.warmup=2it", "train.duration=400", "train.snapshot_every=12it", "train.prior=normal"]
     command = ["train", "softintrovae", *as_options(*settings), "--out"]
     killed = genzoo_process([*command, "killed"], cwd=tmp_path, env=environment())
     saved, deadline = Checkpoints(tmp_path / "killed" / "checkpoints", keep=2), time.monotonic() + 120
