@@ -23,7 +23,7 @@ from genzoo.training.budget import Costs, plan_run
 from genzoo.training.costs import time_flow
 from genzoo.training.fitting import FLOW_SHARE, FLOW_STEPS, flow_steps
 
-LEARNED = 120  # steps of the flow that tests share
+LEARNED = 95  # steps of the flow that tests share
 
 
 def ring(n: int = 3000) -> torch.Tensor:
@@ -45,7 +45,7 @@ def learned() -> Flow:
 def test_a_flow_learns_what_its_mixture_leaves_out(learned):
     drawn = [prior.sample(2000, (3,), torch.Generator().manual_seed(1)) for prior in (learned.base, learned)]
     before, after = ((radii(x) - 1).abs().mean() for x in drawn)
-    assert before > 0.3 and after < 0.15  # measured: 0.39, 0.044
+    assert before > 0.3 and after < 0.15  # measured: 0.39, 0.089
     assert drawn[1][:, 2].abs().mean() < 0.05  # flat, as the ring is
     record = learned.training
     assert record.encodings == 3000 and record.steps == LEARNED and 0 < record.kept <= LEARNED
@@ -97,7 +97,7 @@ def test_few_encodings_are_not_copied():
 
 def test_fits_are_functions_of_encodings_and_seed():
     x, state = ring(300), torch.get_rng_state()
-    first, again, other = (fit(x, "flow:12", seed=seed) for seed in (0, 0, 1))
+    first, again, other = (fit(x, "flow:6", seed=seed) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     draws = torch.rand(5), torch.randn(5, 3)
     assert torch.equal(first.at(*draws), again.at(*draws)) and not torch.equal(first.at(*draws), other.at(*draws))
@@ -106,7 +106,7 @@ def test_fits_are_functions_of_encodings_and_seed():
 def test_directions_beyond_the_most_are_the_mixtures(monkeypatch):
     monkeypatch.setattr(flow, "MOST", 2)
     x = torch.cat([ring(1000), 0.1 * torch.randn(1000, 4, generator=torch.Generator().manual_seed(2))], 1)
-    found = fit_flow(x, fit_mixture(x, 1), steps=60)
+    found = fit_flow(x, fit_mixture(x, 1), steps=30)
     assert found.scales.shape == (2,) and found.training.kept
     draws = torch.rand(500), torch.randn(500, 7)
     moved = (found.at(*draws) - found.base.at(*draws)) @ found.base.basis
@@ -282,7 +282,7 @@ def test_a_flow_is_timed_where_the_run_has_one():
 @pytest.mark.parametrize("x", [torch.randn(40, 64), torch.cat([torch.randn(300, 3), torch.zeros(300, 2)], 1)])
 def test_directions_without_variance_are_left_alone(x):
     """Fewer encodings than dimensions, and latents that are always the same."""
-    found = fit_flow(x, fit_mixture(x, 1), steps=30)
+    found = fit_flow(x, fit_mixture(x, 1), steps=15)
     assert found.training.still < 20
     drawn = found.sample(100, x.shape[1:], torch.Generator().manual_seed(0))
     assert drawn.isfinite().all() and drawn.std(0).max() < 2 * x.std(0).max()
