@@ -26,10 +26,9 @@ from xdist.scheduler import LoadFileScheduling
 leave_out_fsync()
 ALL_SCORED, DRAWN = score_few(), leave_out_figures()
 
-# Long modules whose tests share nothing that takes time: workers take these tests one by one, after whole modules.
+# Long modules whose tests share little that takes time: workers take these tests one by one, after whole modules.
 SHARED_OUT = {
-    "test_budget", "test_controller", "test_graph", "test_monitor", "test_objectives", "test_optim", "test_plan",
-    "test_trainer",
+    "test_budget", "test_controller", "test_graph", "test_objectives", "test_optim", "test_plan", "test_trainer"
 }  # fmt: skip
 FAST = {"test_architecture", "test_density2d", "test_nn", "test_objectives", "test_protocols"}  # modules
 
