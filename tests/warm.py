@@ -168,12 +168,18 @@ def watched(connection: socket.socket) -> list[str]:
         connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
         os._exit(0)
     connection.close()
-    for output, target in zip(outputs, (1, 2), strict=True):
+    for output, target, name in zip(outputs, (1, 2), ("stdout", "stderr"), strict=True):
         os.dup2(output, target)
         os.close(output)
+        setattr(sys, name, reopened(getattr(sys, name), target))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     become(request["cwd"], request["env"])
     return request["args"]
+
+
+def reopened(stream: IO[str], target: int) -> IO[str]:
+    """A stream like this one on what a file descriptor is now: the old one knows whether the server's could seek."""
+    return open(target, "w", 1 if target == 2 else -1, encoding=stream.encoding, errors=stream.errors, closefd=False)
 
 
 def become(cwd: str, env: dict[str, str]) -> None:
