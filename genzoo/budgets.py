@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from genzoo.configure import data_shape, resolve
+from genzoo.configure import bare_presets, data_shape, resolve
 from genzoo.data.catalog import find_entry
 from genzoo.duration import in_images, in_seconds
 from genzoo.errors import UsageError
@@ -66,7 +66,7 @@ def ask(
     """
     in_seconds(budget)
     spec, preset = split_name(model)
-    own = preset is None and data not in (None, *(row.data.get("name") for row in spec.presets.values()))
+    own = preset is None and data not in (None, *(row.data.get("name") for row in bare_presets(spec).values()))
     if own:
         model = f"{spec.name}.{spec.default_preset}"  # named, as there is nothing to say of its choice
     if own and res is not None:  # the data decides the rest, and no preset that was made for this size

@@ -174,14 +174,14 @@ def changed(run: RunConfig, settings: Sequence[str]) -> RunConfig:
 
 def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, notes: list[str]) -> str:
     """Picks a preset for a bare model name; the tables' order decides between rows of one size."""
+    presets = bare_presets(spec)
     if res is None:
-        by_data = [
-            name for name, preset in spec.presets.items() if data is not None and preset.data.get("name") == data
-        ]
+        made = [name for name, preset in spec.presets.items() if data is not None and preset.data.get("name") == data]
+        chosen = next((name for name in made if name in presets), spec.default_preset)
         if data is not None:
-            notes.append(_reason(spec, by_data, data))
-        return by_data[0] if by_data else spec.default_preset
-    sizes = {name: preset.data["size"] for name, preset in spec.presets.items() if preset.data.get("size")}
+            notes.append(_reason(spec, chosen, made, data))
+        return chosen
+    sizes = {name: preset.data["size"] for name, preset in presets.items() if preset.data.get("size")}
     exact = [name for name, size in sizes.items() if tuple(size) == tuple(res)]
     if exact:
         if data is not None:
@@ -198,13 +198,20 @@ def _choose(spec: ModelSpec, res: tuple[int, int] | None, data: str | None, note
     return nearest
 
 
-def _reason(spec: ModelSpec, by_data: Sequence[str], data: str) -> str:
+def bare_presets(spec: ModelSpec) -> dict[str, Preset]:
+    """Returns the presets that a bare model name may take: all but those whose networks or prior take labels."""
+    return {name: preset for name, preset in spec.presets.items() if not _needs_labels(preset.arch)}
+
+
+def _reason(spec: ModelSpec, chosen: str, made: Sequence[str], data: str) -> str:
     """Why a bare model has its preset, and how to choose another."""
-    if by_data:
-        others = f"; also for them: {', '.join(by_data[1:])}" if by_data[1:] else ""
-        return f"preset {spec.name}.{by_data[0]}: the first made for {data}{others}"
+    others = ", ".join(name for name in made if name != chosen)
+    if chosen in made:
+        also = f"; also for them: {others}" if others else ""
+        return f"preset {spec.name}.{chosen}: the first made for {data}{also}"
+    none = f"none but {others}" if others else "none"
     return (
-        f"preset {spec.name}.{spec.default_preset}: the default, as none is made for these data; another one: type "
+        f"preset {spec.name}.{chosen}: the default, as {none} is made for these data; another one: type "
         f"{spec.name}.PRESET (`genzoo list presets {spec.name}`); settings for these data: "
         f"`genzoo suggest {spec.name} --data {shlex.quote(data)}`"
     )

@@ -3,30 +3,32 @@
 import inspect
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every child process would compile torch and diffusers: 10 s each
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # for a few small functions, starting workers would take longer
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # the tests of several files share the cores
 
 import pytest
 import torch
-from helpers import CLASSIFIER_IMAGES, MISSING, ROOT
-from shortcuts import blank_subplots, leave_out_fsync, score_few
+from helpers import CLASSIFIER_IMAGES, MISSING, ROOT, tiny_run
+from shortcuts import leave_out_figures, leave_out_fsync, score_few
 from warm import Command, Warm, ended
 from xdist.scheduler import LoadFileScheduling
 
 leave_out_fsync()
-ALL_SCORED = score_few()
+ALL_SCORED, DRAWN = score_few(), leave_out_figures()
 
-# Long modules whose tests share nothing that takes time: workers take these tests one by one, after whole modules.
+# Long modules whose tests share little that takes time: workers take these tests one by one, after whole modules.
 SHARED_OUT = {
-    "test_budget", "test_controller", "test_graph", "test_monitor", "test_objectives", "test_optim", "test_plan",
-    "test_trainer",
+    "test_budget", "test_controller", "test_graph", "test_objectives", "test_optim", "test_plan", "test_trainer"
 }  # fmt: skip
 FAST = {"test_architecture", "test_density2d", "test_nn", "test_objectives", "test_protocols"}  # modules
 
@@ -132,6 +134,26 @@ def digits_classifier(own_cache: None) -> Path:
     )
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`finished(model, *settings)` returns the folder of that tiny run, which is trained once. Tests only read it."""
+
+    @cache
+    def trained(model: str = "introvae", *settings: str) -> Path:
+        from genzoo import Trainer
+
+        folder = tmp_path_factory.mktemp("finished") / "run"
+        return Trainer(tiny_run(model, *settings), out=folder, progress=False).fit()
+
+    return trained
+
+
+@pytest.fixture
+def a_finished(finished: Callable[..., Path]) -> Callable[..., Path]:
+    """`a_finished(model, *settings)` copies the folder of that tiny run to `run`, where a test may change it."""
+    return lambda *args: shutil.copytree(finished(*args), Path("run"))
+
+
 @pytest.fixture
 def fully_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of the score's values: as many images as outside of tests."""
@@ -139,10 +161,10 @@ def fully_scored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def unrendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are drawn only for tests marked `rendered`: it took most of the time of short runs."""
-    if request.node.get_closest_marker("rendered") is None:
-        monkeypatch.setattr("genzoo.pictures._subplots", blank_subplots)
+def drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn only in tests marked `rendered`: it took most of the time of short runs."""
+    if request.node.get_closest_marker("rendered") is not None:
+        monkeypatch.setattr("genzoo.pictures._subplots", DRAWN)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ REAL_DATA = ROOT.parent / "shared" / "data"  # real images beside the checkout; 
 MISSING = {"vae", "introvae", "softintrovae"} - set(list_models())  # built-in models that have been removed
 
 TINY = (
-    "arch.channels=4,8",
+    "arch.channels=8",
     "arch.z_dim=4",
     "train.batch=8",
     "train.duration=96",
@@ -25,6 +25,7 @@ TINY = (
     "train.ema=0.9",
     "train.snapshot_every=50%",
 )
+ONCE = ("train.snapshot_every=100%", "train.prior=normal")  # one snapshot, for which no prior is fitted
 CLASSIFIER_IMAGES = 150 * 128  # that the tests' classifier of digits is trained on: 150 steps
 
 

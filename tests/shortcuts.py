@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 FEW_SCORED = (32, 64, 2048)  # in place of `genzoo.training.evaluators.N_SCORED`
+FEW_VITALS = 16  # in place of `genzoo.training.evaluators.N_VITALS`
 
 
 def leave_out_fsync() -> None:
@@ -15,10 +16,19 @@ def leave_out_fsync() -> None:
 
 
 def score_few() -> tuple[int, int, int]:
-    """Lets scores compare 64 images, and returns `N_SCORED` as it was."""
+    """Lets scores compare 64 images and vitals 16, and returns `N_SCORED` as it was."""
     import genzoo.training.evaluators as evaluators
 
+    evaluators.N_VITALS = FEW_VITALS
     usual, evaluators.N_SCORED = evaluators.N_SCORED, FEW_SCORED
+    return usual
+
+
+def leave_out_figures() -> Callable[..., tuple[Any, Any]]:
+    """Makes figures blank, and returns what draws them."""
+    import genzoo.pictures as pictures
+
+    usual, pictures._subplots = pictures._subplots, blank_subplots
     return usual
 
 

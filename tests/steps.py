@@ -48,11 +48,11 @@ def objective_of(form: str, kind: str = "conv", **more: Any) -> Objective:
     return spec.objective(spec.config(**(margin | config | more)), Spaces(SHAPES[kind], (Z,)))
 
 
-def networks(form: str, kind: str = "conv", norm: str = "batch") -> nn.ModuleDict:
+def networks(form: str, kind: str = "conv", norm: str = "batch", hidden: tuple[int, ...] = (16, 16)) -> nn.ModuleDict:
     """A tiny encoder and decoder; their last layers are enlarged so that KLs of several nats occur, and differ between
     images.
     """
-    sizes = {"z_dim": Z, "channels": (4, 8), "hidden": (16, 16)}
+    sizes = {"z_dim": Z, "channels": (4, 8), "hidden": hidden}
     shape, arch = (
         SHAPES[kind],
         ArchConfig(encoder=kind, decoder=kind, norm=norm, norm_place=PLACE[FORMS[form][0]], **sizes),

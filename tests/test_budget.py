@@ -27,6 +27,8 @@ from genzoo.training.log import progress_bar
 from genzoo.training.schedule import Schedule
 
 SMALL = [text for text in TINY if not text.startswith(("train.duration", "train.snapshot_every", "train.ema"))]
+SMALL += ["train.prior=normal"]
+TICK = 0.5  # seconds of a step: about a hundred fit into a minute
 
 
 class Clock:
@@ -41,7 +43,7 @@ class Clock:
 
 
 @cache
-def plan(*more: str, model: str = "introvae", budget: str = "60s", tick: float = 0.25):
+def plan(*more: str, model: str = "introvae", budget: str = "60s", tick: float = TICK):
     """A tiny run with a budget, on a machine on which everything takes as long as the clock ticks."""
     wanted = ask(model, budget, settings=[*SMALL, *more])
     return planned(wanted, "none", began=0.0, progress=False, clock=Clock(tick))
@@ -123,8 +125,8 @@ def test_snapshots_that_the_user_chose_are_paid_for():
     few, many = (plan_run("3min", 0.0, costs, lambda n: 0, chosen=lambda n, k=k: k) for k in (1, 100))
     assert (few.snapshots, many.snapshots) == (1, 100)
     assert few.steps - many.steps == pytest.approx(99 / 0.01, abs=1)
-    every = plan("train.snapshot_every=10%").config.train
-    assert every.snapshot_every == "10%" and int(every.duration) < int(plan().config.train.duration)
+    every = plan("train.snapshot_every=10%", tick=TICK / 2).config.train
+    assert every.snapshot_every == "10%" and int(every.duration) < int(plan(tick=TICK / 2).config.train.duration)
 
 
 def test_a_warm_up_takes_the_time_of_its_own_steps():
@@ -210,25 +212,25 @@ def test_a_late_run_writes_an_event(capsys):
 
 
 def test_a_plan_decides_length_schedule_and_way_and_gives_reasons():
-    found = plan("train.device=cpu", model="introvae")
+    found = plan("train.device=cpu", "train.prior=auto")
     c = found.config.train
     assert (c.budget, c.lr_schedule, c.compile) == ("60s", "cosine", False)
     assert c.precision in ("fp32", "bf16") and isinstance(c.threads, int)
     assert found.config.objective.warmup == "80%"
     shown = {line.setting: line for line in found.lines}
     assert shown["train.duration"].value == c.duration
-    assert "250 ms a step" in shown["train.precision"].reason
+    assert "500 ms a step" in shown["train.precision"].reason
     assert all(line.reason for line in found.lines)
     assert "planned for a budget of 60s" in found.config.notes[-1]
     steps = int(c.duration) // 8
-    assert 20 < steps * 0.25 < 60  # every step takes a tick
+    assert 20 < steps * TICK < 60  # every step takes a tick
     trainer = Trainer(found.config, out="run", progress=False)
     assert trainer.total_steps == steps
     assert trainer.total_steps % trainer.schedule.every_steps == 0
 
 
 def test_a_slower_machine_trains_less():
-    assert int(plan(tick=0.25).config.train.duration) < 0.6 * int(plan(tick=0.125).config.train.duration)
+    assert int(plan().config.train.duration) < 0.6 * int(plan(tick=TICK / 2).config.train.duration)
 
 
 def test_what_the_user_sets_wins():
@@ -277,7 +279,7 @@ def test_measuring_leaves_no_trace_in_the_weights():
     by_hand = Trainer(found.config, out="hand", progress=False).fit()
     torch.manual_seed(123)
     wanted = ask("introvae", "60s", settings=SMALL)
-    again = planned(wanted, "run", 0.0, False, Clock(0.25)).config
+    again = planned(wanted, "run", 0.0, False, Clock(TICK)).config
     assert replace(again, notes=()) == replace(found.config, notes=())
     assert same(weights(by_hand), weights(Trainer(again, out="run", progress=False).fit()))
 
@@ -316,7 +318,7 @@ def test_another_budget_and_other_settings_are_refused_and_listed():
     Trainer(plan().config, out="run", progress=False)
     wanted = ask("introvae", "2min", settings=[*SMALL, "train.lr=1e-4"])
     with pytest.raises(UsageError) as refused:
-        Trainer(planned(wanted, "run", 0.0, False, Clock(0.25)).config, out="run", progress=False)
+        Trainer(planned(wanted, "run", 0.0, False, Clock(TICK)).config, out="run", progress=False)
     listed = str(refused.value).splitlines()[1:]
     assert [line.strip() for line in listed] == ["train.budget: 60s -> 2min", "train.lr: 0.01 -> 0.0001"]
 
@@ -339,7 +341,7 @@ def test_the_run_of_another_model_is_refused_with_its_differences(capsys):
 def test_kill_minus_nine_and_the_same_command(tmp_path, genzoo_process):
     """The plan is made here, with a clock of our own; the command finds it in the folder, and is killed on its way."""
     often = "train.snapshot_every=25it"
-    found = plan(often, tick=0.2)
+    found = plan(often, tick=TICK / 2)
     Trainer(found.config, out="run", progress=False)
     command = ["train", "introvae", *as_options(*SMALL, often), "--budget", "60s", "--out", "run"]
     killed = genzoo_process(command, cwd=tmp_path, env=environment())
@@ -372,7 +374,7 @@ def pictures(folder: str, gray: bool, size: tuple[int, int] = (24, 24)) -> str:
 @pytest.mark.parametrize("gray", [True, False])
 def test_a_budget_alone_picks_everything_for_a_folder(gray):
     wanted = ask("introvae", "60s", data=pictures("mine", gray))
-    found = planned(wanted, "run", 0.0, False, Clock(0.25)).config
+    found = planned(wanted, "run", 0.0, False, Clock(TICK)).config
     assert (found.data.size, found.data.channels) == ((24, 24), 1 if gray else 3)
     assert (found.arch.z_dim, found.train.batch, found.objective.margin) == (32, 8, "auto")
     assert found.objective.warmup == "80%"

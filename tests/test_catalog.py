@@ -60,18 +60,23 @@ assert open_dataset(DataConfig(name="spot", limit=5)).size == 5
 """
 
 
-def test_a_dataset_of_another_distribution_is_listed_opened_and_trained_on(monkeypatch, tmp_path):
-    """And a point set that a script registers; in another process, so that neither stays registered."""
+@pytest.mark.process
+def test_a_dataset_of_another_distribution_is_listed_opened_and_trained_on(monkeypatch, tmp_path, genzoo_command):
+    """And a point set that a script registers; in other processes, so that neither stays registered."""
     site = tmp_path / "site"
     with installed(monkeypatch, site, catalog.GROUP, {"stripes": "genzoo_stripes:open_stripes"}, genzoo_stripes=PLUGIN):
         pass  # which leaves the distribution in its folder, for the other process
-    code = """
+    env = environment(site)
+    listed = """
 import sys
 from genzoo.data import find_entry, list_datasets
 assert find_entry("stripes").labels == {"label": 4} and "stripes" in [entry.name for entry in list_datasets()]
 assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", listed], cwd=tmp_path, env=env, check=True)
+    trained = """
 from genzoo import Trainer, resolve
-from genzoo.data import heldout_split, open_dataset
+from genzoo.data import find_entry, heldout_split, list_datasets, open_dataset
 from genzoo.spec import DataConfig
 data = open_dataset(DataConfig(name="stripes", limit=8))
 assert data.size == 8 and data.classes("label") == ("a", "b", "c", "d") and data.shape == (3, 8, 8)
@@ -80,8 +85,7 @@ small = ["arch.channels=4", "arch.z_dim=2", "train.batch=4", "train.duration=2it
 run = resolve("vae", data="stripes", settings=["data.size=8x8", *small])
 Trainer(run, out="run", progress=False).fit()
 """
-    env = environment(site)
-    done = subprocess.run([sys.executable, "-c", code + SCRIPT], capture_output=True, text=True, cwd=tmp_path, env=env)
+    done = genzoo_command(["-c", trained + SCRIPT], cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model" / "config.json").exists()
 

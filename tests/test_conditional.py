@@ -123,7 +123,7 @@ def test_a_dry_run_knows_the_number_of_classes():
         ((), r"set data\.labels"),
         (("data.labels=style",), r"label"),
         (("data.name=8gaussians", "data.labels=label"), "digits"),
-        (("data.name=toyfaces", "data.channels=3", "data.size=16x16", "data.labels=hair"), "hair_"),
+        (("data.name=toyfaces", "data.limit=64", "data.channels=3", "data.size=16x16", "data.labels=hair"), "hair_"),
     ],
     ids=["none asked for", "wrong name", "data without labels", "several kinds"],
 )

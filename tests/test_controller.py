@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import tiny_run
+from helpers import ONCE, tiny_run
 
 import genzoo
 from genzoo import Trainer
@@ -369,7 +369,7 @@ def test_objectives_follow_their_calibrated_weight(model, field, scale, monkeypa
         "vae": ["objective.beta=1"],
     }[model]
     long = [] if model == "vae" else ["objective.warmup=100%"]
-    settings = [f"objective.{field}=auto", "train.duration=320", "train.log_every=1", *long, *weak]
+    settings = [f"objective.{field}=auto", "train.duration=264", "train.log_every=1", *long, *weak, *ONCE]
     run = Trainer(tiny_run(model, *settings), out="run").fit()
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss/elbo" in line]
@@ -411,9 +411,8 @@ def test_a_run_logs_what_it_chose_and_resumes_to_the_same_bits(model, field, mon
         return {line["step"]: line[f"control/{field}"] for line in lines if f"control/{field}" in line}, state
 
     def offset_run(out, **more):
-        trainer = Trainer(
-            tiny_run(model, f"objective.{field}=auto", "train.duration=480", "train.snapshot_every=33it"), out=out
-        )
+        settings = ("train.duration=400", "train.snapshot_every=33it", "train.prior=normal")
+        trainer = Trainer(tiny_run(model, f"objective.{field}=auto", *settings), out=out)
         balance = trainer.controllers[field]
         assert isinstance(balance, Balance)
         balance.offset = 3.0  # so that it moves at every decision
@@ -449,7 +448,7 @@ def test_a_run_logs_what_it_chose_and_resumes_to_the_same_bits(model, field, mon
 def test_how_often_losses_are_logged_decides_nothing():
     def last(every):
         trainer = Trainer(
-            tiny_run("introvae", "objective.margin=auto", "train.duration=480", f"train.log_every={every}"),
+            tiny_run("introvae", "objective.margin=auto", "train.duration=400", f"train.log_every={every}", *ONCE),
             out=f"every{every}",
         )
         trainer.controllers["margin"].offset = 3.0

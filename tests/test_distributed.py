@@ -14,9 +14,9 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
-from helpers import MISSING, ROOT, TINY, as_options, environment, read_log, weights
+from helpers import MISSING, ONCE, ROOT, TINY, as_options, environment, read_log, weights
 from safetensors.torch import load_file
-from warm import Command, ended
+from warm import Command, Warm, ended
 
 from genzoo import Trainer, list_models, resolve
 from genzoo.cli import main
@@ -25,17 +25,18 @@ from genzoo.runs.checkpoint import Checkpoints
 from genzoo.training.launch import launch_mistake
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-FEW = (*TINY, "train.duration=40", "train.snapshot_every=100%", "train.device=cpu")  # five steps
+FEW = (*TINY, "train.duration=40", *ONCE, "train.ema=0", "train.device=cpu")  # five steps
 LONG = (
     *TINY,
     "train.duration=256",
     "train.snapshot_every=4it",
     "train.log_every=2",
+    "train.prior=normal",
     "train.device=cpu",
     "objective.warmup=2it",
 )
 AUTO = (
-    "arch.hidden=8,8", "train.batch=64", "train.duration=260it", "train.snapshot_every=100%", "train.device=cpu",
+    "arch.hidden=8,8", "train.batch=64", "train.duration=260it", *ONCE, "train.device=cpu",
     "objective.margin=auto", "objective.warmup=200it",
 )  # fmt: skip
 # Of a weight after five steps: a sum in another order is off by 1e-7 of a gradient, and Adam divides by its size.
@@ -164,11 +165,10 @@ def test_a_checkpoint_resumes_on_another_number_of_processes(both):
     assert steps == [2, 2, 5, 5]  # the losses and the score, written once, before and after
 
 
-def launch(launcher: list[str], folder: Path) -> subprocess.Popen:
-    command = [*launcher, str(ROOT / "tests" / "shortened.py"), "train", "introvae", *as_options(*LONG), "--out", "run"]
-    return subprocess.Popen(
-        command, env=one_thread(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def launch(launcher: list[str], folder: Path, warm: Warm) -> subprocess.Popen:
+    command = [*launcher, str(ROOT / "tests" / "forked.py"), "train", "introvae", *as_options(*LONG), "--out", "run"]
+    env = one_thread(GENZOO_WARM=warm.address)
+    return subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_beyond(step: int, run: subprocess.Popen | Command, folder: Path) -> None:
@@ -182,7 +182,7 @@ def test_stopped_then_a_process_killed_then_finished(both, tmp_path, warm):
     """SIGTERM to the launcher saves; SIGKILL to one process ends the other; resumed each time, it ends bit-identical to
     an uninterrupted run.
     """
-    run = launch(TWO, tmp_path)
+    run = launch(TWO, tmp_path, warm)
     wait_beyond(0, run, tmp_path)
     run.send_signal(signal.SIGTERM)
     out, _ = run.communicate(timeout=120)
@@ -211,7 +211,7 @@ def test_stopped_then_a_process_killed_then_finished(both, tmp_path, warm):
         "--num_processes",
         "2",
     ]  # works without a GPU
-    run = launch(accelerate, tmp_path)
+    run = launch(accelerate, tmp_path, warm)
     out, errors = run.communicate(timeout=240)
     assert run.returncode == 0, errors
     assert "on 2 x cpu" in out
@@ -222,8 +222,8 @@ def test_stopped_then_a_process_killed_then_finished(both, tmp_path, warm):
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[1])
 
 
-def test_accelerate_that_starts_one_process_instead_of_two_is_refused(tmp_path):
-    run = launch([sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"], tmp_path)
+def test_accelerate_that_starts_one_process_instead_of_two_is_refused(tmp_path, warm):
+    run = launch([sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"], tmp_path, warm)
     _, errors = run.communicate(timeout=120)
     assert run.returncode != 0
     assert (

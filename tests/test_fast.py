@@ -1,8 +1,6 @@
 """`--fast` and settings that are `auto`: decided by timing, recorded, and found again; nothing is asked of the CPU."""
 
 import platform
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import cycle
@@ -11,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import ROOT, TINY, as_options, same, tiny_run, weights
+from helpers import ONCE, ROOT, TINY, as_options, same, tiny_run, weights
 
 from genzoo import Trainer, resolve
 from genzoo.cli import main
@@ -238,7 +236,7 @@ def test_slow_steps_are_not_checked_again():
 
 
 PAGE_FAULTS = """
-import ctypes, resource, sys
+import ctypes, resource
 from genzoo.training.memory import keep_freed_memory
 
 libc = ctypes.CDLL(None)
@@ -252,16 +250,16 @@ def step():
         libc.free(block)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-if sys.argv[1] == "keep":
+if HOW == "keep":
     keep_freed_memory()
 print(*(step() for _ in range(5)))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have their own rules")
-def test_memory_that_a_step_frees_is_kept_for_the_next():
+def test_memory_that_a_step_frees_is_kept_for_the_next(genzoo_command):
     def faults(how: str) -> int:
-        ran = subprocess.run([sys.executable, "-c", PAGE_FAULTS, how], capture_output=True, text=True, check=True)
+        ran = genzoo_command(["-c", f"HOW = {how!r}\n{PAGE_FAULTS}"])
         counts = [int(text) for text in ran.stdout.split()]
         return counts[-1] - counts[-2]
 
@@ -322,7 +320,7 @@ def test_compiling_is_tried_for_perceptrons_and_where_a_step_can_be(model, data,
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_records_what_was_decided_and_resumes_with_it(capsys):
-    config = tiny_run("vae", *AUTO)
+    config = tiny_run("vae", *AUTO, "train.duration=24", *ONCE)
     run = Trainer(config, out="run", progress=False).fit()
     assert "timed here: fp32, 1 thread:" in capsys.readouterr().out
     saved = read_config(run)
@@ -348,14 +346,14 @@ def test_what_was_recorded_is_taken_whatever_the_machine_is_now():
 
 
 def test_training_after_timing_equals_training_with_the_same_settings_by_hand():
-    timed = Trainer(tiny_run("introvae", *AUTO), out="timed", progress=False)
+    timed = Trainer(tiny_run("introvae", *AUTO, "train.duration=32", *ONCE), out="timed", progress=False)
     by_hand = replace(tiny_run("introvae"), train=timed.config.train)
     assert same(weights(timed.fit()), weights(Trainer(by_hand, out="hand", progress=False).fit()))
 
 
 def test_threads_are_those_of_the_run_and_only_during_it(monkeypatch):
     seen = []
-    trainer = Trainer(tiny_run("vae", "train.threads=1"), out="run", progress=False)
+    trainer = Trainer(tiny_run("vae", "train.threads=1", "train.duration=24", *ONCE), out="run", progress=False)
     step = trainer.train_step
     monkeypatch.setattr(trainer, "train_step", lambda *args: seen.append(torch.get_num_threads()) or step(*args))
     with torch_threads(2):
@@ -365,7 +363,7 @@ def test_threads_are_those_of_the_run_and_only_during_it(monkeypatch):
 
 
 def test_fast_is_short_for_auto(capsys):
-    assert main(["train", "vae", *as_options(*TINY), "--fast", "--out", "run"]) == 0
+    assert main(["train", "vae", *as_options(*TINY, "train.duration=8", *ONCE), "--fast", "--out", "run"]) == 0
     assert "timed here" in capsys.readouterr().out
     saved = read_config(Path("run"))
     assert saved is not None and saved.train.threads is not None

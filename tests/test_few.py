@@ -1,6 +1,7 @@
 """Few images: the lines of the recipe, the check for copies of training images, and its picture."""
 
 import json
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,13 +13,15 @@ from PIL import Image
 from genzoo import Trainer
 from genzoo.cli import main
 from genzoo.data import open_dataset
-from genzoo.evaluation.copies import NAMES, ROWS, SHOWN, check_copies
+from genzoo.evaluation.copies import NAMES, ROWS, SHOWN, TITLE, check_copies
 from genzoo.evaluation.subject import every
 from genzoo.metrics.copies import RARE, Neighbors, Space, chance
 from genzoo.metrics.symmetry import farther_mirrored
 from genzoo.models.autoencoder import Autoencoder
+from genzoo.models.sealing import is_intact
 from genzoo.recipes import FEW, few_lines, recipe_lines, without
 from genzoo.registry import get_spec
+from genzoo.runs.card import with_section
 from genzoo.spec import DataConfig
 from genzoo.suggestions import suggest_preset, suggest_recipe
 
@@ -97,6 +100,20 @@ def test_the_distance_is_relative_to_held_out_images():
     assert Space(far, far).share == 0
 
 
+def test_held_out_images_that_are_training_images_set_no_threshold():
+    """Of a model that copies everything, copies would lie no nearer than theirs."""
+
+    def neighbors(*nearest: float) -> Neighbors:
+        distances = torch.tensor([[d, 1.0, 1.0] for d in nearest])
+        return Neighbors(distances, torch.zeros(len(nearest), 3, dtype=torch.int64))
+
+    copies, heldout = neighbors(0.001, 0.001, 0.001), neighbors(0.0, 0.0, 0.8, 0.9)
+    assert Space(copies, heldout).share == 1
+    assert Space(neighbors(0.85), heldout).share == 0
+    assert Space(copies, heldout).duplicates == 2
+    assert Space(copies, neighbors(0.0, 0.0)).share == 1
+
+
 class Remembering(Autoencoder):
     """A model whose samples are training images, or held-out ones, with a little noise."""
 
@@ -160,6 +177,40 @@ def test_copies_of_a_run(run, capsys):
     assert line["details"]["n_real"] == 64 and line["details"]["n_heldout"] == 20
 
 
+def test_the_card_of_a_checked_model_names_the_result_once(run, capsys):
+    card, picture = (run / "best" / name for name in ("README.md", "copies.png"))
+    assert main(["copies", str(run / "best"), "--n", "20", "--out", "a.png"]) == 0
+    before = card.read_text()
+    assert TITLE not in before and not picture.exists()
+    for n in (30, 20):
+        capsys.readouterr()
+        assert main(["copies", str(run / "best"), "--n", str(n)]) == 0
+    shown = capsys.readouterr().out
+    assert f"{card}: names the result" in shown and picture.exists()
+    sentence = shown.splitlines()[0]
+    section = f"## {TITLE}\n\n{sentence[0].upper()}{sentence[1:]}.\n\n![copies](copies.png)\n\n"
+    text = card.read_text()
+    assert section in text and text.count(f"## {TITLE}") == 1 and text.index(TITLE) < text.index("## Use")
+    assert text.replace(text[text.index(f"## {TITLE}") : text.index("## Use")], "") == before
+    assert is_intact(run / "best")
+
+
+@pytest.mark.parametrize("card", [None, b"\xff"])
+def test_a_card_that_cannot_be_read_is_left_alone(run, card, tmp_path, capsys):
+    saved = shutil.copytree(run / "model", tmp_path / "saved")
+    (saved / "README.md").unlink() if card is None else (saved / "README.md").write_bytes(card)
+    options = ["--data", "toyfaces", *as_options("data.limit=64", "data.size=16x16")]
+    assert main(["copies", str(saved), "--n", "20", *options]) == 0
+    assert "names the result" not in capsys.readouterr().out
+    assert ((saved / "README.md").read_bytes() if card else None) == card
+
+
+@pytest.mark.parametrize("earlier", ["", "## T\n\nold\n\n"])
+@pytest.mark.parametrize("use", ["", "## Use\n\n```python\n```\n\n## License\n"])
+def test_a_section_of_a_card_is_replaced(earlier, use):
+    assert with_section(f"# x\n\n| a |\n\n{earlier}{use}", "T", "new") == f"# x\n\n| a |\n\n## T\n\nnew\n\n{use}"
+
+
 @pytest.mark.parametrize(
     ("args", "fix"),
     [
@@ -191,7 +242,9 @@ def test_training_on_few_images_ends_with_the_check(capsys):
     shown = capsys.readouterr().out
     assert "run/copies.png: copies of training images among 256 samples" in shown
     assert "may be chance with 4 of these" in shown
-    assert Path("run/copies.png").exists()
+    assert Path("run/copies.png").read_bytes() == Path("run/model/copies.png").read_bytes()
+    (said,) = [line.removeprefix("run/copies.png: c") for line in shown.splitlines() if "of these)" in line]
+    assert f"\nC{said}.\n" in Path("run/model/README.md").read_text()
 
 
 def test_three_images_are_trained_on_and_nothing_is_held_out_to_compare_with(capsys):

@@ -23,7 +23,7 @@ from genzoo.training.budget import Costs, plan_run
 from genzoo.training.costs import time_flow
 from genzoo.training.fitting import FLOW_SHARE, FLOW_STEPS, flow_steps
 
-LEARNED = 120  # steps of the flow that tests share
+LEARNED = 95  # steps of the flow that tests share
 
 
 def ring(n: int = 3000) -> torch.Tensor:
@@ -45,7 +45,7 @@ def learned() -> Flow:
 def test_a_flow_learns_what_its_mixture_leaves_out(learned):
     drawn = [prior.sample(2000, (3,), torch.Generator().manual_seed(1)) for prior in (learned.base, learned)]
     before, after = ((radii(x) - 1).abs().mean() for x in drawn)
-    assert before > 0.3 and after < 0.15  # measured: 0.39, 0.044
+    assert before > 0.3 and after < 0.15  # measured: 0.39, 0.089
     assert drawn[1][:, 2].abs().mean() < 0.05  # flat, as the ring is
     record = learned.training
     assert record.encodings == 3000 and record.steps == LEARNED and 0 < record.kept <= LEARNED
@@ -97,7 +97,7 @@ def test_few_encodings_are_not_copied():
 
 def test_fits_are_functions_of_encodings_and_seed():
     x, state = ring(300), torch.get_rng_state()
-    first, again, other = (fit(x, "flow:12", seed=seed) for seed in (0, 0, 1))
+    first, again, other = (fit(x, "flow:6", seed=seed) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     draws = torch.rand(5), torch.randn(5, 3)
     assert torch.equal(first.at(*draws), again.at(*draws)) and not torch.equal(first.at(*draws), other.at(*draws))
@@ -106,7 +106,7 @@ def test_fits_are_functions_of_encodings_and_seed():
 def test_directions_beyond_the_most_are_the_mixtures(monkeypatch):
     monkeypatch.setattr(flow, "MOST", 2)
     x = torch.cat([ring(1000), 0.1 * torch.randn(1000, 4, generator=torch.Generator().manual_seed(2))], 1)
-    found = fit_flow(x, fit_mixture(x, 1), steps=60)
+    found = fit_flow(x, fit_mixture(x, 1), steps=30)
     assert found.scales.shape == (2,) and found.training.kept
     draws = torch.rand(500), torch.randn(500, 7)
     moved = (found.at(*draws) - found.base.at(*draws)) @ found.base.basis
@@ -196,12 +196,21 @@ def test_a_run_keeps_the_flow_where_its_samples_score_better(worse, monkeypatch,
     assert shown in (run / "model" / "README.md").read_text()
 
 
-def test_a_resumed_run_ends_with_the_same_flow(monkeypatch):
+FLOW = ("train.snapshot_every=6it", "train.prior=flow:8")
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Path:
+    """A run that keeps its flow, whatever its samples score."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot, "score_of", lambda *_: 0.0)
+        return Trainer(tiny_run("introvae", *FLOW), out=tmp_path_factory.mktemp("straight") / "run").fit()
+
+
+def test_a_resumed_run_ends_with_the_same_flow(straight, monkeypatch):
     monkeypatch.setattr(snapshot, "score_of", lambda *_: 0.0)
-    settings = ("train.snapshot_every=4it", "train.prior=flow:8")
-    Trainer(tiny_run("introvae", *settings, "train.duration=48"), out="run").fit()
-    run = Trainer(tiny_run("introvae", *settings), out="run").fit()
-    straight = Trainer(tiny_run("introvae", *settings), out="straight").fit()
+    Trainer(tiny_run("introvae", *FLOW, "train.duration=48"), out="run").fit()
+    run = Trainer(tiny_run("introvae", *FLOW), out="run").fit()
     assert same(*[load_file(path / "model" / FILE) for path in (run, straight)])
     assert genzoo.load(run).fitted_prior.training.kept
     logs = [[line for line in read_log(path) if "refined/pyramid_frechet" in line][-1] for path in (run, straight)]
@@ -214,11 +223,10 @@ def log_of(path: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in line.items() if key not in differs} for line in read_log(path)]
 
 
-def test_a_run_that_is_stopped_in_its_flow_ends_with_the_same_one(monkeypatch, capfd):
+def test_a_run_that_is_stopped_in_its_flow_ends_with_the_same_one(straight, monkeypatch, capfd):
     """Until it is resumed, what is exported has the mixture."""
     monkeypatch.setattr(snapshot, "score_of", lambda *_: 0.0)
-    config = tiny_run("introvae", "train.snapshot_every=4it", "train.prior=flow:8")
-    straight = Trainer(config, out="straight").fit()
+    config = tiny_run("introvae", *FLOW)
     trainer = Trainer(config, out="run")
     refine = trainer.prior_fit.refine
 
@@ -238,9 +246,9 @@ def test_a_run_that_is_stopped_in_its_flow_ends_with_the_same_one(monkeypatch, c
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])  # a second Ctrl-C; a kill
-def test_training_is_saved_before_the_last_snapshot(end, monkeypatch):
-    config = tiny_run("introvae", "train.snapshot_every=4it", "train.prior=flow:8")
-    straight = Trainer(config, out="straight").fit()
+def test_training_is_saved_before_the_last_snapshot(end, straight, monkeypatch):
+    monkeypatch.setattr(snapshot, "score_of", lambda *_: 0.0)
+    config = tiny_run("introvae", *FLOW)
     trainer = Trainer(config, out="run")
     show = trainer.snapshots._show
 
@@ -274,7 +282,7 @@ def test_a_flow_is_timed_where_the_run_has_one():
 @pytest.mark.parametrize("x", [torch.randn(40, 64), torch.cat([torch.randn(300, 3), torch.zeros(300, 2)], 1)])
 def test_directions_without_variance_are_left_alone(x):
     """Fewer encodings than dimensions, and latents that are always the same."""
-    found = fit_flow(x, fit_mixture(x, 1), steps=30)
+    found = fit_flow(x, fit_mixture(x, 1), steps=15)
     assert found.training.still < 20
     drawn = found.sample(100, x.shape[1:], torch.Generator().manual_seed(0))
     assert drawn.isfinite().all() and drawn.std(0).max() < 2 * x.std(0).max()

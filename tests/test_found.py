@@ -317,6 +317,14 @@ def test_a_run_inside_the_data_never_becomes_data(photos, capsys):
     assert line["found"]["items"] == 10 and line["details"]["n_real"] == 10 and line["data"] == "photos"
 
 
+def test_pictures_that_verbs_add_to_a_run_are_left_out(tmp_path):
+    root = tree(tmp_path / "imgs", loose=2)
+    (root / "run.json").write_text("{}")
+    for name in ("copies.png", "interpolation.png", "ood.png", "samples.png", "translation.png"):
+        (root / name).write_bytes(png(noise(1)))
+    assert found(root).items == 2 and found(root).left_out["output of genzoo"] == 5
+
+
 def test_runs_and_models_are_left_out_wherever_they_lie(tmp_path):
     root = tree(tmp_path / "imgs", a=2, b=1, a__old__previews=3, models__x=2)
     (root / "a/old/run.json").write_text("{}")

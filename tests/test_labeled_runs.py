@@ -1,5 +1,6 @@
 """Runs on labels of every kind of data, and what training says of labels and components that do not suit the data."""
 
+import dataclasses
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from sample_data import folder_of, noise, png
 
 import genzoo
 from genzoo import Trainer
+from genzoo.budgets import ask
 from genzoo.cli import main
 from genzoo.configure import planned_classes
 from genzoo.runs.folder import run_events
@@ -104,3 +106,29 @@ def test_presets_of_classes_are_those_of_the_data_with_another_prior(name, capsy
     assert f"source: ours: softintrovae.{name} with one learned Gaussian per class" in said
     assert "arch: z_dim=" in said and "prior=classes" in said
     assert len(planned_classes(of_classes)) == 10
+
+
+@pytest.mark.parametrize("data", ["mnist", "cifar10"])
+@pytest.mark.parametrize("model", ["introvae", "vae"])
+def test_presets_of_classes_differ_between_models_in_the_losses(model, data):
+    run, published = (genzoo.resolve(f"{name}.{data}-classes") for name in (model, "softintrovae"))
+    assert run.data == published.data and len(planned_classes(run)) == 10
+    assert dataclasses.asdict(run.arch) | {"norm_place": ""} == dataclasses.asdict(published.arch) | {"norm_place": ""}
+    assert (run.train.batch, run.train.duration, run.train.lr) == (published.train.batch, "250ep", published.train.lr)
+
+
+@pytest.mark.parametrize("model", ["introvae", "vae"])
+def test_presets_of_classes_are_taken_by_name_only(model):
+    bare = genzoo.resolve(model, data="mnist")
+    assert bare.model == f"{model}.toyfaces32" and bare.data.labels is None
+    assert any("the default, as none but mnist-classes is made for these data" in note for note in bare.notes)
+    assert genzoo.resolve(model, res=28).model == genzoo.resolve(model, res=32).model == f"{model}.toyfaces32"
+    assert ask(model, "3min", data="mnist").own_data
+
+
+@pytest.mark.parametrize("name", ["introvae.mnist-classes", "vae.cifar10-classes"])
+def test_presets_of_classes_train(name, capsys):
+    short = [*TINY, "objective.warmup=1it"] if name.startswith("introvae") else TINY
+    run = Trainer(genzoo.resolve(name, data="digits", settings=short), out="run", progress=False).fit()
+    assert main(["sample", str(run), "--label", "7", "--n", "2"]) == 0
+    assert "2 images, of 7, prior" in capsys.readouterr().out

@@ -409,6 +409,8 @@ def test_a_code_walks_from_class_to_class(run):
         (["interpolate", "RUN", "--label", "3"], "give it twice or more"),
         (["sample", "RUN", "--label", "17"], "--label 17: there is no such class. Did you mean 7 or 1?"),
         (["sample", "RUN", "--label", "1", "--prior", "gmm:9"], "was fitted without classes"),
+        (["sample", "RUN", "--label", "1", "--prior", "normal"], "There is no prior 'normal': take classes"),
+        (["sample", "RUN", "--prior", "classes", "--temperature", "0.5"], "here the prior is classes: leave it at 1"),
         (["train", "vae", *options(*TINY, "arch.prior=mog:0")], "mog:K, a mixture of K Gaussians"),
         (["train", "vae", *options(*TINY, "arch.prior=classes", "data.labels=hue")], "has no labels called 'hue'"),
         (["train", "vae", "--data", "8gaussians", "--set", "arch.prior=classes"], "label"),
@@ -435,11 +437,15 @@ def test_labels_are_taken_where_the_prior_has_classes():
     assert tiny_run("vae").data.labels is None
 
 
-def test_a_mixture_is_trained(tmp_path):
+def test_a_mixture_is_trained_and_scored_beside_a_fitted_one():
     run = Trainer(genzoo.resolve("introvae", settings=(*SHORT, "arch.prior=mog:5")), out="run", progress=False).fit()
     means = weights(run)["components.means"]
     assert means.shape == (20,) and torch.isfinite(means).all()
     assert read_log(run)[-1]["nimg"] == 96
+    assert main(["eval", str(run), "--metrics", "msssim100_train,msssim100_train_gmm,msssim100_train_fitted"]) == 0
+    own, gmm, fitted = JsonLines(run / "eval.jsonl").read()
+    assert own["details"]["prior"] == "mog" and gmm["details"]["prior"].startswith("gmm:")
+    assert own["values"] != gmm["values"] == fitted["values"]
 
 
 def test_clusters_are_the_components_that_encodings_are_nearest_to(run, capsys):

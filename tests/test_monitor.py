@@ -3,6 +3,8 @@ stay silent.
 """
 
 import json
+import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = [
     "data.size=8x8", "arch.channels=8", "arch.z_dim=4", "train.batch=16", "train.lr=1e-3", "train.ema=0.9",
-    "train.duration=80it", "train.snapshot_every=25%", "train.log_every=5",
+    "train.duration=80it", "train.snapshot_every=25%", "train.log_every=5", "train.prior=normal",
 ]  # fmt: skip
 WARMUP = "objective.warmup=5it"
 HEALTHY = {
@@ -39,10 +41,12 @@ HEALTHY = {
 }
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def impatient():
     """Runs of 80 steps: a symptom counts after 12."""
-    monkeypatch.setattr(monitor, "SHORTEST", 12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitor, "SHORTEST", 12)
+        yield
 
 
 def trained(model, *settings, inject=None, change=None, out="run", data="digits"):
@@ -61,10 +65,31 @@ def changed(dataset, change):
     return ArraySet("changed", "changed", np.moveaxis(change(images), 1, -1))
 
 
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory, impatient, one_thread):
+    """`healthy(model)` is the folder of a healthy run, which is trained once."""
+
+    @cache
+    def folder(model):
+        out = tmp_path_factory.mktemp("healthy") / "run"
+        trained(model, out=out)
+        return out
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sick(tmp_path_factory, impatient, one_thread):
+    """The folder of a run whose margin is too small."""
+    out = tmp_path_factory.mktemp("sick") / "run"
+    trained("introvae", "objective.margin=0.1", out=out)
+    return out
+
+
 @pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
-def test_a_healthy_run_stays_silent(model, capsys):
-    assert trained(model) == []
-    assert main(["doctor", "run"]) == 0
+def test_a_healthy_run_stays_silent(model, healthy, capsys):
+    assert diagnose(healthy(model))[0] == []
+    assert main(["doctor", str(healthy(model))]) == 0
     assert "healthy" in capsys.readouterr().out
 
 
@@ -155,7 +180,7 @@ def test_batchnorm_whose_averages_stay_behind():
     ids=["0 to 255", "-1 to 1", "one image", "flat images"],
 )
 def test_bad_data_is_named_before_the_first_step(change, problem, figures):
-    first = trained("introvae", "train.duration=4it", change=change)[0]
+    first = trained("introvae", "train.duration=4it", "train.snapshot_every=100%", change=change)[0]
     assert (first.problem, first.began) == (problem, 0)
     assert figures in first.text
 
@@ -244,17 +269,16 @@ def test_averaged_weights_that_lag_and_a_decoder_of_one_image():
         assert [event["problem"] for event in events] == [problem]
 
 
-def test_a_resumed_run_reports_the_same_events_once():
+def test_a_resumed_run_reports_the_same_events_once(sick):
     settings = ["objective.margin=0.1"]
-    trained("introvae", *settings, out="whole")
     trained("introvae", *settings, "train.duration=60it", out="parts")
     trained("introvae", *settings, out="parts")
     whole, parts = (
-        [json.loads(text) for text in Path(run, "events.jsonl").read_text().splitlines()] for run in ("whole", "parts")
+        [json.loads(text) for text in Path(run, "events.jsonl").read_text().splitlines()] for run in (sick, "parts")
     )
     strip = [[event for event in events if event["kind"] != "run"] for events in (whole, parts)]
     assert strip[0] == strip[1] != []
-    assert same(weights(Path("whole")), weights(Path("parts")))
+    assert same(weights(sick), weights(Path("parts")))
 
 
 def test_an_extended_run_reports_no_problem_twice():
@@ -270,8 +294,8 @@ def test_an_extended_run_reports_no_problem_twice():
     assert [finding.problem for finding in read_findings(folder.events.read())] == ["margin too small"]
 
 
-def test_the_doctor_reads_a_run_that_had_no_monitor(capsys):
-    found = trained("introvae", "objective.margin=0.1")
+def test_the_doctor_reads_a_run_that_had_no_monitor(sick, capsys):
+    found = diagnose(shutil.copytree(sick, Path("run")))[0]
     Path("run/events.jsonl").unlink()
     assert diagnose(Path("run"))[0] == found
     assert main(["doctor", "run"]) == 1
@@ -287,16 +311,18 @@ def test_the_doctor_refuses_what_is_not_a_run(capsys):
 
 
 @pytest.mark.rendered
-def test_findings_are_marked_in_the_curves():
+def test_findings_are_marked_in_the_curves(sick):
+    """Those of before the run was resumed, too."""
+    shutil.copytree(sick, "sick")
+    shutil.rmtree(f"sick/checkpoints/{80:09d}")
     trained("introvae", "objective.margin=0.1", out="sick")
     pixels = np.asarray(Image.open("sick/curves.png").convert("RGB")).astype(int)
     crimson = (abs(pixels - [220, 20, 60]).sum(axis=2) < 60).sum()
     assert crimson > 50
 
 
-def test_vitals_are_in_the_log_and_about_one():
-    trained("introvae")
-    lines = [json.loads(text) for text in Path("run/log.jsonl").read_text().splitlines()]
+def test_vitals_are_in_the_log_and_about_one(healthy):
+    lines = [json.loads(text) for text in (healthy("introvae") / "log.jsonl").read_text().splitlines()]
     vitals = [one for one in lines if "vitals/active" in one]
     assert len(vitals) == 4
     assert {name for name in vitals[0] if name.startswith("vitals/")} == {

@@ -299,18 +299,22 @@ def test_official_hinge_is_on_the_mean_of_the_global_batch(active: bool):
 # Gradient checkpointing
 
 
-@pytest.mark.parametrize("norm", ["batch", "group", "none"])
-@pytest.mark.parametrize("again", [False, True], ids=["kept-graph", "recompute"])
-@pytest.mark.parametrize("form", TWO_PLAYERS)
+@pytest.mark.parametrize(
+    ("form", "again", "norm"),
+    [
+        *((form, again, "batch") for form in TWO_PLAYERS for again in (False, True)),
+        *((TWO_PLAYERS[-1], True, norm) for norm in ("group", "none")),
+    ],
+)
 def test_checkpointing_changes_no_weight_and_no_statistic(form: str, again: bool, norm: str):
-    """Five Adam steps with one of warm-up: every weight and BatchNorm buffer, and all curves, where graphs are walked
+    """Adam steps with one of warm-up: every weight and BatchNorm buffer, and all curves, where graphs are walked
     twice or frozen.
     """
     plain, ours = networks(form, norm=norm), networks(form, norm=norm)
     for net in ours.values():
         net.gradient_checkpointing = True
     objective = objective_of(form, recompute=again, warmup="1it")
-    curves = train(objective, plain), train(objective, ours)
+    curves = train(objective, plain, steps=3), train(objective, ours, steps=3)
     assert distance(plain, networks(form, norm=norm)) > LR
     assert distance(plain, ours) < TOLERANCE
     assert curves[1] == [pytest.approx(step, rel=1e-12) for step in curves[0]]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import as_options, same, tiny_run, weights
+from PIL import Image
 from reference import Players, players
 from reference_options import Options
 from steps import LR, SHAPES, STEPS, TOLERANCE, N, Z, adams, at, data, distance, move, objective_of
@@ -23,8 +24,9 @@ from genzoo.items import Items
 from genzoo.models.softintrovae import SoftIntroVAE
 from genzoo.models.vae import VAE
 from genzoo.nn.labeled import LabeledEncoder, build_labeled
-from genzoo.noise import Noise
+from genzoo.noise import Noise, generator
 from genzoo.objective import Objective, phases
+from genzoo.pictures import save_grid
 from genzoo.spec import ArchConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -188,6 +190,27 @@ def test_the_verbs_take_labels(run, capsys):
     assert main(["eval", str(run), "--metrics", "msssim100_train"]) == 0
 
 
+def test_a_code_is_decoded_with_mixtures_of_two_labels():
+    """2 -> 0 -> 1 in steps of a half: the ends are labels, and between them are halves of two."""
+    decoder, z = labeled().decoder, torch.randn(5, Z, dtype=torch.float64)
+    mixtures = torch.tensor([[0, 0, 1], [0.5, 0, 0.5], [1, 0, 0], [0.5, 0.5, 0], [0, 1, 0]], dtype=torch.float64)
+    found = decoder.eval().walk(z, [2, 0, 1])
+    torch.testing.assert_close(found, decoder.network(torch.cat([z, mixtures], dim=1)))
+    torch.testing.assert_close(found[0::2], decoder(z[0::2], torch.tensor([2, 0, 1])))
+
+
+def test_codes_walk_from_class_to_class(run):
+    """The picture has a row per code, each drawn once and decoded with every mixture."""
+    walk = ["interpolate", str(run), "--label", "3", "--label", "8", "--n", "2", "--steps", "5"]
+    assert main([*walk, "--out", "walk.png"]) == 0
+    model = genzoo.load(run)
+    codes = model.draw_latents(2, generator(0, "interpolate"), None)
+    with torch.no_grad():
+        save_grid([model.decoder.walk(code.expand(5, -1), [3, 8]) for code in codes], Path("expected.png"))
+    found, expected = (np.asarray(Image.open(name), np.int64) for name in ("walk.png", "expected.png"))
+    assert np.abs(found - expected).max() <= 1 and np.ptp(expected) > 1
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -195,7 +218,10 @@ def test_the_verbs_take_labels(run, capsys):
         (["eval", "RUN", "--metrics", "rec100_test"], "encodes with labels"),
         (["eval", "RUN", "--metrics", "msssim100_train_gmm"], "has no fitted prior"),
         (["ood", "RUN", "--out-data", "noise"], "encodes with labels"),
-        (["interpolate", "RUN", "--label", "3", "--label", "8"], "is trained on labels"),
+        (["interpolate", "RUN", "--n", "4"], "is trained on labels: walk between classes with --label, given twice"),
+        (["interpolate", "RUN", "--label", "3"], "give it twice or more, without data"),
+        (["interpolate", "RUN", "--label", "3", "--label", "8", "--data", "digits"], "without data"),
+        (["interpolate", "RUN", "--label", "3", "--label", "17"], "--label 17: there is no such class"),
         (["train", "vae", *as_options(*CONCAT, "arch.latent=grid")], "set arch.latent=flat"),
         (["train", "vae", *as_options(*CONCAT, "data.labels=hue")], "has no labels called 'hue'"),
         (["train", "vae", "--data", "8gaussians", *as_options("arch.conditional=concat")], "has no labels"),
@@ -215,6 +241,7 @@ def test_classes_in_the_prior_and_in_the_networks_go_together():
     run = Trainer(genzoo.resolve("introvae", settings=(*settings, "objective.warmup=1it")), out="run", progress=False)
     found = weights(run.fit())
     assert found["components.means"].isfinite().all() and found["decoder.network.head.0.weight"].shape[1] == 14
+    assert main(["interpolate", "run", "--label", "3", "--label", "8", "--n", "2"]) == 0
 
 
 def test_off_by_default():

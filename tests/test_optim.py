@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import timm.optim.muon as timm_muon
 import torch
-from helpers import tiny_run
+from helpers import ONCE, tiny_run
 from steps import recorded
 from timm.optim import create_optimizer_v2
 from timm.optim.muon import zeropower_via_newtonschulz as timm_zeropower
@@ -94,7 +94,7 @@ def test_a_second_optimizer_has_its_own_rate_or_its_networks():
 
 def test_the_average_of_a_run_is_the_average_of_its_weights():
     """Recomputed from the raw weights of every step: decay 0.9, at most (1 + n) / (10 + n)."""
-    trainer = Trainer(tiny_run("vae", "train.ema=0.3"), out="run", progress=False)
+    trainer = Trainer(tiny_run("vae", "train.ema=0.3", *ONCE), out="run", progress=False)
     raw = next(trainer.model.decoder.parameters())
     history, real_step = [], trainer.train_step
 
@@ -134,7 +134,7 @@ def test_the_decay_of_the_average_warms_up():
 
 def test_dropout_is_a_function_of_the_step():
     """The second half of a resumed run draws the same masks as an uninterrupted run."""
-    settings = ("arch.encoder=timm:test_vit", "data.size=32x32", "train.snapshot_every=50%")
+    settings = ("arch.encoder=timm:test_vit", "data.size=32x32", *ONCE)
     states = []
     for out, durations in (("straight", (48,)), ("halves", (24, 48))):
         for duration in durations:
@@ -291,7 +291,7 @@ def test_muon_trains_resumes_and_has_no_rule_on_growing_weights():
     states = []
     for out, durations in (("straight", (48,)), ("halves", (24, 48))):
         for duration in durations:
-            settings = ("train.optimizer=muon", "train.lr=1e-2", f"train.duration={duration}")
+            settings = ("train.optimizer=muon", "train.lr=1e-2", f"train.duration={duration}", *ONCE)
             trainer = Trainer(tiny_run("introvae", *settings), out=out, progress=False)
             trainer.fit()
         states.append(trainer.model.state_dict())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, as_options, environment, read_log, same, weights
+from helpers import ONCE, ROOT, as_options, environment, read_log, same, weights
 from safetensors.torch import load_file
 
 import genzoo
@@ -149,13 +149,14 @@ def test_a_dry_run_lists_networks_and_updates(model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_four_micro_batches_are_the_batch(model):
-    whole, parts = (weights(train(model, f"train.accumulate={k}", out=f"run{k}")) for k in (1, 4))
+    twelve = ("train.duration=12it", *ONCE)
+    whole, parts = (weights(train(model, *twelve, f"train.accumulate={k}", out=f"run{k}")) for k in (1, 4))
     assert distance(whole, parts) < 1e-6
-    assert distance(whole, weights(train(model, "train.duration=2it", out="other"))) > 1e-4
+    assert distance(whole, weights(train(model, "train.duration=2it", *ONCE, out="other"))) > 1e-4
 
 
 def test_two_processes_are_one(site, tmp_path, genzoo_on_two):
-    settings = [*SHORT, "train.duration=6it"]
+    settings = [*SHORT, "train.duration=6it", *ONCE]
     (tmp_path / "runs.json").write_text(json.dumps({model: settings for model in MODELS}))
     done = genzoo_on_two(["-c", DRIVER], cwd=tmp_path, env=everywhere(site))
     assert done.returncode == 0, done.stderr
@@ -181,7 +182,7 @@ def test_points_train_compiled_as_uncompiled(model, monkeypatch):
 
 
 def test_a_model_without_encoder_refuses_to_encode_in_one_line(capsys):
-    run = str(train("wgangp", "train.duration=2it"))
+    run = str(train("wgangp", "train.duration=2it", *ONCE))
     for verb in ("reconstruct", "encode", "interpolate"):
         assert main([verb, run]) == 2
         error = capsys.readouterr().err

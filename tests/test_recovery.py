@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import same, tiny_run, weights
+from helpers import ONCE, same, tiny_run, weights
 
 import genzoo
 from genzoo import Trainer
@@ -21,7 +21,7 @@ from genzoo.training.recovery import Ladder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SAVED = "train.snapshot_every=4it"
+SAVED = ("train.snapshot_every=4it", "train.prior=normal")
 
 
 def read(run: str, name: str) -> list[dict]:
@@ -48,7 +48,7 @@ def poison(trainer: Trainer, *, steps: set[int], times: int) -> Trainer:
 
 @pytest.mark.parametrize("model", ["vae", "introvae", "softintrovae"])
 def test_a_broken_step_is_redrawn_and_the_log_records_it(model, capsys):
-    run = poison(Trainer(tiny_run(model, SAVED, "train.log_every=1"), out="run"), steps={6}, times=1).fit()
+    run = poison(Trainer(tiny_run(model, *SAVED, "train.log_every=1"), out="run"), steps={6}, times=1).fit()
     (event,) = troubles("run")
     assert (event["step"], event["at"], event["rung"], event["did"]) == (
         4,
@@ -65,15 +65,15 @@ def test_a_broken_step_is_redrawn_and_the_log_records_it(model, capsys):
 
 
 def test_without_a_checkpoint_it_starts_over():
-    poison(Trainer(tiny_run("introvae", SAVED), out="run"), steps={1}, times=1).fit()
+    poison(Trainer(tiny_run("introvae", *SAVED), out="run"), steps={1}, times=1).fit()
     (event,) = troubles("run")
     assert (event["step"], event["did"]) == (0, "other data and noise for steps 0 to 1")
-    twice = poison(Trainer(tiny_run("introvae", SAVED), out="twice"), steps={1}, times=1).fit()
+    twice = poison(Trainer(tiny_run("introvae", *SAVED), out="twice"), steps={1}, times=1).fit()
     assert same(weights(Path("run")), weights(twice))
 
 
 def test_the_ladder_is_climbed_and_ends_with_the_diagnosis():
-    trainer = poison(Trainer(tiny_run("introvae", SAVED), out="run"), steps={6}, times=100)
+    trainer = poison(Trainer(tiny_run("introvae", *SAVED), out="run"), steps={6}, times=100)
     with pytest.raises(
         RunStopped, match=r"loss/encoder is nan in the encoder phase of step 6\. .*Last good checkpoint: step 4"
     ):
@@ -84,12 +84,12 @@ def test_the_ladder_is_climbed_and_ends_with_the_diagnosis():
 
 
 @pytest.mark.parametrize(("times", "kept"), [(2, "lr_factor"), (3, "clip")])
-def test_a_run_killed_after_a_recovery_ends_as_if_it_had_not_been(times, kept):
+def test_a_run_killed_after_a_recovery_ends_as_if_it_had_not_been(times, kept, finished):
     """What the ladder has changed is in the checkpoint: the resumed run has it, and ends bit-identical to the run that
     went on.
     """
-    whole = poison(Trainer(tiny_run("introvae", SAVED), out="whole"), steps={6}, times=times).fit()
-    killed = poison(Trainer(tiny_run("introvae", SAVED), out="killed"), steps={6}, times=times)
+    whole = poison(Trainer(tiny_run("introvae", *SAVED), out="whole"), steps={6}, times=times).fit()
+    killed = poison(Trainer(tiny_run("introvae", *SAVED), out="killed"), steps={6}, times=times)
     real_step = killed.train_step
 
     def until_nine(parts, at):
@@ -100,12 +100,12 @@ def test_a_run_killed_after_a_recovery_ends_as_if_it_had_not_been(times, kept):
     killed.train_step = until_nine
     with pytest.raises(KeyboardInterrupt):
         killed.fit()
-    resumed = Trainer(tiny_run("introvae", SAVED), out="killed")
+    resumed = Trainer(tiny_run("introvae", *SAVED), out="killed")
     run = resumed.fit()
     assert getattr(resumed.ladder, kept) != getattr(Ladder(), kept)
     assert same(weights(run), weights(whole))
     assert [event["did"] for event in troubles("killed")] == [event["did"] for event in troubles("whole")]
-    assert not same(weights(run), weights(Trainer(tiny_run("introvae", SAVED), out="undisturbed").fit()))
+    assert not same(weights(run), weights(finished()))
 
 
 def test_the_ladder_never_loosens_a_clip_that_was_asked_for(monkeypatch):
@@ -121,12 +121,15 @@ def test_the_ladder_never_loosens_a_clip_that_was_asked_for(monkeypatch):
 
 def test_zero_rungs_stop_at_once():
     with pytest.raises(RunStopped, match="of step 6"):
-        poison(Trainer(tiny_run("introvae", SAVED, "train.recover=0"), out="run"), steps={6}, times=1).fit()
+        poison(Trainer(tiny_run("introvae", *SAVED, "train.recover=0"), out="run"), steps={6}, times=1).fit()
 
 
 def test_exploded_weights_are_restored():
     trainer = Trainer(
-        tiny_run("introvae", "train.duration=240", "train.log_every=1", "train.snapshot_every=10it"), out="run"
+        tiny_run(
+            "introvae", "train.duration=240", "train.log_every=1", "train.snapshot_every=10it", "train.prior=normal"
+        ),
+        out="run",
     )
     real_step = trainer.train_step
 
@@ -150,7 +153,7 @@ def test_bad_items_are_named_and_left_out():
     images = torch.rand(64, 3, 16, 16)
     images[[5, 17]] = math.nan
     dataset = ArraySet("mine", "mine", images.movedim(1, -1).numpy())
-    trainer = Trainer(tiny_run("introvae"), out="run", dataset=dataset)
+    trainer = Trainer(tiny_run("introvae", *ONCE), out="run", dataset=dataset)
     trainer.fit()
     events = troubles("run")
     assert {event["problem"] for event in events} == {"non-finite data"}
@@ -162,7 +165,7 @@ def test_bad_items_are_named_and_left_out():
 
 def test_data_that_is_bad_throughout_stops_the_run():
     dataset = ArraySet("mine", "mine", torch.full((64, 16, 16, 3), math.nan).numpy())
-    trainer = Trainer(tiny_run("introvae"), out="run", dataset=dataset)
+    trainer = Trainer(tiny_run("introvae", *ONCE), out="run", dataset=dataset)
     with pytest.raises(RunStopped, match="8 of 8 items of this batch hold NaN"):
         trainer.fit()
 

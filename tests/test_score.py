@@ -31,6 +31,7 @@ from genzoo.training.monitor import Monitor
 from genzoo.training.rules import getting_worse, score_noise, still_improving
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+OFTEN = ("train.snapshot_every=2it", "train.prior=normal")
 
 
 def images(*shape, seed=0):
@@ -168,8 +169,8 @@ def test_one_image_is_compared():
     assert 0 < distance(a, a + 0.01) < distance(a, b) < np.inf
 
 
-def test_best_is_the_snapshot_with_the_lowest_score():
-    run = Trainer(tiny_run("introvae", "train.snapshot_every=2it"), out="run", progress=False).fit()
+def test_best_is_the_snapshot_with_the_lowest_score(finished):
+    run = finished("introvae", *OFTEN)
     name, snapshots = scored(read_log(run))
     assert name == "score/pyramid_frechet"
     best = min(snapshots, key=lambda one: one.score)
@@ -179,8 +180,7 @@ def test_best_is_the_snapshot_with_the_lowest_score():
     assert Image.open(run / "quality.png").width == 900
 
 
-def test_a_run_that_another_score_began_goes_on_and_chooses_again():
-    Trainer(tiny_run(), out="whole", progress=False).fit()
+def test_a_run_that_another_score_began_goes_on_and_chooses_again(finished):
     run = Trainer(tiny_run("introvae", "train.duration=48"), out="run", progress=False).fit()
     newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
     change_state(newest, {"best": 1e-9})  # as an earlier version wrote it: a low value of another score
@@ -188,7 +188,7 @@ def test_a_run_that_another_score_began_goes_on_and_chooses_again():
     (run / "log.jsonl").write_text(log)
     trainer = Trainer(tiny_run(), out="run", progress=False)
     trainer.fit()
-    assert same(weights(Path("whole")), weights(run))
+    assert same(weights(finished()), weights(run))
     name, snapshots = scored(read_log(run))
     assert name == "score/pyramid_frechet"
     assert trainer.snapshots.best == min(one.score for one in snapshots)
@@ -288,8 +288,8 @@ def test_the_monitor_reports_a_score_that_gets_worse_and_its_end():
     assert list(monitored(sorted(scores, reverse=True))) == []
 
 
-def test_a_finished_run_says_whether_more_training_would_help(capsys):
-    run = Trainer(tiny_run("introvae", "train.snapshot_every=2it"), out="run", progress=False).fit()
+def test_a_finished_run_says_whether_more_training_would_help(a_finished, capsys):
+    run = a_finished("introvae", *OFTEN)
     lines = read_log(run)
     falling = [
         {**line, **({name: 10.0 - line["step"] for name in line if name.startswith("score/")})} for line in lines

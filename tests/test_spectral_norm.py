@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import same, tiny_run, weights
+from helpers import ONCE, same, tiny_run, weights
 from steps import (
     FORMS,
     PLACE,
@@ -96,7 +96,8 @@ def test_a_traced_step_moves_the_singular_vectors():
 @pytest.mark.parametrize("model", ["vae", "introvae"])
 def test_a_saved_model_is_the_trained_one(tmp_path, model: str):
     """Weights and singular vectors bit for bit, and so what it encodes."""
-    trainer = Trainer(tiny_run(model, "arch.spectral_norm=true", "train.ema=0"), out=tmp_path, progress=False)
+    settings = ("arch.spectral_norm=true", "train.ema=0", "train.duration=32", *ONCE)
+    trainer = Trainer(tiny_run(model, *settings), out=tmp_path, progress=False)
     trainer.fit()
     loaded, x = genzoo.load(tmp_path), torch.rand(4, 3, 16, 16)
     assert any(name.endswith("_u") for name in loaded.state_dict())
@@ -109,7 +110,8 @@ def test_a_saved_model_is_the_trained_one(tmp_path, model: str):
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     """Its last four steps once more, from the checkpoint before them."""
-    run, out = tiny_run("introvae", "arch.spectral_norm=true", "train.snapshot_every=4it"), tmp_path / "run"
+    settings = ("arch.spectral_norm=true", "train.snapshot_every=4it", "train.duration=64", "train.prior=normal")
+    run, out = tiny_run("introvae", *settings), tmp_path / "run"
     whole = weights(Trainer(run, out=out, progress=False).fit())
-    shutil.rmtree(out / "checkpoints" / f"{12:09d}")
+    shutil.rmtree(out / "checkpoints" / f"{8:09d}")
     assert same(weights(Trainer(run, out=out, progress=False).fit()), whole)

@@ -76,16 +76,28 @@ class Command:
         return subprocess.CompletedProcess(self.args, status, *texts)
 
 
+def requested(
+    address: str, args: Sequence[str], cwd: str | Path, env: Mapping[str, str], stdout: IO[bytes], stderr: IO[bytes]
+) -> Command:
+    """Lets the server at an address start `genzoo ARGS` in `cwd`, with an environment and output files of its own."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address)
+    payload = json.dumps({"args": list(args), "cwd": str(cwd), "env": dict(env)}).encode()
+    socket.send_fds(connection, [len(payload).to_bytes(4, "big")], [stdout.fileno(), stderr.fileno()])
+    connection.sendall(payload)
+    return Command(["genzoo", *args], connection, stdout, stderr)
+
+
 class Warm:
     """The client: starts the server, and hands commands to it."""
 
     def __init__(self, root: Path):
         self._folder = tempfile.TemporaryDirectory(prefix="genzoo-warm-")
-        self._address = f"{self._folder.name}/socket"
-        command = [sys.executable, __file__, self._address]
+        self.address = f"{self._folder.name}/socket"
+        command = [sys.executable, __file__, self.address]
         env = os.environ | ONE_THREAD | {"PYTHONPATH": str(root)}
         self._server = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, cwd=root)
-        while not os.path.exists(self._address):
+        while not os.path.exists(self.address):
             if self._server.poll() is not None:
                 raise RuntimeError(f"the warm interpreter ended with status {self._server.returncode}")
             time.sleep(0.01)
@@ -94,14 +106,9 @@ class Warm:
         self, args: Sequence[str], cwd: str | Path | None = None, env: Mapping[str, str] | None = None
     ) -> Command:
         """Starts `genzoo ARGS` in `cwd` with environment `env` (default: this process's)."""
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(self._address)
         stdout, stderr = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 (the command closes them)
-        request = {"args": list(args), "cwd": str(cwd or Path.cwd()), "env": dict(os.environ if env is None else env)}
-        payload = json.dumps(request).encode()
-        socket.send_fds(connection, [len(payload).to_bytes(4, "big")], [stdout.fileno(), stderr.fileno()])
-        connection.sendall(payload)
-        return Command(["genzoo", *args], connection, stdout, stderr)
+        env = os.environ if env is None else env
+        return requested(self.address, args, cwd or Path.cwd(), env, stdout, stderr)
 
     def on_two(
         self, args: Sequence[str], cwd: str | Path | None = None, env: Mapping[str, str] | None = None
@@ -161,12 +168,18 @@ def watched(connection: socket.socket) -> list[str]:
         connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
         os._exit(0)
     connection.close()
-    for output, target in zip(outputs, (1, 2), strict=True):
+    for output, target, name in zip(outputs, (1, 2), ("stdout", "stderr"), strict=True):
         os.dup2(output, target)
         os.close(output)
+        setattr(sys, name, reopened(getattr(sys, name), target))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     become(request["cwd"], request["env"])
     return request["args"]
+
+
+def reopened(stream: IO[str], target: int) -> IO[str]:
+    """A stream like this one on what a file descriptor is now: the old one knows whether the server's could seek."""
+    return open(target, "w", 1 if target == 2 else -1, encoding=stream.encoding, errors=stream.errors, closefd=False)
 
 
 def become(cwd: str, env: dict[str, str]) -> None:

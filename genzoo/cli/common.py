@@ -71,9 +71,9 @@ def add_prior(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prior",
         metavar="PRIOR",
-        help="normal: the model's own; gmm: a mixture fitted to encodings, saved or fitted now; gmm:K: one of K "
-        "components; flow: a mixture refined by a flow; flow:N: one trained for N steps (default: the fitted one that "
-        "is saved, or else the model's own)",
+        help="normal, or the learned classes or mog: the model's own; gmm: a mixture fitted to encodings, saved or "
+        "fitted now; gmm:K: one of K components; flow: a mixture refined by a flow; flow:N: one trained for N steps "
+        "(default: the fitted one that is saved, or else the model's own)",
     )
     parser.add_argument(
         "--temperature",

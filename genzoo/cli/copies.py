@@ -1,13 +1,15 @@
 """`genzoo copies`: are samples copies of training images?"""
 
 import argparse
+from pathlib import Path
 
 from genzoo.cli.common import accelerator, add_model, add_set, picture
 from genzoo.cli.numbers import count
 
 DESCRIPTION = """Compares samples of a model with all images that it was trained on, in pixels and in the encoder's
 features, and with held-out images, which cannot be copies: how many samples are copies, how far the others are, and a
-picture of those that are nearest to a training image. docs/few-images.md explains the figures."""
+picture of those that are nearest to a training image. Without --out, the model's card names the result.
+docs/few-images.md explains the figures."""
 
 EXAMPLES = """examples:
   genzoo copies RUN
@@ -46,3 +48,6 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     lines = JsonLines(path.with_suffix(".jsonl"))
     lines.append(checked.line.to_json())
     print(f"{path}: samples nearest to a training image, and held-out images below; {lines.path}: 1 line added")
+    folder = Path(args.model).expanduser()
+    if args.out is None and folder.is_dir() and (card := checked.into_card(folder)):
+        print(f"{card}: names the result")

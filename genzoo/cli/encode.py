@@ -94,6 +94,7 @@ def _report(clusters: "np.ndarray", means: "np.ndarray", labels: "Mapping[str, n
 
     used = len(set(clusters.tolist()))
     kinds = {name: values for name, values in labels.items() if name != "index" and values.dtype.kind == "i"}
+    kinds = {name: values for name, values in kinds.items() if (values >= 0).any()}  # a split may be without labels
     print(f"clusters: {used} components have items")
     if not kinds:
         return

@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add_model(parser, "PNG: one row per pair; .gif or .mp4: there and back (default MODEL/interpolation.png)")
     add_data(parser, n=8)
-    add_label(parser, "class to walk from and to, of a model with arch.prior=classes; give it twice or more")
+    add_label(parser, "class to walk from and to, of a model that is trained on labels; give it twice or more")
     parser.add_argument(
         "--steps",
         metavar="N",
@@ -45,8 +45,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
     if not model.is_image:
         raise UsageError("This model is for points, not images: use model.interpolate in Python.")
-    if model.conditional:
-        raise UsageError(f"{args.model} is trained on labels: use model.interpolate(..., labels=...) in Python.")
+    _refuse_unlabeled(args, model)
     out = picture(args, "interpolation.png", ANIMATED)
     walks = list(_between_classes(args, model) if args.label else _between_images(args, model))
     if out.suffix.lower() in ANIMATED:
@@ -54,6 +53,18 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     else:
         save_grid(walks, out)
     print(f"{out}: {len(walks)} walk{'s' * (len(walks) > 1)} of {args.steps} steps")
+
+
+def _refuse_unlabeled(args: argparse.Namespace, model: "Autoencoder") -> None:
+    """Refuses a model whose networks take labels, unless it is to walk between classes and its decoder can."""
+    from genzoo.nn.labeled import LabeledDecoder
+
+    walks = isinstance(model.decoder, LabeledDecoder)
+    if model.conditional and not (walks and args.label):
+        classes = "walk between classes with --label, given twice, or " * walks
+        raise UsageError(
+            f"{args.model} is trained on labels: {classes}use model.interpolate(..., labels=...) in Python."
+        )
 
 
 def _between_images(args: argparse.Namespace, model: "Autoencoder") -> "Iterator[Tensor]":
@@ -71,17 +82,33 @@ def _between_classes(args: argparse.Namespace, model: "Autoencoder") -> "Iterato
     """Yields the images of each code's walk, [steps, C, H, W]."""
     import torch
 
-    from genzoo.nn.mixture import learned_prior
-    from genzoo.noise import generator
+    from genzoo.nn.labeled import LabeledDecoder
 
     numbers = classes_of(args.label, model)
     if args.images or args.data or len(numbers) < 2:
         raise UsageError(
             "--label walks with codes that are drawn, between classes: give it twice or more, without data."
         )
-    prior = learned_prior(model)
-    assert prior is not None
-    codes = torch.randn(args.n, *model.latent_shape, generator=generator(args.seed, "interpolate")).to(model.device)
-    for code in codes:
+    decoder = model.decoder
+    for z in _latents(args, model, numbers):
         with torch.no_grad():
-            yield model.shown(model.decode(prior.walk(code, numbers, args.steps)).sample)
+            x = decoder.walk(z, numbers) if isinstance(decoder, LabeledDecoder) else model.decode(z).sample
+        yield model.shown(x)
+
+
+def _latents(args: argparse.Namespace, model: "Autoencoder", numbers: list[int]) -> "Iterator[Tensor]":
+    """Yields each code along its walk, [steps, *latent]: a prior of classes moves it, any other leaves it as drawn."""
+    import torch
+
+    from genzoo.nn.mixture import learned_prior
+    from genzoo.noise import generator
+
+    rng, prior = generator(args.seed, "interpolate"), learned_prior(model)
+    if prior is None or not prior.classes:
+        for z in model.draw_latents(args.n, rng, None).to(model.device):
+            yield z.expand(args.steps, *z.shape)
+        return
+    for normal in torch.randn(args.n, *model.latent_shape, generator=rng).to(model.device):
+        with torch.no_grad():
+            z = prior.walk(normal, numbers, args.steps)
+        yield z

@@ -18,7 +18,12 @@ RUN, WEIGHTS = "run.json", "diffusion_pytorch_model.safetensors"  # in a run fol
 CACHE = frozenset(["about.json", "images.npy"])  # in a cache of decoded images
 # What a run writes into its folder, and what verbs add there.
 WRITTEN = frozenset(["best", "checkpoints", "curves.png", "model", "preview.png", "previews", "quality.png"])
-MADE = frozenset(["interpolation.gif", "interpolation.png", "neighbors.png", "reconstructions.png", "samples.png"])
+MADE = frozenset(
+    [
+        *("copies.png", "interpolation.gif", "interpolation.png", "neighbors.png", "ood.png", "reconstructions.png"),
+        *("samples.png", "translation.png"),
+    ]
+)
 
 
 @dataclass(frozen=True, kw_only=True)

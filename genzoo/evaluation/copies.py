@@ -14,18 +14,26 @@ from genzoo.evaluation.evaluate import Job, result_line
 from genzoo.evaluation.lines import ScoreLine
 from genzoo.evaluation.protocols import get_protocol
 from genzoo.evaluation.subject import ModelSubject
+from genzoo.files import write_text
 from genzoo.metrics.copies import FEWEST, RARE, Comparison, Neighbors, compare
 from genzoo.metrics.inputs import TrainingSet
 from genzoo.metrics.pyramid import Reference
 from genzoo.metrics.registry import Result
+from genzoo.models.sources import find_config
 from genzoo.noise import generator
 from genzoo.pictures import save_grid
+from genzoo.runs.card import with_section
 from genzoo.runs.data import as_trained
 from genzoo.spec import DataConfig
 
 N = 256  # samples, and held-out images at most
 PICTURE = "copies.png"  # in a run folder
 ROWS, SHOWN = 6, 3  # of the picture: images of each kind, and training images beside each
+TITLE = "Check for copies"  # of the section in a model card
+LEGEND = f"""![copies]({PICTURE})
+
+The rows begin with the samples that are nearest to a copy; below the gap, with held-out images, which are no copies.
+Beside each are the training images that are nearest to it."""
 NAMES = {"pixels": "in pixels", "features": "in the encoder's features"}
 
 
@@ -41,6 +49,8 @@ class Checked:
         n, m = len(self.found.samples), len(self.found.heldout)
         shares = ", ".join(f"{space.share:.0%} {NAMES[name]}" for name, space in self.found.spaces.items())
         chance = f"up to {self.found.allowed:.0%} may be chance with {m:,} of these"
+        if same := self.found.duplicates:
+            chance += f"; {same:,} held-out image{'s' * (same > 1)} left out, which are training images, too"
         return f"copies of training images among {n:,} samples: {shares} (held-out images: {RARE:.0%}; {chance})"
 
     def distances(self) -> Iterator[str]:
@@ -63,6 +73,22 @@ class Checked:
             f"{most:.0%} of the samples are copies of training images: look at the picture, add data, train for fewer "
             "images, or with a smaller arch.z_dim"
         )
+
+    def into_card(self, folder: Path) -> Path | None:
+        """Writes the result into the card of a saved model, or of a run's `model/`, and draws the picture beside it.
+
+        Returns:
+            the card; None where there is none, or none that can be read.
+        """
+        saved = Path(find_config(folder)[0])
+        card, summary = saved / "README.md", self.summary()
+        try:
+            text = card.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+        self.save(saved / PICTURE)
+        write_text(card, with_section(text, TITLE, f"{summary[0].upper()}{summary[1:]}.\n\n{LEGEND}"))
+        return card
 
     def save(self, path: Path) -> None:
         """Draws the samples that are nearest to a copy, each beside the nearest training images, in pixels on the left
@@ -117,7 +143,7 @@ def check_copies(subject: ModelSubject, data: DataConfig, n: int = N, seed: int 
 
 
 def check_run(folder: Path, device: torch.device) -> Checked:
-    """Checks what a run has just saved, draws `copies.png` beside it, and returns the figures.
+    """Checks what a run has just saved, draws `copies.png` beside it, and returns the figures, which its card has, too.
 
     Raises:
         UsageError: as `check_copies`.
@@ -125,6 +151,7 @@ def check_run(folder: Path, device: torch.device) -> Checked:
     subject = ModelSubject(str(folder), device)
     checked = check_copies(subject, as_trained(str(folder), subject.model, None).data, progress=False)
     checked.save(folder / PICTURE)
+    checked.into_card(folder)
     return checked
 
 

@@ -15,6 +15,7 @@ from genzoo.metrics.registry import Result, Value, metric
 POOLED = 32  # largest side in pixels at which images are compared
 NEIGHBORS = 50  # whose mean distance is what the nearest one's is measured in; at most half of the training images
 FEWEST = 20  # training images
+SAME = 0.01  # closeness up to which two images are the same but for rounding
 RARE = 0.01  # share of held-out images that count as copies, by definition
 LEAST = 0.05  # share of samples that is worth a warning, however many held-out images there are
 
@@ -57,9 +58,11 @@ def closeness(distances: Tensor) -> Tensor:
 
 def copied_share(samples: Tensor, heldout: Tensor) -> float:
     """Share of samples whose `closeness` is below that of 99 in 100 held-out items, [N] and [M]: 0.01 where samples are
-    like held-out items, 1 for copies.
+    like held-out items, 1 for copies. Held-out items that are training items set no threshold.
     """
-    return (samples < heldout.quantile(RARE)).double().mean().item()
+    others = heldout[heldout > SAME]
+    threshold = others.quantile(RARE) if len(others) else heldout.new_tensor(SAME)
+    return (samples < threshold).double().mean().item()
 
 
 def chance(heldout: int) -> float:
@@ -101,6 +104,11 @@ class Space:
         return copied_share(self.samples.closeness, self.heldout.closeness)
 
     @property
+    def duplicates(self) -> int:
+        """Held-out images that are training images, too."""
+        return int((self.heldout.closeness <= SAME).sum())
+
+    @property
     def ratio(self) -> float:
         """Median distance of samples to the nearest training image, over that of held-out images."""
         samples, heldout = (found.distances[:, 0].median() for found in (self.samples, self.heldout))
@@ -118,9 +126,14 @@ class Comparison:
     spaces: Mapping[str, Space]  # `pixels`, and `features` where the model encodes
 
     @property
+    def duplicates(self) -> int:
+        """Held-out images that are training images, too: they tell nothing."""
+        return max(space.duplicates for space in self.spaces.values())
+
+    @property
     def allowed(self) -> float:
         """The largest share of copies that is no reason to warn."""
-        return max(LEAST, chance(len(self.heldout)))
+        return max(LEAST, chance(len(self.heldout) - self.duplicates))
 
     @property
     def alarming(self) -> bool:
@@ -130,7 +143,10 @@ class Comparison:
     def result(self) -> Result:
         shares = {name: space.share for name, space in self.spaces.items()}
         ratios = {f"{name}_distance": space.ratio for name, space in self.spaces.items()}
-        details = {"n_real": self.size, "n_heldout": len(self.heldout), "chance": chance(len(self.heldout))}
+        n = len(self.heldout)
+        details = {"n_real": self.size, "n_heldout": n, "chance": chance(n - self.duplicates)}
+        if self.duplicates:
+            details["n_heldout_in_training"] = self.duplicates
         return Result(shares | ratios, details=details)
 
 

@@ -16,12 +16,9 @@ if TYPE_CHECKING:
 def resolve_prior(model: "Generative", prior: str | None, of_classes: bool) -> str:
     """See `Generative.prior_name`."""
     own, fitted = model.prior.kind, model.fitted_prior
-    if of_classes and not model.conditional and not knows(fitted, len(model.classes)):
-        if prior not in (None, own):
-            raise UsageError(f"The prior {prior} was fitted without classes: leave out the labels, or take {own}.")
-        return own
+    without_classes = of_classes and not model.conditional and not knows(fitted, len(model.classes))
     if prior is None:
-        return own if fitted is None else fitted.name
+        return own if fitted is None or without_classes else fitted.name
     if prior == own:
         return own
     if parse(prior) is None:
@@ -32,6 +29,8 @@ def resolve_prior(model: "Generative", prior: str | None, of_classes: bool) -> s
         raise UsageError(f"{type(model).__name__} has no fitted prior, as {model.unfittable}: take {own}.")
     if fitted is None:
         raise UsageError(f"This model has no fitted prior: call fit_prior(batches of training data), or take {own}.")
+    if without_classes:
+        raise UsageError(f"The prior {prior} was fitted without classes: leave out the labels, or take {own}.")
     if (found := select(fitted, prior)) is None:
         raise UsageError(f'The fitted prior is {fitted.name}: call fit_prior(batches, "{prior}") for {prior}.')
     return found.name
@@ -53,6 +52,7 @@ def draw_latents(
         return fitted.sample(n, model.latent_shape, generator, temperature, labels)
     if temperature != 1 and (model.prior.kind != "normal" or model.conditional):
         raise UsageError(
-            f"A temperature scales Gaussian priors, and that of {type(model).__name__} is another: leave it."
+            f"A temperature scales fitted priors, and N(0, I) of models without labels; here the prior is {name}: "
+            "leave it at 1."
         )
     return temperature * model.draw_latents(n, generator, labels)

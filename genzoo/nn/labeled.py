@@ -6,7 +6,7 @@ one-hot label, samples have the labels of the step's real items, and the encoder
 with flat latents takes part; and the encoder's part for the label begins at zero.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from genzoo.errors import UsageError
 from genzoo.nn import build_decoder, build_encoder
+from genzoo.nn.mixture import interpolated
 from genzoo.spec import ArchConfig
 
 
@@ -59,8 +60,18 @@ class LabeledDecoder(nn.Module):
         self.network, self.classes = network, classes
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        onehot = torch.eye(self.classes, dtype=z.dtype, device=z.device)[labels]
-        return self.network(torch.cat([z, onehot], dim=1))
+        return self.network(torch.cat([z, self._one_hot(z)[labels]], dim=1))
+
+    def walk(self, z: Tensor, classes: Sequence[int]) -> Tensor:
+        """Decodes latents [steps, Z] with labels that move from class to class in equal steps: [steps, *shape].
+
+        In between, z gets a mixture of two one-hot labels, which is not seen in training.
+        """
+        return self.network(torch.cat([z, interpolated(self._one_hot(z)[list(classes)], len(z))], dim=1))
+
+    def _one_hot(self, z: Tensor) -> Tensor:
+        """The labels of all classes, [K, K], in the type of z."""
+        return torch.eye(self.classes, dtype=z.dtype, device=z.device)
 
 
 def build_labeled(shape: tuple[int, ...], arch: ArchConfig, outputs: int, classes: int) -> dict[str, nn.Module]:

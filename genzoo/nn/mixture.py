@@ -71,10 +71,7 @@ class LearnedPrior(nn.Module):
 
         Means and log-variances in between are interpolated linearly.
         """
-        parameters = torch.stack(self())[:, list(components)]  # [2, L, Z]
-        along = torch.linspace(0, len(components) - 1, steps, dtype=normal.dtype, device=normal.device)
-        before = along.long().clamp(max=len(components) - 2)
-        means, logvars = parameters[:, before].lerp(parameters[:, before + 1], (along - before)[:, None])
+        means, logvars = interpolated(torch.stack(self(), dim=1)[list(components)], steps).unbind(1)
         return (means + torch.exp(0.5 * logvars) * normal.flatten()).view(steps, *normal.shape)
 
     def kl(self, mu: Tensor, logvar: Tensor, labels: Tensor | None = None, normal: Tensor | None = None) -> Tensor:
@@ -121,6 +118,13 @@ class LearnedPrior(nn.Module):
         precision = torch.exp(-logvars)
         squares = (mu.square() + var) @ precision.T - 2 * mu @ (precision * means).T
         return 0.5 * (squares + (precision * means.square() + logvars).sum(1))
+
+
+def interpolated(rows: Tensor, steps: int) -> Tensor:
+    """Moves linearly from row to row in equal steps, the first and the last included: [L, *], L > 1 -> [steps, *]."""
+    along = torch.linspace(0, len(rows) - 1, steps, dtype=rows.dtype, device=rows.device)
+    before = along.long().clamp(max=len(rows) - 2)
+    return rows[before].lerp(rows[before + 1], (along - before).view(-1, *[1] * (rows.ndim - 1)))
 
 
 def softly_clipped(x: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:

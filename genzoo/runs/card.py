@@ -1,6 +1,7 @@
 """The model card of a run: the provenance of its weights."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,14 @@ def run_card(
     shown = f"real, reconstructed, {sampled}" if isinstance(model, Autoencoder) else f"real, {sampled}"
     picture = f"Rows: {shown}.\n\n" * model.is_image + "![preview](preview.png)\n"
     return card(model, f"{table}\n{picture * pictured}\n{usage(model)}")
+
+
+def with_section(card: str, title: str, text: str) -> str:
+    """Puts a section into a model card, before the one on use where there is one, in place of its earlier version."""
+    others = re.sub(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", "", card, flags=re.MULTILINE | re.DOTALL)
+    use = re.search(r"^## Use$", others, re.MULTILINE)
+    before, after = (others[: use.start()], others[use.start() :]) if use else (others, "")
+    return f"{before.rstrip()}\n\n## {title}\n\n{text}\n\n{after}"
 
 
 def shared_name(data: str) -> str:

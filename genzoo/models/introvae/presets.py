@@ -6,6 +6,7 @@ from pydantic import Field
 
 from genzoo.archspec import ArchConfig, NormPlace
 from genzoo.duration import Duration
+from genzoo.models._classes import class_presets
 from genzoo.models._fields import PENALTY_EVERY, R1, R2, DiffAug, EncoderSteps, PenaltyEvery
 from genzoo.models._points import points_preset
 from genzoo.spec import Preset, config
@@ -199,6 +200,10 @@ PRESETS = {
     "2spirals": _points("2spirals", 5, 2),
     "checkerboard": _points("checkerboard", 10, 2),
     "rings": _points("rings", 10, 8),
+    **class_presets(
+        {"margin": "auto", "beta": "auto", "calibration": 0.5, "warmup": "2ep"},
+        "the paper's alpha and warm-up, margin and beta as in genzoo's recipe of runs with a budget",
+    ),
 }
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from genzoo.models._classes import class_presets
 from genzoo.models._points import points_preset
 from genzoo.spec import Preset, config
 
@@ -39,6 +40,7 @@ PRESETS = {
     "2spirals": _points("2spirals", 0.1),
     "checkerboard": _points("checkerboard", 0.2),
     "rings": _points("rings", 0.2),
+    **class_presets({"beta": 2, "beta_rec": "auto"}, "weights as in genzoo's recipe of runs with a budget"),
 }
 
 
