@@ -59,5 +59,10 @@ class Prior:
         if self.kind == "uniform":
             raw = 2 * raw - 1
         elif self.kind == "sphere":
-            raw = raw / raw.flatten(1).norm(dim=1).view(-1, *[1] * (raw.ndim - 1))
+            raw = on_sphere(raw)
         return raw if self.scale == 1 else self.scale * raw
+
+
+def on_sphere(z: Tensor) -> Tensor:
+    """Divides each latent by its length: [N, *latent] -> the same shape, of length 1."""
+    return z / z.flatten(1).norm(dim=1).view(-1, *[1] * (z.ndim - 1))
