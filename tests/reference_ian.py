@@ -10,7 +10,7 @@ MISTAKES = (
     "head rests while the discriminator learns",
     "decoder learns in every iteration",
     "squared error of items",
-    "binary head",  # the reconstruction and the sample are one class, as in IAN_simple
+    "trunk moved by the head's loss",
 )
 
 
@@ -44,7 +44,7 @@ def ian(
     """
     assert mistake is None or mistake in MISTAKES, mistake
     real, reconstruction, sample = 0, 1, 2
-    if mistake in ("reconstruction labeled as sample", "binary head"):
+    if mistake == "reconstruction labeled as sample":
         reconstruction = sample
     even = number % 2 == 0
 
@@ -79,6 +79,9 @@ def ian(
         moves |= dict(gradients(loss_g, p.dec))
         moving.append("dec")
         curves["loss/decoder"] = loss_g.item()
+    if even and mistake == "trunk moved by the head's loss":
+        moves |= dict(gradients(loss_h, p.trunk))
+        moving.append("trunk")
     if not even:
         constant = x_r if mistake == "reconstructions not constant for the discriminator" else x_r.detach()
         loss_d = cross_entropy(p.critic(stages[-1]), real)

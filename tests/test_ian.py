@@ -1,7 +1,6 @@
 """IAN: exactness, known mistakes, a composed encoder, runs."""
 
 import shutil
-from itertools import product
 from pathlib import Path
 from typing import Any
 
