@@ -1,5 +1,6 @@
 """Priors of the latents: what objectives draw and what models sample."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,11 @@ class Prior:
     @property
     def learned(self) -> bool:
         return self.components > 0
+
+    def variance(self, shape: tuple[int, ...]) -> float:
+        """Of one coordinate of a latent of `shape`; of a learned prior, that of its draws before they are placed."""
+        of_kind = {"uniform": 1 / 3, "sphere": 1 / math.prod(shape)}
+        return of_kind.get(self.kind, 1.0) * self.scale**2
 
     def draw_component(self, noise: Noise, stream: str, labels: Tensor | None) -> Tensor | None:
         """Draws which component each latent of a step's batch is of, for objectives: int64 [N].

@@ -17,8 +17,10 @@ import genzoo
 from genzoo import Trainer, resolve
 from genzoo.cli import main
 from genzoo.errors import UsageError
+from genzoo.metrics.vitals import vitals
 from genzoo.models.age import AGE
 from genzoo.models.age.objective import batch_kl, moments, official_kl
+from genzoo.priors import Prior
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FORMS = {"paper": {"weight_x": 0.7, "weight_z": 3.0}, "official": {"weight_x": 10.0, "weight_z": 9.0}}
@@ -88,6 +90,21 @@ def test_the_variance_keeps_its_digits():
     expected = z.double().var(dim=0, correction=0)
     assert torch.allclose(end.value.value[1].double(), expected, rtol=1e-5)
     assert not torch.allclose((z.square().mean(0) - m.square()).double(), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("prior", [Prior("sphere"), Prior("uniform"), Prior("normal", scale=3.0)])
+def test_units_are_active_in_units_of_the_priors_variance(prior: Prior):
+    """A latent of the sphere has 128 coordinates of the variance 1 / 128, which is below the threshold for N(0, I)."""
+    z = prior.sample(2000, (8, 4, 4), torch.Generator().manual_seed(0))
+    assert z.var().item() == pytest.approx(prior.variance((8, 4, 4)), rel=0.01)
+
+
+def test_a_wide_code_on_the_sphere_is_in_use():
+    model = genzoo.create_model("age", shape=(2,), encoder="mlp", decoder="mlp", hidden=(8,), z_dim=256)
+    x, z = 10 * torch.randn(64, 2), model.latents(64)
+    active = vitals(model.eval(), x, model.decode(z).sample, z)["active"]
+    assert active == pytest.approx((model.encode(x).latent_dist.mode().var(0) > 0.01 / 256).float().mean().item())
+    assert active > 0.5
 
 
 def tiny() -> AGE:
