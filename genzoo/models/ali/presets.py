@@ -94,7 +94,7 @@ PRESETS = {
         deviations=f"{DEVIATIONS}; how faces are cropped is not known: the whole width",
     ),
     "mnist-bigan": Preset(
-        data={"name": "mnist", "channels": 1, "size": (28, 28)},
+        data={"name": "mnist", "channels": 1},  # without a size, by which `--res` would choose it
         arch={
             "form": "bigan",
             "encoder": "mlp",
