@@ -6,6 +6,8 @@ import pytest
 import reference_vaegan
 from relatives import STEPS, TOLERANCE, adams, apart, copied, drawn, model_of, objective_of, train
 
+from genzoo.signs import View
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 GAMMA = 0.05
@@ -60,6 +62,13 @@ def test_two_micro_batches_are_the_batch(case):
     train(objective, ours, kind)
     train(objective, parts, kind, micro=2)
     assert apart(parts, ours) < TOLERANCE
+
+
+def test_the_monitor_knows_a_critic_that_wins():
+    (rule,) = small("paper-mlp")[1].signs
+    assert rule.symptom(View({"critic/sample": 0.01}, {})) is None
+    assert rule.symptom(View({"kl/real": 1.0}, {})) is None
+    assert "5e-06" in (rule.symptom(View({"critic/sample": 5e-6}, {})) or "")
 
 
 MISTAKES = [

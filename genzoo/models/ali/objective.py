@@ -61,6 +61,10 @@ class ALIObjective(Objective):
 
     config: ALIConfig
 
+    @property
+    def options(self) -> dict[str, str]:
+        return {"reconstruction": "there is none here: lower train.lr"}
+
     def draw(self, items: Items, noise: Noise) -> Batch:
         latent = self.spaces.latent
         return Batch(items.x, noise.normal("eps", *latent), self.spaces.prior.draw(noise, "prior", latent))

@@ -14,9 +14,11 @@ from genzoo.models._elbo import kl_logs
 from genzoo.models._judged import judgments
 from genzoo.models.autoencoder import Autoencoder
 from genzoo.models.vaegan.presets import VAEGANArch, VAEGANConfig
+from genzoo.models.vaegan.signs import RULES
 from genzoo.nn.critics import Critic
 from genzoo.noise import Noise
 from genzoo.objective import Mean, Objective, Progress, Step, Update, detached
+from genzoo.signs import Rule
 
 EPSILON = 1e-3  # in the logarithms of the authors' code
 
@@ -57,8 +59,12 @@ class VAEGANObjective(Objective):
     config: VAEGANConfig
 
     @property
+    def signs(self) -> tuple[Rule, ...]:
+        return RULES
+
+    @property
     def options(self) -> dict[str, str]:
-        return {"reconstruction": "objective.gamma", "adversary": "train.lr_of.critic"}
+        return {"reconstruction": "objective.gamma, or another objective.depth"}
 
     def draw(self, items: Items, noise: Noise) -> Batch:
         z_p = self.spaces.prior.draw(noise, "prior", self.spaces.latent)

@@ -109,8 +109,8 @@ PRESETS = {
     "cifar10": _published({"name": "cifar10"}, 32, 256, 1e-5, 2, 200, "the decoder has the encoder's widths"),
     "toyfaces32": Preset(
         data={"name": "toyfaces", "size": (32, 32)},
-        arch={"z_dim": 32, "channels": (16, 32, 64)},
-        objective={"gamma": 0.01},
+        arch={"z_dim": 32, "channels": (16, 32, 64), "output": "tanh"},
+        objective={"gamma": 0.01, "gate": True},
         train={"batch": 16, "lr": 5e-4, "betas": (0.5, 0.999), "duration": "32k", "ema": 0.995},
         source="ours: the quick start",
     ),

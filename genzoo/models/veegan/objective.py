@@ -35,6 +35,10 @@ class VEEGANObjective(Objective):
 
     config: VEEGANConfig
 
+    @property
+    def options(self) -> dict[str, str]:
+        return {"reconstruction": "objective.weight, of latents"}
+
     def draw(self, items: Items, noise: Noise) -> Batch:
         latent = self.spaces.latent
         return Batch(items.x, noise.normal("eps", *latent), self.spaces.prior.draw(noise, "prior", latent))

@@ -65,7 +65,7 @@ PRESETS = {
     "25gaussians-notebook": _published("25gaussians", "24.6 of 25 modes, 40 % good samples"),
     "toyfaces32": Preset(
         data={"name": "toyfaces", "size": (32, 32)},
-        arch={"z_dim": 32, "channels": (16, 32, 64)},
+        arch={"z_dim": 32, "channels": (16, 32, 64), "output": "sigmoid"},
         train={"batch": 16, "lr": 5e-4, **ADAM, "duration": "32k", "ema": 0.995},
         source="ours: the quick start",
     ),
