@@ -62,15 +62,16 @@ def iteration(
         f_r, f = stages[depth - 1][:n], stages[depth - 1][n:]
         d = torch.sigmoid(walk(critic, torch.cat([x, x_p]))[0])
         real = -torch.log(d[:n] + 1e-3).mean()
-        fake = -torch.log(1 - d[n:] + 1e-3).mean()
+        fakes = [-torch.log(1 - d[n:] + 1e-3).mean()]
     else:
         logits, stages = walk(critic, torch.cat([x, x_r, x_p]))
         f, f_r = stages[depth - 1][:n], stages[depth - 1][n : 2 * n]
         d = torch.sigmoid(logits)
         real = -torch.log(d[:n]).mean()
-        fake = -torch.log(1 - d[n : 2 * n]).mean() - torch.log(1 - d[2 * n :]).mean()
+        fakes = [-torch.log(1 - d[n : 2 * n]).mean(), -torch.log(1 - d[2 * n :]).mean()]
         if mistake == "no reconstructions":
-            fake = -torch.log(1 - d[2 * n :]).mean()
+            fakes = fakes[1:]
+    fake = sum(fakes)
     kl = 0.5 * (mu**2 + torch.exp(logvar) - logvar - 1).sum(1).mean()
     rec = half_square(x_r, x) if mistake == "pixels" else half_square(f_r, f)
     rec = rec / f[0].numel() if mistake == "mean" else rec
@@ -89,7 +90,7 @@ def iteration(
     if mistake == "critic learns features":
         loss_c = loss_c + rec
 
-    costs = real.item(), fake.item() / (1 if official else 2)
+    costs = [real.item(), *(cost.item() for cost in fakes)]
     moves_c = not gate or min(costs) >= equilibrium - margin
     moves_d = not gate or max(costs) <= equilibrium + margin
     if not (moves_c or moves_d) or mistake == "ungated":

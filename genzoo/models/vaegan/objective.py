@@ -46,7 +46,7 @@ class Judged(NamedTuple):
     """What the critic makes of one batch."""
 
     real: Tensor  # scalar: cost of data, -log D(x)
-    fake: Tensor  # scalar: cost of generated items, -log(1 - D), summed over their kinds
+    fakes: list[Tensor]  # scalars: cost of generated items, -log(1 - D), of each kind
     error: Tensor  # scalar: L_rec = 1/2 |Dis_l(x_r) - Dis_l(x)|^2
     logits: dict[str, Tensor]  # [N] by kind of items
 
@@ -75,10 +75,10 @@ class VAEGANObjective(Objective):
         mu, logvar = nets.encoder(batch.x)
         x_r, x_p = nets.decoder(reparameterize(mu, logvar, batch.eps)), nets.decoder(batch.z_p)
         judge = self._judge_as_published if official else self._judge
-        real, fake, error, logits = judge(nets.critic, batch.x, x_r, x_p)
-        decoder_moves, critic_moves = yield from self._gates(real, fake / (len(logits) - 1))
+        real, fakes, error, logits = judge(nets.critic, batch.x, x_r, x_p)
+        decoder_moves, critic_moves = yield from self._gates(torch.stack([real, *fakes]))
 
-        kl = kl_to_prior(mu, logvar)
+        kl, fake = kl_to_prior(mu, logvar), torch.stack(fakes).sum()
         loss_e = kl.mean() + error
         loss_d = gamma * error - (1 - gamma if official else 1) * fake  # minimax: the decoder raises the critic's cost
         loss_c = (0.5 if official else 1) * (real + fake)
@@ -92,9 +92,9 @@ class VAEGANObjective(Objective):
         """The paper's L_GAN counts reconstructions and samples as generated."""
         logits, stages = critic.with_features(torch.cat([x, x_r, x_p]))
         (d, d_r, d_p), (f, f_r, _) = logits.chunk(3), self._features(stages).chunk(3)
-        fake = bce_fake(d_r).mean() + bce_fake(d_p).mean()
+        fakes = [bce_fake(d_r).mean(), bce_fake(d_p).mean()]
         kinds = {"real": d, "reconstruction": d_r, "sample": d_p}
-        return Judged(bce_real(d).mean(), fake, 0.5 * sse(f, f_r).mean(), kinds)
+        return Judged(bce_real(d).mean(), fakes, 0.5 * sse(f, f_r).mean(), kinds)
 
     def _judge_as_published(self, critic: Critic, x: Tensor, x_r: Tensor, x_p: Tensor) -> Judged:
         """The authors' scripts leave reconstructions out, bound the costs by EPSILON, and have a pass of their own for
@@ -104,7 +104,7 @@ class VAEGANObjective(Objective):
         d, d_p = critic(torch.cat([x, x_p])).chunk(2)
         real = -torch.log(torch.sigmoid(d) + EPSILON).mean()
         fake = -torch.log(torch.sigmoid(-d_p) + EPSILON).mean()  # 1 - sigmoid(d), without its cancellation
-        return Judged(real, fake, 0.5 * sse(f, f_r).mean(), {"real": d, "sample": d_p})
+        return Judged(real, [fake], 0.5 * sse(f, f_r).mean(), {"real": d, "sample": d_p})
 
     def _features(self, stages: list[Tensor]) -> Tensor:
         """Chooses Dis_l.
@@ -120,8 +120,11 @@ class VAEGANObjective(Objective):
             )
         return stages[depth - 1]
 
-    def _gates(self, real: Tensor, fake: Tensor) -> Step:
+    def _gates(self, costs: Tensor) -> Step:
         """Whether decoder and critic move, two 0-d bools of the costs' global means; None each without a gate.
+
+        Args:
+            costs: of data and of each kind of generated items, [1 + kinds].
 
         The critic rests while a cost is far below that of a critic that cannot tell, the decoder while one is far above
         it; where neither would move, both do.
@@ -129,7 +132,7 @@ class VAEGANObjective(Objective):
         c = self.config
         if not (c.form == "official" if c.gate is None else c.gate):
             return None, None
-        costs = yield Mean(torch.stack([real, fake]))
+        costs = yield Mean(costs)
         decoder = (costs <= c.equilibrium + c.margin).all()
         critic = (costs >= c.equilibrium - c.margin).all()
         neither = ~(decoder | critic)
