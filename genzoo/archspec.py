@@ -111,9 +111,10 @@ class ArchConfig:
         values = {**asdict(cls()), **arch}
         if len(shape) == 1:
             replaced = [side for side in ("encoder", "decoder") if values[side].partition(":")[0] in OF_IMAGES]
+            bounded = {} if values["output"] == "linear" else {"output": "linear"}
             if not replaced:
-                return {}, ""
-            return {**dict.fromkeys(replaced, "mlp"), "z_dim": 2}, (
+                return bounded, "the data are points, which are not bounded to [0, 1]" if bounded else ""
+            return {**dict.fromkeys(replaced, "mlp"), "z_dim": 2, **bounded}, (
                 "the data are points: multi-layer perceptrons with z_dim 2; the preset's weights were not made for them"
             )
         own = tuple(values["channels"])

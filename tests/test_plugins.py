@@ -24,7 +24,7 @@ from genzoo.training.plan import estimate, plan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MODELS = ["vaegan", "wgangp"]
+MODELS = ["vaegan-example", "wgangp"]
 SHORT = (
     "data.limit=64",
     "train.duration=24it",
@@ -87,7 +87,9 @@ def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     return max((a[key] - b[key]).abs().max().item() for key in a)
 
 
-@pytest.mark.parametrize(("model", "networks"), [("vaegan", "encoder decoder critic"), ("wgangp", "decoder critic")])
+@pytest.mark.parametrize(
+    ("model", "networks"), [("vaegan-example", "encoder decoder critic"), ("wgangp", "decoder critic")]
+)
 def test_a_plugin_trains_saves_loads_and_samples(model, networks, capsys):
     run = train(model)
     assert {"preview.png", "curves.png", "model", "best", "checkpoints"} <= {path.name for path in run.iterdir()}
@@ -102,7 +104,7 @@ def test_a_plugin_trains_saves_loads_and_samples(model, networks, capsys):
 
 
 def test_a_gate_is_logged_and_gated_networks_rest():
-    moves = [line for line in read_log(train("vaegan", "objective.margin=0")) if "moves/decoder" in line]
+    moves = [line for line in read_log(train("vaegan-example", "objective.margin=0")) if "moves/decoder" in line]
     assert len(moves) == 24
     assert {line[f"moves/{name}"] for line in moves for name in ("decoder", "critic")} <= {0.0, 1.0}
     for line in moves:
@@ -140,7 +142,7 @@ def test_a_dry_run_lists_networks_and_updates(model):
     text = plan(resolve(model, settings=SHORT))
     assert "critic" in text and estimate(resolve(model)).step > 0
     expected = {
-        "vaegan": ["1. encoder, by", "2. decoder (gated), by", "3. critic (gated), by"],
+        "vaegan-example": ["1. encoder, by", "2. decoder (gated), by", "3. critic (gated), by"],
         "wgangp": ["warm-up: 1. critic, by", "then: 1. critic, by", "then: 2. critic, by", "then: 3. decoder, by"],
     }
     for line in expected[model]:

@@ -154,6 +154,8 @@ class Stack(nn.Module):
 class StackEncoder(Stack):
     """[N, C, H, W] in [0, 1] -> mu, logvar: [N, Z] each, or [N, Z, h, w] on a grid; or one tensor: a point code."""
 
+    last_is_stage = False  # whether the last entry of `main` halves the image, too
+
     def __init__(
         self,
         main: nn.Sequential,  # from images to their smallest grid
@@ -172,14 +174,16 @@ class StackEncoder(Stack):
         )
 
     def forward(self, x: Tensor, stages: bool = False) -> Tensor | tuple[Any, ...]:
-        """Encodes images; with `stages`, returns the code and the outputs of all entries of `main` but the last: a list
-        of [N, c, h, w], those of the poolings in `ConvEncoder`.
+        """Encodes images; with `stages`, returns the code and the outputs of all entries of `main` but the last (with
+        `last_is_stage`, of all): a list of [N, c, h, w], those of the poolings in `ConvEncoder`.
         """
         outputs: list[Tensor] | None = [] if stages else None
         h = self.run_main(x, outputs)
         out = self.head(h if self.grid else h.flatten(1))
         code = out if self.outputs == 1 else out.chunk(self.outputs, dim=1)
-        return code if outputs is None else (code, outputs[:-1])
+        if outputs is None:
+            return code
+        return code, outputs if self.last_is_stage else outputs[:-1]
 
 
 class ConvEncoder(StackEncoder):

@@ -30,6 +30,8 @@ def _start(module: nn.Module) -> None:
 class DCGANEncoder(StackEncoder):
     """One strided convolution per width, each with a norm, except the first, and a LeakyReLU."""
 
+    last_is_stage = True
+
     def __init__(
         self,
         shape: tuple[int, int, int],  # C, H, W of the images; H and W divisible by 2 ** len(channels)
