@@ -164,7 +164,6 @@ def test_a_compiled_step_is_the_eager_one(monkeypatch):
             "ebgan.toyfaces32 --set train.batch=1 --set arch.norm=none",
             "objective.pull_away compares the items of a batch: set",
         ),
-        ("ebgan.toyfaces32 --set train.prior=flow", "no prior can be fitted to EBGAN, as it has no encoder"),
         ("ebgan.8gaussians --set arch.encoder=conv", "Convolutions need images"),
     ],
 )

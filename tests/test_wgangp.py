@@ -149,7 +149,6 @@ def test_copies_are_looked_for_in_pixels_only(run, capsys):
     [
         ("wgangp.toyfaces32 --set objective.n_critic=0", "objective.n_critic"),
         ("wgangp.toyfaces32 --set arch.critic_norm=batch", "BatchNorm mixes items: set arch.critic_norm=none or group"),
-        ("wgangp.toyfaces32 --set train.prior=gmm", "no prior can be fitted to WGANGP, as it has no encoder"),
         ("wgangp.toyfaces32 --set arch.prior=mog:2", "WGANGP does not learn a prior: leave out arch.prior=mog:2"),
         ("wgangp.toyfaces32 --set arch.conditional=concat --set data.labels=glasses", "WGANGP has no labeled networks"),
         ("wgangp.toyfaces32 --set data.labels=glasses", "WGANGP takes no labels, and it has no encoder: leave out"),
@@ -166,3 +165,8 @@ def test_bad_input_gets_one_line(options: str, error: str, capsys):
 def test_a_cell_that_measures_reconstructions_is_refused_before_it_is_trained():
     cell = replace(get_suite("quick")[1].cells("quick")[0], model="wgangp.toyfaces32", metrics=("rec50_test",))
     assert "rec50_test needs an encoder, and wgangp.toyfaces32 has none: leave one of them out" in obstacle(cell, None)
+
+
+def test_no_prior_is_fitted_to_what_does_not_encode(tmp_path):
+    with pytest.raises(UsageError, match="no prior can be fitted to WGANGP, as it has no encoder: leave it, or write"):
+        Trainer(tiny_run(NAME, "train.prior=gmm"), out=tmp_path / "run", progress=False)

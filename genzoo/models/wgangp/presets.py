@@ -102,7 +102,8 @@ PRESETS = {
         train={"duration": "100000it", "lr": 2e-4, "betas": (0.0, 0.9), "lr_schedule": "linear"},
         source=f"{CODE}, gan_cifar_resnet.py without labels",
         expected="of the paper's networks: Inception score 7.86 +- .07 (paper); FID 22.29 +- .06, Inception score 7.33 "
-        "(mimicry's re-implementation, 50,000 samples against 50,000 training images after 100,000 steps)",
+        "(mimicry's re-implementation after 100,000 steps, 50,000 samples against 50,000 training images, by TTUR's "
+        "code and its resize; genzoo's fid resizes as clean-fid does)",
         deviations=f"{RANGE}; {START}; residual networks are genzoo's, of the same widths: activations after the "
         "blocks (LeakyReLU), one more block in the decoder, no block without a halving in the critic, whose last map "
         "is not averaged",
