@@ -79,7 +79,7 @@ def iteration(
         "loss/decoder": loss_g,
         "energy/real": real.mean(),
         "energy/sample": fake.mean(),
-        "energy/pull_away": alike,
+        "similarity/codes": alike,
         "hinge/active": (fake < margin).double().mean(),
     }
     return {name: value.item() for name, value in curves.items()}

@@ -78,7 +78,7 @@ def test_without_the_weight_there_is_no_pulling_away():
     theirs, _ = transcribed(model, "conv", "no pulling-away", margin=MARGIN["conv"])
     curves = train(objective_of(NAME, model, margin=MARGIN["conv"]), model)
     assert apart(model, theirs) < TOLERANCE
-    assert "energy/pull_away" not in curves[0]
+    assert "similarity/codes" not in curves[0]
 
 
 def view(m: float, real: float, fake: float, active: float) -> View:

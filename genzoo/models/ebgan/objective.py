@@ -80,7 +80,7 @@ class EBGANObjective(Objective):
             loss = energy(x_g, again).mean()  # L_G
         logs = {}
         if c.pull_away:
-            logs["energy/pull_away"] = alike = yield from self._pull_away(code, at.batch)
+            logs["similarity/codes"] = alike = yield from self._pull_away(code, at.batch)
             loss = loss + c.pull_away * alike
         yield Update(("decoder",), loss, detached({"loss/decoder": loss} | logs))
 

@@ -1,5 +1,6 @@
 """EBGAN's options and its presets; `--res` takes the first row of that size."""
 
+import math
 from dataclasses import replace
 from typing import Annotated
 
@@ -24,6 +25,7 @@ class EBGANConfig:
 
 
 BETAS = (0.5, 0.999)
+MARGIN, VALUES = 10.0, 3 * 32 * 32  # of the quick start, and the values of its images
 
 
 def _points(name: str) -> Preset:
@@ -39,7 +41,7 @@ PRESETS = {
     "toyfaces32": Preset(
         data={"name": "toyfaces", "size": (32, 32)},
         arch={"z_dim": 32, "channels": (16, 32, 64)},
-        objective={"margin": 10, "pull_away": 0.1},
+        objective={"margin": MARGIN, "pull_away": 0.1},
         train={"batch": 16, "lr": 1e-3, "betas": BETAS, "duration": "32k", "ema": 0.995},
         source="ours: the quick start",
     ),
@@ -49,8 +51,8 @@ PRESETS = {
         objective={"margin": 10},
         train={"batch": 64, "lr": 1e-3, "ema": 0.0, "duration": "3M"},
         source="Zhao et al. 2017, grid search on MNIST: Adam, rate 1e-3, margin 10",
-        deviations="authors' code not found; the paper searches over networks and does not say which is best: "
-        "networks, batch, length and moments are ours; no BatchNorm between the linear layers",
+        deviations="authors' code not found; the paper searches over networks and does not say which is best, "
+        "nor the range of its images: networks, batch, length and moments are ours, images lie in [0, 1]",
     ),
     "8gaussians": _points("8gaussians"),
     "25gaussians": _points("25gaussians"),
@@ -60,4 +62,5 @@ PRESETS = {
 
 def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
     """Settings of a run with a budget of time on images of `shape`."""
-    return {"pull_away": ("0.1", "EBGAN-PT: the generator's items differ")}
+    margin = MARGIN * (math.prod(shape) / VALUES) ** 0.5
+    return {"margin": (f"{margin:.3g}", "energies are norms, which grow with the root of the number of values (ours)")}

@@ -6,7 +6,7 @@ Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville, "Improved Training of Wasserste
 from typing import TYPE_CHECKING, Any
 
 from genzoo.archspec import CriticArch
-from genzoo.models.wgangp.presets import PRESETS, WGANGPConfig, recipe
+from genzoo.models.wgangp.presets import PRESETS, WGANGPConfig
 from genzoo.spec import ModelSpec
 
 __all__ = ["SPEC", "WGANGP", "WGANGPConfig", "WGANGPObjective"]
@@ -41,5 +41,4 @@ SPEC = ModelSpec(
     model=_model,
     objective=_objective,
     arch=CriticArch,
-    recipe=recipe,
 )

@@ -114,11 +114,3 @@ PRESETS = {
     "8gaussians-official": _toy_code("8gaussians", ""),
     "25gaussians-official": _toy_code("25gaussians", "points are twice as far apart as the code's; "),
 }
-
-
-def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
-    """Settings of a run with a budget of time on images of `shape`."""
-    return {
-        "n_critic": ("2", "few steps: the generator moves more often"),
-        "slope": ("2", "the papers' slope of 1, for images in [0, 1]"),
-    }
