@@ -6,7 +6,7 @@ Zhao, Mathieu, LeCun, "Energy-based Generative Adversarial Network", ICLR 2017.
 from typing import TYPE_CHECKING, Any
 
 from genzoo.archspec import CriticArch
-from genzoo.models.ebgan.presets import PRESETS, EBGANConfig, recipe
+from genzoo.models.ebgan.presets import PRESETS, EBGANConfig, recipe, suggested
 from genzoo.spec import ModelSpec
 
 __all__ = ["EBGAN", "SPEC", "EBGANConfig", "EBGANObjective"]
@@ -41,5 +41,6 @@ SPEC = ModelSpec(
     model=_model,
     objective=_objective,
     arch=CriticArch,
+    suggested=suggested,
     recipe=recipe,
 )

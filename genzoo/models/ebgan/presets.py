@@ -60,6 +60,11 @@ PRESETS = {
 }
 
 
+def suggested(detail: float, shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
+    """The margin for images of `shape`, whatever their finest detail."""
+    return recipe(shape) if len(shape) == 3 else {}
+
+
 def recipe(shape: tuple[int, ...]) -> dict[str, tuple[str, str]]:
     """Settings of a run with a budget of time on images of `shape`."""
     margin = MARGIN * (math.prod(shape) / VALUES) ** 0.5
