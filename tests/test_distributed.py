@@ -16,7 +16,7 @@ import pytest
 import torch
 from helpers import MISSING, ONCE, ROOT, TINY, as_options, environment, read_log, weights
 from safetensors.torch import load_file
-from warm import Command, Warm, ended
+from warm import Command, ended
 
 from genzoo import Trainer, list_models, resolve
 from genzoo.cli import main
@@ -165,9 +165,9 @@ def test_a_checkpoint_resumes_on_another_number_of_processes(both):
     assert steps == [2, 2, 5, 5]  # the losses and the score, written once, before and after
 
 
-def launch(launcher: list[str], folder: Path, warm: Warm) -> subprocess.Popen:
-    command = [*launcher, str(ROOT / "tests" / "forked.py"), "train", "introvae", *as_options(*LONG), "--out", "run"]
-    env = one_thread(GENZOO_WARM=warm.address)
+def launch(launcher: list[str], script: str, folder: Path, **changes: str) -> subprocess.Popen:
+    command = [*launcher, str(ROOT / "tests" / script), "train", "introvae", *as_options(*LONG), "--out", "run"]
+    env = one_thread(**changes)
     return subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -182,7 +182,7 @@ def test_stopped_then_a_process_killed_then_finished(both, tmp_path, warm):
     """SIGTERM to the launcher saves; SIGKILL to one process ends the other; resumed each time, it ends bit-identical to
     an uninterrupted run.
     """
-    run = launch(TWO, tmp_path, warm)
+    run = launch(TWO, "shortened.py", tmp_path)
     wait_beyond(0, run, tmp_path)
     run.send_signal(signal.SIGTERM)
     out, _ = run.communicate(timeout=120)
@@ -211,7 +211,7 @@ def test_stopped_then_a_process_killed_then_finished(both, tmp_path, warm):
         "--num_processes",
         "2",
     ]  # works without a GPU
-    run = launch(accelerate, tmp_path, warm)
+    run = launch(accelerate, "shortened.py", tmp_path)
     out, errors = run.communicate(timeout=240)
     assert run.returncode == 0, errors
     assert "on 2 x cpu" in out
@@ -223,7 +223,8 @@ def test_stopped_then_a_process_killed_then_finished(both, tmp_path, warm):
 
 
 def test_accelerate_that_starts_one_process_instead_of_two_is_refused(tmp_path, warm):
-    run = launch([sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"], tmp_path, warm)
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    run = launch(accelerate, "forked.py", tmp_path, GENZOO_WARM=warm.address)
     _, errors = run.communicate(timeout=120)
     assert run.returncode != 0
     assert (
