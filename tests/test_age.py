@@ -128,7 +128,7 @@ def test_codes_samples_and_what_is_decoded_lie_on_the_sphere():
     assert set(model.score(x)) == {"sse"}
     walk = model.interpolate(x[:1], x[1:2], 5)
     torch.testing.assert_close(walk[:, 0], model.reconstruct(x[:1]))
-    with pytest.raises(UsageError, match="A temperature scales Gaussian priors, and that of AGE is another"):
+    with pytest.raises(UsageError, match="here the prior is sphere: leave it at 1"):
         model.sample(2, temperature=0.5)
 
 
