@@ -31,7 +31,7 @@ from genzoo.models.vae import VAE
 from genzoo.nn.trunk import TrunkEncoder
 from genzoo.registry import get_spec
 
-ARCH = {"channels": (4, 8), "z_dim": 5}
+ARCH = {"channels": (4, 8), "z_dim": 5, "output": "linear"}
 SHAPE = (3, 16, 16)
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"

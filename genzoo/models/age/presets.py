@@ -59,7 +59,7 @@ def _images(
 PRESETS = {
     "toyfaces32": Preset(
         data={"name": "toyfaces", "size": (32, 32)},
-        arch={"z_dim": 32, "channels": (16, 32, 64)},
+        arch={"z_dim": 32, "channels": (16, 32, 64), "output": "tanh"},
         objective={"weight_x": 20, "weight_z": 500},
         train={"batch": 16, "lr": 5e-4, "duration": "32k", "ema": 0.995},
         source="ours: the quick start; no search was made yet",
