@@ -32,7 +32,7 @@ def _objective(*args: Any) -> "ALIObjective":
 
 SPEC = ModelSpec(
     name="ali",
-    summary="ALI and BiGAN: a critic judges pairs of an image and a latent, encoded or decoded",
+    summary="adversarially learned inference, or BiGAN: a critic judges pairs of an image and a latent",
     paper="Dumoulin et al., ICLR 2017, arXiv 1606.00704; Donahue et al., ICLR 2017, arXiv 1605.09782",
     config=ALIConfig,
     presets=PRESETS,

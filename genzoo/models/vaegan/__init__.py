@@ -32,7 +32,7 @@ def _objective(*args: Any) -> "VAEGANObjective":
 
 SPEC = ModelSpec(
     name="vaegan",
-    summary="VAE/GAN: a critic judges images, and its features measure the reconstruction error",
+    summary="VAE and GAN in one: the critic judges images, and its features measure reconstructions",
     paper="Larsen et al., ICML 2016, arXiv 1512.09300",
     config=VAEGANConfig,
     presets=PRESETS,

@@ -33,7 +33,7 @@ def _objective(*args: Any) -> "VEEGANObjective":
 
 SPEC = ModelSpec(
     name="veegan",
-    summary="VEEGAN: a critic judges pairs of an image and a latent, and latents are reconstructed",
+    summary="GAN with a reconstructor of latents; a critic judges pairs of an image and a latent",
     paper="Srivastava et al., NeurIPS 2017, arXiv 1705.07761",
     config=VEEGANConfig,
     presets=PRESETS,
