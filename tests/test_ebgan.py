@@ -64,10 +64,10 @@ def test_two_micro_batches_are_the_batch(kind: str):
 
 @pytest.mark.parametrize("mistake", reference.MISTAKES)
 def test_known_mistake_is_not_ours(mistake: str):
-    config = {"margin": MARGIN["conv"], "pull_away": WEIGHT}
-    model = model_of(NAME)
-    theirs, _ = transcribed(model, "conv", mistake, **config)
-    train(objective_of(NAME, model, **config), model)
+    config = {"margin": MARGIN["mlp"], "pull_away": WEIGHT}
+    model = model_of(NAME, "mlp")
+    theirs, _ = transcribed(model, "mlp", mistake, **config)
+    train(objective_of(NAME, model, **config), model, "mlp")
     distance = apart(model, theirs)
     print(f"{mistake}: {distance:.2g}")
     assert distance > 1e-3
