@@ -89,7 +89,9 @@ def refused(capsys: pytest.CaptureFixture[str], model: str, *settings: str) -> s
 
 
 def test_bad_settings_are_refused_in_one_line(capsys):
-    assert "objective.depth=9: the critic has 2 stages, one per entry" in refused(capsys, "vaegan", "objective.depth=9")
+    assert "objective.depth=9: the critic's last stage is 1, as each entry" in refused(
+        capsys, "vaegan", "objective.depth=9"
+    )
     assert "objective.gamma" in refused(capsys, "vaegan", "objective.gamma=-1")
     assert "'ali' or 'bigan'" in refused(capsys, "ali", "arch.form=gan")
     assert "objective.weight" in refused(capsys, "ali", "objective.weight=0")

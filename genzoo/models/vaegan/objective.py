@@ -115,8 +115,8 @@ class VAEGANObjective(Objective):
         depth = self.config.depth or len(stages)
         if not 0 < depth <= len(stages):
             raise UsageError(
-                f"objective.depth={depth}: the critic has {len(stages)} stages, one per entry of arch.channels or "
-                "arch.hidden: set a smaller depth, or more entries."
+                f"objective.depth={depth}: the critic's last stage is {len(stages)}, as each entry of arch.channels or "
+                "arch.hidden is one: set a smaller depth, or more entries."
             )
         return stages[depth - 1]
 
