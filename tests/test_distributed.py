@@ -74,7 +74,8 @@ def forms() -> list[tuple[str, str | None]]:
 def few(model: str, form: str | None, *more: str) -> list[str]:
     warmup = ("objective.warmup=1it",) if "warmup" in get_type_hints(get_spec(model).config) else ()
     prior = ("train.prior=sphere",) if model == "age" else ()  # its own
-    return [*FEW, *warmup, *prior, *([f"objective.form={form}"] if form else []), "arch.norm=none", *more]
+    norms = [f"arch.{name}=none" for name in ("norm", "critic_norm") if name in get_type_hints(get_spec(model).arch)]
+    return [*FEW, *warmup, *prior, *([f"objective.form={form}"] if form else []), *norms, *more]
 
 
 def alone(model: str, settings: list[str], out: Path) -> dict[str, torch.Tensor]:
