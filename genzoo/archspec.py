@@ -14,7 +14,7 @@ NormPlace = Annotated[
     Field(description="second norm of a residual block: after the addition (IntroVAE) or before it (Soft-IntroVAE)"),
 ]
 
-OF_IMAGES = ("conv", "shuffle", "timm")  # genzoo's networks that take no points
+OF_IMAGES = ("conv", "dcgan", "shuffle", "timm")  # genzoo's networks that take no points
 
 
 def _prior(text: str) -> str:
@@ -31,11 +31,11 @@ class ArchConfig:
     `arch_class`.
     """
 
-    encoder: Annotated[str, Field(description="conv | shuffle (fast) | mlp | timm:<name> | a plugin's backbone")] = (
-        "conv"
-    )
+    encoder: Annotated[
+        str, Field(description="conv | shuffle (fast) | dcgan, dcgan:5 | mlp | timm:<name> | a plugin's backbone")
+    ] = "conv"
     decoder: Annotated[
-        str, Field(description="conv | shuffle (fast) | mlp (points, vectors) | a plugin's backbone")
+        str, Field(description="conv | shuffle (fast) | dcgan, dcgan:5 | mlp (points, vectors) | a plugin's backbone")
     ] = "conv"
     latent: Annotated[
         Literal["flat", "grid"],
@@ -47,11 +47,15 @@ class ArchConfig:
         Field(
             min_length=1,
             max_length=16,
-            description="conv, shuffle: widths from image to latent; each entry halves the image once",
+            description="conv, shuffle, dcgan: widths from image to latent; each entry halves the image once",
         ),
     ] = (64, 128, 256)
     hidden: Annotated[tuple[Width, ...], Field(description="mlp: hidden widths")] = (256, 256, 256, 256)
     norm: Annotated[Literal["batch", "group", "none"], Field(description="normalization in the conv stacks")] = "batch"
+    output: Annotated[
+        Literal["linear", "sigmoid", "tanh"],
+        Field(description="last activation of the decoder; tanh is moved to [0, 1]; linear in the two papers"),
+    ] = "linear"
     norm_place: NormPlace = "before"
     spectral_norm: Annotated[bool, Field(description="conv, shuffle: in the encoder (Miyato et al. 2018)")] = False
     shortcut: Annotated[
@@ -107,9 +111,10 @@ class ArchConfig:
         values = {**asdict(cls()), **arch}
         if len(shape) == 1:
             replaced = [side for side in ("encoder", "decoder") if values[side].partition(":")[0] in OF_IMAGES]
+            bounded = {} if values["output"] == "linear" else {"output": "linear"}
             if not replaced:
-                return {}, ""
-            return {**dict.fromkeys(replaced, "mlp"), "z_dim": 2}, (
+                return bounded, "the data are points, which are not bounded to [0, 1]" if bounded else ""
+            return {**dict.fromkeys(replaced, "mlp"), "z_dim": 2, **bounded}, (
                 "the data are points: multi-layer perceptrons with z_dim 2; the preset's weights were not made for them"
             )
         own = tuple(values["channels"])
@@ -120,6 +125,15 @@ class ArchConfig:
             f"arch.channels {','.join(map(str, channels))} reach a latent grid of 4 to 7 pixels "
             f"from {shape[1]}x{shape[2]} (ours)"
         )
+
+
+@config
+class CriticArch(ArchConfig):
+    """Networks with a critic, which is of the encoder's kind and has its widths."""
+
+    critic_norm: Annotated[
+        Literal["batch", "group", "none"], Field(description="normalization in the conv stacks of the critic")
+    ] = "none"
 
 
 def fit_channels(size: tuple[int, int], channels: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Priors of the latents: what objectives draw and what models sample."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +31,11 @@ class Prior:
     def learned(self) -> bool:
         return self.components > 0
 
+    def variance(self, shape: tuple[int, ...]) -> float:
+        """Of one coordinate of a latent of `shape`; of a learned prior, that of its draws before they are placed."""
+        of_kind = {"uniform": 1 / 3, "sphere": 1 / math.prod(shape)}
+        return of_kind.get(self.kind, 1.0) * self.scale**2
+
     def draw_component(self, noise: Noise, stream: str, labels: Tensor | None) -> Tensor | None:
         """Draws which component each latent of a step's batch is of, for objectives: int64 [N].
 
@@ -59,5 +65,10 @@ class Prior:
         if self.kind == "uniform":
             raw = 2 * raw - 1
         elif self.kind == "sphere":
-            raw = raw / raw.flatten(1).norm(dim=1).view(-1, *[1] * (raw.ndim - 1))
+            raw = on_sphere(raw)
         return raw if self.scale == 1 else self.scale * raw
+
+
+def on_sphere(z: Tensor) -> Tensor:
+    """Divides each latent by its length: [N, *latent] -> the same shape, of length 1."""
+    return z / z.flatten(1).norm(dim=1).view(-1, *[1] * (z.ndim - 1))

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from genzoo import list_models
+from genzoo.registry import get_spec
 from genzoo.runs.folder import run_log
 from genzoo.spec import RunConfig
 
@@ -33,7 +34,7 @@ def tiny_run(model: str = "introvae", *settings: str) -> RunConfig:
     """A run of 12 steps on 16x16 faces: seconds."""
     from genzoo import resolve
 
-    warmup = () if model.startswith("vae") else ("objective.warmup=2it",)
+    warmup = ("objective.warmup=2it",) if hasattr(get_spec(model.partition(".")[0]).config, "warmup") else ()
     return resolve(model, settings=[*TINY, *warmup, *settings])
 
 

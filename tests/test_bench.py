@@ -329,7 +329,7 @@ def test_a_fingerprint_is_of_everything_that_decides():
         ('rows = ["vae"]', 'of.vea = ["train.lr=1e-3"]', "names a row 'vea'. Did you mean"),
         ('value = "sse"', 'value = "ssse"', "has no value 'ssse'. Did you mean sse"),
         ('value = "sse"', 'value = "sse"\nbetter = "lower"', "better"),
-        ('model = "vae"', 'model = "vea"', "Did you mean vae"),
+        ('model = "vae"', 'model = "vaee"', "Did you mean vae"),
         ('preset = "toyfaces32"', 'preset = "toyfaces23"', "Did you mean toyfaces32"),
         ('"train.lr=1e30"', '"train.rl=1e30"', "Did you mean"),
         ('"train.lr=1e30"', '"train.lr=fast"', "float"),

@@ -20,6 +20,7 @@ from genzoo.duration import divided, in_count, in_images
 from genzoo.errors import RunStopped, UsageError, cause, did_you_mean
 from genzoo.evaluation.protocols import get_protocol
 from genzoo.files import JsonLines
+from genzoo.registry import get_spec, list_models
 from genzoo.settings import parse_size
 from genzoo.training.callbacks import FIRST_S, Forecast
 
@@ -134,7 +135,8 @@ def test_a_value_names_the_protocol_that_yields_it(name, protocol):
 def test_presets_are_listed_a_line_each(capsys):
     assert main(["list", "presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) < 60 and max(map(len, lines)) <= 120
+    presets = [f"{model}.{preset}" for model in list_models() for preset in get_spec(model).presets]
+    assert [line.split()[0] for line in lines[1 : len(presets) + 1]] == presets and max(map(len, lines)) <= 120
     assert sum(line.startswith("introvae.celebahq256 ") for line in lines) == 1
     assert main(["list", "presets", "introvae.celebahq256"]) == 0
     text = capsys.readouterr().out

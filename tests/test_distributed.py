@@ -41,6 +41,7 @@ AUTO = (
 )  # fmt: skip
 # Of a weight after five steps: a sum in another order is off by 1e-7 of a gradient, and Adam divides by its size.
 TOLERANCE = 1e-5
+WIDER = {"aae": 1e-4}  # in float64 it is exact: tests/test_aae.py
 
 DRIVER = """
 import json
@@ -72,7 +73,9 @@ def forms() -> list[tuple[str, str | None]]:
 
 def few(model: str, form: str | None, *more: str) -> list[str]:
     warmup = ("objective.warmup=1it",) if "warmup" in get_type_hints(get_spec(model).config) else ()
-    return [*FEW, *warmup, *([f"objective.form={form}"] if form else []), "arch.norm=none", *more]
+    prior = ("train.prior=sphere",) if model == "age" else ()  # its own
+    norms = [f"arch.{name}=none" for name in ("norm", "critic_norm") if name in get_type_hints(get_spec(model).arch)]
+    return [*FEW, *warmup, *prior, *([f"objective.form={form}"] if form else []), *norms, *more]
 
 
 def alone(model: str, settings: list[str], out: Path) -> dict[str, torch.Tensor]:
@@ -128,10 +131,10 @@ def test_processes_and_micro_batches_equal_the_whole_batch(both, model, form):
     """2 processes, 2 micro-batches, and 2 x 2, against the same batch in one piece; no BatchNorm, which sees its own
     part only.
     """
-    whole = alone(model, few(model, form), Path("whole"))
-    assert distance(whole, alone(model, few(model, form, "train.accumulate=2"), Path("micro"))) < TOLERANCE
+    whole, tolerance = alone(model, few(model, form), Path("whole")), WIDER.get(model, TOLERANCE)
+    assert distance(whole, alone(model, few(model, form, "train.accumulate=2"), Path("micro"))) < tolerance
     for k in (1, 2):
-        assert distance(whole, replicas(both, f"{model}-{form}-{k}")) < TOLERANCE
+        assert distance(whole, replicas(both, f"{model}-{form}-{k}")) < tolerance
 
 
 def test_batchnorm_is_the_same_in_all_processes(both):

@@ -136,7 +136,9 @@ def train_classifiers(cells: Sequence[Cell], suite: Sequence[Cell]) -> dict[str,
 
 
 def _misfits(run: RunConfig, protocols: Sequence[Protocol]) -> Iterator[str]:
-    """Finds what would be noticed after hours or never: a warm-up without an end, and protocols for other data."""
+    """Finds what would be noticed after hours or never: an endless warm-up, and protocols for other data or models."""
+    from genzoo.evaluation.refusal import lacks_encoder
+
     if misfit := _endless_warmup(run):
         yield misfit
     entry = find_entry(run.data.name)
@@ -144,6 +146,8 @@ def _misfits(run: RunConfig, protocols: Sequence[Protocol]) -> Iterator[str]:
     for protocol in protocols:
         if protocol.metric.inputs.kind not in (kind, None):
             yield f"{protocol.name} is for {protocol.metric.inputs.kind}, and {run.data.name} contains {kind}"
+        elif lacks_encoder(protocol.metric, get_spec(run.model.partition(".")[0]).model()):
+            yield f"{protocol.name} needs an encoder, and {run.model} has none: leave one of them out"
 
 
 def _endless_warmup(run: RunConfig) -> str | None:

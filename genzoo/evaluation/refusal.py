@@ -4,6 +4,7 @@ from genzoo.evaluation.subject import Subject
 from genzoo.metrics.inputs import LabeledPair, Points, Posteriors, Reconstructions, RunLog
 from genzoo.metrics.registry import Metric, list_metrics
 from genzoo.models.autoencoder import Autoencoder, can_encode
+from genzoo.models.generative import Generative
 
 
 def refusal(metric: Metric, subject: Subject) -> str | None:
@@ -11,6 +12,11 @@ def refusal(metric: Metric, subject: Subject) -> str | None:
     if reason := _mismatch(metric, subject):
         return f"{reason}: take {', '.join(_words(subject)) or 'another model'}"
     return None
+
+
+def lacks_encoder(metric: Metric, model: type[Generative]) -> bool:
+    """Whether a metric is of reconstructions, and models of a class have no encoder."""
+    return issubclass(metric.inputs, Reconstructions) and not issubclass(model, Autoencoder)
 
 
 def _mismatch(metric: Metric, subject: Subject) -> str | None:

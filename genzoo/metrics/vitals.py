@@ -8,7 +8,8 @@ from genzoo.models.autoencoder import Autoencoder, PointCode, Posterior, can_enc
 from genzoo.models.generative import Generative
 from genzoo.nn.batchnorm import batchnorms, disagreement
 
-# A latent unit is active if its posterior mean has a larger variance over the data (Burda et al. 2016, Section 5.2).
+# A latent unit is active if its posterior mean has a larger variance over the data, in units of the prior's (Burda et
+# al. 2016, Section 5.2, for N(0, I)).
 ACTIVE = 0.01
 
 
@@ -35,7 +36,8 @@ def vitals(
     if not can_encode(model):
         return values
     posterior = model.encode(real).latent_dist
-    values["active"] = (posterior.mean.var(dim=0) > ACTIVE).float().mean().item()
+    least = ACTIVE * model.prior.variance(model.latent_shape)
+    values["active"] = (posterior.mean.var(dim=0) > least).float().mean().item()
     if batchnorms(model.decoder):
         values["batchnorm"] = batchnorm_gap(model, posterior, z) / max(spread / samples[0].numel() ** 0.5, 1e-12)
     if training is not None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from genzoo.errors import UsageError
-from genzoo.nn import ConvEncoder
+from genzoo.nn.conv import StackEncoder
 from genzoo.nn.labeled import LabeledEncoder
 
 
@@ -20,7 +20,7 @@ def refuse_encoder(encoder: nn.Module) -> None:
         UsageError: it is one.
     """
     network = encoder.network if isinstance(encoder, LabeledEncoder) else encoder
-    if not isinstance(network, ConvEncoder):
+    if not isinstance(network, StackEncoder):
         raise UsageError(
             f"objective.feature_loss compares stages of a convolutional encoder, and this is {type(network).__name__}: "
             "set arch.encoder=conv or shuffle, or leave it out."

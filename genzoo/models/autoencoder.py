@@ -90,7 +90,8 @@ class Autoencoder(Generative):
         UsageError: as `Generative`; or a Gaussian code with a prior other than N(0, I), to which its KL is.
     """
 
-    code: ClassVar[Literal["gaussian", "point"]] = "gaussian"  # the encoder returns (mu, logvar), or one tensor
+    # The encoder returns (mu, logvar), or one tensor: that of a class, or set by `networks`.
+    code: Literal["gaussian", "point"] = "gaussian"
 
     learns_prior: ClassVar[bool] = False  # whether its objective trains the components of `arch.prior`
     passes_labels: ClassVar[bool] = False  # whether its objective calls networks `with_labels`, for `arch.conditional`

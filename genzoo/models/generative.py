@@ -113,7 +113,11 @@ class Generative(Pretrained):
         return {}
 
     def check_parts(self) -> None:
-        """Refuses, at the end of the constructor, parts that do not go together. Here: a prior that is not trained."""
+        """Refuses, at the end of the constructor, parts that do not go together. Here: classes that nothing takes, and
+        a prior that is not trained.
+        """
+        if self.classes and self.unfittable and not self.takes_labels:
+            raise UsageError(f"{type(self).__name__} takes no labels, and {self.unfittable}: leave out data.labels.")
         if self.arch.prior != "normal":
             raise UsageError(
                 f"{type(self).__name__} does not learn a prior: leave out arch.prior={self.arch.prior}, or train "

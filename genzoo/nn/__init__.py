@@ -2,7 +2,9 @@
 
 from torch import nn
 
+from genzoo.nn.bounded import bounded
 from genzoo.nn.conv import ConvDecoder, ConvEncoder, ResidualBlock, latent_grid
+from genzoo.nn.dcgan import DCGANDecoder, DCGANEncoder
 from genzoo.nn.mlp import MLPDecoder, MLPEncoder
 from genzoo.nn.shuffle import ShuffleDecoder, ShuffleEncoder
 from genzoo.nn.spectral import spectrally_normalized
@@ -14,6 +16,8 @@ __all__ = [
     "ENCODERS",
     "ConvDecoder",
     "ConvEncoder",
+    "DCGANDecoder",
+    "DCGANEncoder",
     "MLPDecoder",
     "MLPEncoder",
     "ResidualBlock",
@@ -38,8 +42,8 @@ def build_encoder(shape: tuple[int, ...], arch: ArchConfig, outputs: int = 2) ->
 
 
 def build_decoder(shape: tuple[int, ...], arch: ArchConfig) -> nn.Module:
-    """Builds the decoder that `arch.decoder` names; see `build_encoder`."""
-    return DECODERS.builder(arch.decoder)(shape, arch)
+    """Builds the decoder that `arch.decoder` names, with the activation `arch.output`; see `build_encoder`."""
+    return bounded(DECODERS.builder(arch.decoder)(shape, arch), arch)
 
 
 def latent_shape(shape: tuple[int, ...], arch: ArchConfig) -> tuple[int, ...]:

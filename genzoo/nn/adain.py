@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.errors import UsageError
+from genzoo.nn.bounded import bounded
 from genzoo.nn.checkpointing import checkpointed
 from genzoo.nn.conv import ConvDecoder, ResidualBlock, latent_grid
 from genzoo.nn.tables import DECODERS, ENCODERS
@@ -102,8 +103,9 @@ def build_two_encoders(shape: tuple[int, ...], arch: ArchConfig, z_class: int) -
     return TwoEncoders(*(ENCODERS.builder(arch.encoder)(shape, replace(arch, z_dim=size), 2) for size in sizes))
 
 
-def build_adain_decoder(shape: tuple[int, ...], arch: ArchConfig, z_class: int) -> AdaINDecoder:
-    """Builds the decoder that `arch.decoder` names, modulated by the first `z_class` of `arch.z_dim` numbers.
+def build_adain_decoder(shape: tuple[int, ...], arch: ArchConfig, z_class: int) -> nn.Module:
+    """Builds the decoder that `arch.decoder` names, modulated by the first `z_class` of `arch.z_dim` numbers: an
+    `AdaINDecoder`, with the activation `arch.output`.
 
     Raises:
         UsageError: as the network itself; `arch.latent=grid`, a network without residual blocks, or one whose smallest
@@ -121,7 +123,7 @@ def build_adain_decoder(shape: tuple[int, ...], arch: ArchConfig, z_class: int) 
             f"{len(arch.channels)} entries in arch.channels leave a content map of one pixel, which has nothing to "
             f"normalize: set arch.channels to {len(arch.channels) - 1} entries."
         )
-    return AdaINDecoder(decoder, z_class)
+    return bounded(AdaINDecoder(decoder, z_class), arch)
 
 
 def _check_flat(arch: ArchConfig) -> None:

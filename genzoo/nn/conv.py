@@ -130,7 +130,7 @@ def latent_grid(shape: tuple[int, ...], channels: tuple[int, ...]) -> tuple[int,
     return height // step, width // step
 
 
-class _Stack(nn.Module):
+class Stack(nn.Module):
     """What encoder and decoder share: `main`, and diffusers' two attributes of a network whose activations can be
     recomputed in backward.
     """
@@ -151,8 +151,43 @@ class _Stack(nn.Module):
         return x
 
 
-class ConvEncoder(_Stack):
+class StackEncoder(Stack):
     """[N, C, H, W] in [0, 1] -> mu, logvar: [N, Z] each, or [N, Z, h, w] on a grid; or one tensor: a point code."""
+
+    last_is_stage = False  # whether the last entry of `main` halves the image, too
+
+    def __init__(
+        self,
+        main: nn.Sequential,  # from images to their smallest grid
+        width: int,  # channels of the smallest grid
+        smallest: tuple[int, int],  # its height and width
+        z_dim: int,  # Z
+        outputs: int = 2,  # 2: mu and logvar; 1: a point code
+        grid: bool = False,  # latents on the smallest grid instead of flat ones
+    ):
+        super().__init__()
+        self.main, self.outputs, self.grid = main, outputs, grid
+        self.head = (
+            nn.Conv2d(width, outputs * z_dim, 3, padding=1)
+            if grid
+            else nn.Linear(width * math.prod(smallest), outputs * z_dim)
+        )
+
+    def forward(self, x: Tensor, stages: bool = False) -> Tensor | tuple[Any, ...]:
+        """Encodes images; with `stages`, returns the code and the outputs of all entries of `main` but the last (with
+        `last_is_stage`, of all): a list of [N, c, h, w], those of the poolings in `ConvEncoder`.
+        """
+        outputs: list[Tensor] | None = [] if stages else None
+        h = self.run_main(x, outputs)
+        out = self.head(h if self.grid else h.flatten(1))
+        code = out if self.outputs == 1 else out.chunk(self.outputs, dim=1)
+        if outputs is None:
+            return code
+        return code, outputs if self.last_is_stage else outputs[:-1]
+
+
+class ConvEncoder(StackEncoder):
+    """The papers' encoder: a stem and residual blocks, each followed by a halving, and a last block."""
 
     def __init__(
         self,
@@ -165,15 +200,9 @@ class ConvEncoder(_Stack):
         grid: bool = False,  # latents on the smallest grid instead of flat ones
         projects: bool = False,  # see ResidualBlock: between two entries of `channels`
     ):
-        super().__init__()
-        height, width = latent_grid(shape, channels)
-        self.main = nn.Sequential(self._blocks(shape[0], channels, norm, norm_place, projects))
-        self.outputs, self.grid = outputs, grid
-        self.head = (
-            nn.Conv2d(channels[-1], outputs * z_dim, 3, padding=1)
-            if grid
-            else nn.Linear(channels[-1] * height * width, outputs * z_dim)
-        )
+        smallest = latent_grid(shape, channels)
+        main = nn.Sequential(self._blocks(shape[0], channels, norm, norm_place, projects))
+        super().__init__(main, channels[-1], smallest, z_dim, outputs, grid)
 
     @staticmethod
     def _blocks(
@@ -194,18 +223,8 @@ class ConvEncoder(_Stack):
         blocks["last"] = ResidualBlock(channels[-1], channels[-1], norm, norm_place)
         return blocks
 
-    def forward(self, x: Tensor, stages: bool = False) -> Tensor | tuple[Any, ...]:
-        """Encodes images; with `stages`, returns the code and the outputs of all entries of `main` but the last: a list
-        of [N, c, h, w], those of the poolings in this class.
-        """
-        outputs: list[Tensor] | None = [] if stages else None
-        h = self.run_main(x, outputs)
-        out = self.head(h if self.grid else h.flatten(1))
-        code = out if self.outputs == 1 else out.chunk(self.outputs, dim=1)
-        return code if outputs is None else (code, outputs[:-1])
 
-
-class ConvDecoder(_Stack):
+class ConvDecoder(Stack):
     """[N, Z], or [N, Z, h, w] on a grid -> [N, C, H, W]; no output activation, as every published beta and margin
     assumes.
     """

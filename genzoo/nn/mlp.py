@@ -4,6 +4,7 @@ initialization.
 
 import math
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -32,9 +33,15 @@ class MLPEncoder(nn.Module):
         self.outputs = outputs
         self.main = _mlp((math.prod(shape), *hidden, outputs * z_dim))
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        out = self.main(x.flatten(1))
-        return out if self.outputs == 1 else out.chunk(self.outputs, dim=1)
+    def forward(self, x: Tensor, stages: bool = False) -> Tensor | tuple[Any, ...]:
+        """Encodes items; with `stages`, returns the code and the outputs of the hidden layers, a list of [N, width]."""
+        h, outputs = x.flatten(1), list[Tensor]()
+        for layer in self.main:
+            h = layer(h)
+            if isinstance(layer, nn.ReLU):
+                outputs.append(h)
+        code = h if self.outputs == 1 else h.chunk(self.outputs, dim=1)
+        return (code, outputs) if stages else code
 
 
 class MLPDecoder(nn.Module):

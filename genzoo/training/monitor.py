@@ -76,7 +76,8 @@ class Monitor:
 
     def __init__(self, total_steps: int, objective: Objective):
         self.patience, self._guides = patience(total_steps), dict(objective.guides)
-        self._rules, self._options = (*SHARED, *RULES, *objective.signs), GENERAL | dict(objective.options)
+        rules = {rule.problem: rule for rule in (*SHARED, *RULES, *objective.signs)}  # the model's own take precedence
+        self._rules, self._options = tuple(rules.values()), GENERAL | dict(objective.options)
         self.present: dict[str, int] = {}  # the step at which each problem that has not ended was reported
         self._recent: deque[Mapping[str, Any]] = deque()
         self._vitals: deque[Mapping[str, float]] = deque(maxlen=2)

@@ -18,7 +18,7 @@ class WGANGPConfig:
 
 
 SPEC = ModelSpec(
-    name="wgangp",
+    name="wgangp-example",
     summary="Wasserstein GAN with a gradient penalty",
     paper="Gulrajani et al., NeurIPS 2017, arXiv 1704.00028",
     config=WGANGPConfig,

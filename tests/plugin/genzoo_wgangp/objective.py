@@ -13,7 +13,7 @@ from genzoo.objective import Fresh, Objective, Update, detached, frozen
 class WGANGP(Generative):
     """A decoder that samples the prior, and a critic without normalization; nothing encodes."""
 
-    model_name = "wgangp"
+    model_name = "wgangp-example"
 
     critic: nn.Module
 

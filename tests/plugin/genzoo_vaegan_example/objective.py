@@ -27,7 +27,7 @@ class Critic(nn.Module):
 class VAEGAN(Autoencoder):
     """Encoder and decoder, and a critic whose features measure the reconstruction error."""
 
-    model_name = "vaegan"
+    model_name = "vaegan-example"
 
     critic: nn.Module
 

@@ -1,4 +1,4 @@
-"""A third-party model of three networks: VAE/GAN (Larsen et al., ICML 2016)."""
+"""A third-party model of three networks: VAE/GAN (Larsen et al., ICML 2016), in its shortest form."""
 
 import importlib
 from typing import Annotated
@@ -18,7 +18,7 @@ class VAEGANConfig:
 
 
 SPEC = ModelSpec(
-    name="vaegan",
+    name="vaegan-example",
     summary="VAE whose reconstructions are compared by a critic's features",
     paper="Larsen et al., ICML 2016, arXiv 1512.09300",
     config=VAEGANConfig,
@@ -31,6 +31,6 @@ SPEC = ModelSpec(
         )
     },
     default_preset="tiny",
-    model=lambda: importlib.import_module("genzoo_vaegan.objective").VAEGAN,
-    objective=lambda *args: importlib.import_module("genzoo_vaegan.objective").VAEGANObjective(*args),
+    model=lambda: importlib.import_module("genzoo_vaegan_example.objective").VAEGAN,
+    objective=lambda *args: importlib.import_module("genzoo_vaegan_example.objective").VAEGANObjective(*args),
 )
